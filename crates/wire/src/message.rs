@@ -1,0 +1,72 @@
+//! Writes messages for the next hop.
+
+use bytes::Bytes;
+
+use crate::edit::Edit;
+use crate::envelope::{Outcome, Response, RpcError};
+use crate::id::Id;
+use crate::params::Params;
+use crate::raw::Raw;
+use crate::write::ObjectWriter;
+
+/// Writes a request: parameters in their order with `edit` applied, all other values byte for byte.
+#[must_use]
+pub fn request(id: &Id, method: &str, params: Option<&Params>, edit: &Edit) -> Bytes {
+    let params = edit.apply_to_params(params);
+    let mut message = ObjectWriter::message(params.as_ref().map_or(0, |params| params.len()) + method.len());
+    message.id(id);
+    message.text("method", method);
+    if let Some(params) = params {
+        message.raw("params", &params);
+    }
+    message.finish()
+}
+
+/// Writes a notification.
+#[must_use]
+pub fn notification(method: &str, params: Option<&Params>, edit: &Edit) -> Bytes {
+    let params = edit.apply_to_params(params);
+    let mut message = ObjectWriter::message(params.as_ref().map_or(0, |params| params.len()) + method.len());
+    message.text("method", method);
+    if let Some(params) = params {
+        message.raw("params", &params);
+    }
+    message.finish()
+}
+
+/// Writes an answer that worked; `result` must be an object.
+#[must_use]
+pub fn result(id: &Id, result: &Raw) -> Bytes {
+    let mut message = ObjectWriter::message(result.len());
+    message.id(id);
+    message.raw("result", result);
+    message.finish()
+}
+
+/// Writes an answer that failed; without an id, it says `null`.
+#[must_use]
+pub fn error(id: Option<&Id>, code: i64, text: &str, data: Option<&Raw>) -> Bytes {
+    let mut error = ObjectWriter::new(text.len() + data.map_or(0, |data| data.len()));
+    error.raw("code", code.to_string().as_bytes());
+    error.text("message", text);
+    if let Some(data) = data {
+        error.raw("data", data);
+    }
+    let error = error.finish();
+    let mut message = ObjectWriter::message(error.len());
+    match id {
+        Some(id) => message.id(id),
+        None => message.raw("id", b"null"),
+    }
+    message.raw("error", &error);
+    message.finish()
+}
+
+/// Writes an answer under another id, to hand it on to whoever asked.
+#[must_use]
+pub fn reid(response: &Response, id: &Id) -> Bytes {
+    match &response.outcome {
+        Outcome::Result(value) => result(id, value),
+        Outcome::Error(RpcError { code, message, data }) => error(Some(id), *code, message, data.as_ref()),
+    }
+}

@@ -1,0 +1,236 @@
+//! The parameters of a request or notification, and the metadata inside them.
+
+use std::borrow::Cow;
+
+use crate::fault::Fault;
+use crate::json::Scanner;
+use crate::object::{Member, Object, refuse_lookalike};
+use crate::raw::Raw;
+
+/// Names the keys of `_meta` that the protocol defines.
+pub mod meta_key {
+    /// Holds the version that a modern request is written in.
+    pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+    /// Holds what the client of a modern request can do.
+    pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+    /// Holds the name and version of the client software, unverified.
+    pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+    /// Holds the name and version of the server software, unverified.
+    pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+    /// Holds the lowest level of log messages that a modern request wants.
+    pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+    /// Holds the id of the listening request that a notification belongs to.
+    pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+    /// Holds the token that progress notifications will carry.
+    pub const PROGRESS_TOKEN: &str = "progressToken";
+    /// Holds the W3C trace context.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// Holds the vendor part of the W3C trace context.
+    pub const TRACESTATE: &str = "tracestate";
+    /// Holds the W3C baggage.
+    pub const BAGGAGE: &str = "baggage";
+}
+
+/// Lists every key that some revision gives a meaning directly in `params`.
+const KNOWN: [&str; 45] = [
+    "_meta",
+    "argument",
+    "arguments",
+    "capabilities",
+    "clientInfo",
+    "context",
+    "createdAt",
+    "cursor",
+    "data",
+    "elicitationId",
+    "includeContext",
+    "inputResponses",
+    "lastUpdatedAt",
+    "level",
+    "logger",
+    "maxTokens",
+    "message",
+    "messages",
+    "metadata",
+    "mode",
+    "modelPreferences",
+    "name",
+    "notifications",
+    "pollInterval",
+    "progress",
+    "progressToken",
+    "protocolVersion",
+    "reason",
+    "ref",
+    "requestId",
+    "requestState",
+    "requestedSchema",
+    "status",
+    "statusMessage",
+    "stopSequences",
+    "systemPrompt",
+    "task",
+    "taskId",
+    "temperature",
+    "toolChoice",
+    "tools",
+    "total",
+    "ttl",
+    "uri",
+    "url",
+];
+
+/// Lists the texts that decide where a request goes; they travel on as they were understood.
+const AUTHORITY: [&str; 3] = ["name", "uri", "cursor"];
+
+/// Holds the parameters of a message in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Params {
+    object: Object,
+    meta: Meta,
+    name: Option<Box<str>>,
+    uri: Option<Box<str>>,
+    cursor: Option<Box<str>>,
+}
+
+impl Params {
+    /// Returns the name of the tool or prompt.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Returns the URI of the resource.
+    #[must_use]
+    pub fn uri(&self) -> Option<&str> {
+        self.uri.as_deref()
+    }
+
+    /// Returns where a list continues; the empty text is a cursor too.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// Returns the metadata, empty if there is none.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Returns the arguments as they were sent.
+    #[must_use]
+    pub fn arguments(&self) -> Option<&Raw> {
+        self.get("arguments")
+    }
+
+    /// Returns the value of any parameter.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Raw> {
+        self.object.get(key)
+    }
+
+    /// Returns the value of any parameter if it is a string.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<Cow<'_, str>> {
+        self.object.text(key)
+    }
+
+    /// Returns all parameters in order.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        self.object.members()
+    }
+
+    /// Reads an object; the second value is the first thing that JSON allows and a message doesn't.
+    pub(crate) fn read(scanner: &mut Scanner<'_>) -> Result<(Self, Result<(), Fault>), Fault> {
+        let mut params = Self::default();
+        let mut verdict = Ok(());
+        scanner.object(|scanner, key| {
+            if verdict.is_ok() {
+                verdict = refuse_lookalike(key, &KNOWN);
+            }
+            let start = scanner.position();
+            if key == "_meta" && scanner.peek() == Some(b'{') {
+                params.meta = Meta { object: Object::read(scanner)? };
+            } else {
+                scanner.skip()?;
+            }
+            let value = scanner.since(start);
+            if key == "_meta" && !value.is_object() && verdict.is_ok() {
+                verdict = Err(Fault::Invalid("params._meta must be an object"));
+            }
+            params.add(key, value);
+            Ok(())
+        })?;
+        Ok((params, verdict))
+    }
+
+    fn add(&mut self, key: &str, value: Raw) {
+        let value = if AUTHORITY.contains(&key) { value.canonical() } else { value };
+        let text = || value.text().map(Into::into);
+        match key {
+            "name" => self.name = text(),
+            "uri" => self.uri = text(),
+            "cursor" => self.cursor = text(),
+            _ => {}
+        }
+        self.object.push(key, value);
+    }
+}
+
+/// Holds the members of `_meta`; what the hub doesn't know is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    object: Object,
+}
+
+impl Meta {
+    /// Returns the token under which the client wants to hear of progress.
+    #[must_use]
+    pub fn progress_token(&self) -> Option<&Raw> {
+        self.get(meta_key::PROGRESS_TOKEN)
+    }
+
+    /// Returns the protocol version of a modern request.
+    #[must_use]
+    pub fn protocol_version(&self) -> Option<Cow<'_, str>> {
+        self.text(meta_key::PROTOCOL_VERSION)
+    }
+
+    /// Returns the capabilities that the client declared for this request.
+    #[must_use]
+    pub fn client_capabilities(&self) -> Option<&Raw> {
+        self.get(meta_key::CLIENT_CAPABILITIES)
+    }
+
+    /// Returns what the client says about its software; never a reason to allow anything.
+    #[must_use]
+    pub fn client_info(&self) -> Option<&Raw> {
+        self.get(meta_key::CLIENT_INFO)
+    }
+
+    /// Returns the lowest level of log messages that the client wants.
+    #[must_use]
+    pub fn log_level(&self) -> Option<Cow<'_, str>> {
+        self.text(meta_key::LOG_LEVEL)
+    }
+
+    /// Returns the value of any key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Raw> {
+        self.object.get(key)
+    }
+
+    /// Returns the value of any key if it is a string.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<Cow<'_, str>> {
+        self.object.text(key)
+    }
+
+    /// Returns all members in order.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        self.object.members()
+    }
+}

@@ -1,0 +1,97 @@
+//! Puts JSON together from parts.
+
+use bytes::Bytes;
+
+use crate::id::Id;
+use crate::raw::Raw;
+
+/// Writes an object member by member.
+pub(crate) struct ObjectWriter {
+    out: Vec<u8>,
+}
+
+impl ObjectWriter {
+    /// Opens an object for about `capacity` bytes.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity + 64);
+        out.push(b'{');
+        Self { out }
+    }
+
+    /// Opens a message.
+    pub(crate) fn message(capacity: usize) -> Self {
+        let mut object = Self::new(capacity);
+        object.out.extend_from_slice(br#""jsonrpc":"2.0""#);
+        object
+    }
+
+    pub(crate) fn id(&mut self, id: &Id) {
+        match id {
+            Id::Integer(number) => self.raw("id", number.to_string().as_bytes()),
+            Id::String(text) => self.text("id", text),
+        }
+    }
+
+    pub(crate) fn text(&mut self, key: &str, value: &str) {
+        self.key(key);
+        string(&mut self.out, value);
+    }
+
+    /// Adds a member whose value is already JSON.
+    pub(crate) fn raw(&mut self, key: &str, value: &[u8]) {
+        self.key(key);
+        self.out.extend_from_slice(value);
+    }
+
+    /// Adds a member whose value is an array of JSON values.
+    pub(crate) fn array<'a>(&mut self, key: &str, values: impl Iterator<Item = &'a [u8]>) {
+        self.key(key);
+        self.out.push(b'[');
+        for (index, value) in values.enumerate() {
+            if index > 0 {
+                self.out.push(b',');
+            }
+            self.out.extend_from_slice(value);
+        }
+        self.out.push(b']');
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.len() == 1
+    }
+
+    pub(crate) fn finish(self) -> Bytes {
+        let mut out = self.out;
+        out.push(b'}');
+        out.into()
+    }
+
+    pub(crate) fn finish_raw(self) -> Raw {
+        Raw::checked(self.finish())
+    }
+
+    fn key(&mut self, key: &str) {
+        if !self.is_empty() {
+            self.out.push(b',');
+        }
+        string(&mut self.out, key);
+        self.out.push(b':');
+    }
+}
+
+/// Writes a JSON string, escaping only what must be.
+pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' => out.extend_from_slice(br#"\""#),
+            b'\\' => out.extend_from_slice(br"\\"),
+            b'\n' => out.extend_from_slice(br"\n"),
+            b'\r' => out.extend_from_slice(br"\r"),
+            b'\t' => out.extend_from_slice(br"\t"),
+            0..=0x1f => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
