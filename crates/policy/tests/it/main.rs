@@ -1,0 +1,10 @@
+//! What the decisions promise, checked against worlds that are built by hand, by enumeration and at random.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+mod administration;
+mod build;
+mod expiry;
+mod names;
+mod random_world;
+mod small_world;
