@@ -1,0 +1,129 @@
+//! The log as people use it: search it, verify it, and what every use case needs to write it.
+
+use std::collections::BTreeMap;
+
+use mcphub_domain::audit::{Entry, PersonalFields};
+use mcphub_domain::{Event, Record, User, UserId};
+use mcphub_policy::{AdminPermit, Administration, decide};
+use mcphub_store::WriteTx;
+pub use mcphub_store::audit::{Report, Search};
+
+use crate::caller::Caller;
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::personal::fields_of;
+
+/// Is a record with the personal fields that could be read.
+#[derive(Debug)]
+pub struct ReadRecord {
+    /// The record as it stands in the log.
+    pub record: Record,
+    /// What names people in it, decrypted.
+    pub personal: BTreeMap<UserId, PersonalFields>,
+}
+
+impl Hub {
+    /// Finds records, the newest first, and reads their personal fields.
+    pub async fn search_audit(&self, caller: &Caller, search: &Search) -> Result<Vec<ReadRecord>, HubError> {
+        self.administrate(caller, Administration::ReadAudit, "audit.search").await?;
+        let records = self.store.search(search).await?;
+        self.record_read(caller, "audit.search", None, records.len()).await;
+        let mut read = Vec::with_capacity(records.len());
+        for record in records {
+            let personal = self.read_personal(&record).await?;
+            read.push(ReadRecord { record, personal });
+        }
+        Ok(read)
+    }
+
+    /// Checks the whole log against itself and the signed heads.
+    pub async fn verify_audit(&self, caller: &Caller) -> Result<Report, HubError> {
+        self.administrate(caller, Administration::ReadAudit, "audit.verify").await?;
+        let witnesses = self.heads.witnesses(&self.store).await?;
+        let report = self.store.verify(witnesses).await?;
+        self.record_read(caller, "audit.verify", None, report.findings.len()).await;
+        Ok(report)
+    }
+
+    /// Decides an administrative action; a denial is recorded.
+    pub(crate) async fn administrate(
+        &self,
+        caller: &Caller,
+        action: Administration,
+        method: &str,
+    ) -> Result<AdminPermit, HubError> {
+        let world = self.snapshot.fresh()?;
+        match decide::administration(&world, caller.principal, action, self.clock.now()) {
+            Ok(permit) => Ok(permit),
+            Err(denial) => {
+                self.record(caller, denial.clone().into_event(method)).await;
+                Err(denial.into())
+            }
+        }
+    }
+
+    /// Commits a change with its record, and takes the change up.
+    pub(crate) async fn commit(
+        &self,
+        tx: WriteTx,
+        permit: AdminPermit,
+        caller: &Caller,
+        event: Event,
+    ) -> Result<(), HubError> {
+        let personal = self.seal_personal(caller.principal.user(), &caller.personal_fields()).await?;
+        tx.commit(permit.entry(event, caller.request, personal)).await?;
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "a change is committed, but could not be taken up yet");
+        }
+        Ok(())
+    }
+
+    /// Writes down, under a new person's own key, how she is called: the log's only link from her
+    /// pseudonym to her name.
+    pub(crate) async fn name_in_log(&self, user: &User) -> Result<(), HubError> {
+        let personal = self.seal_personal(Some(user.id), &fields_of(user)).await?;
+        let event = Event::UserNamed { user: user.id };
+        let mut entry = self.myself().entry(event, self.clock.now());
+        entry.personal = personal;
+        Ok(self.audit.durable(entry).await?)
+    }
+
+    /// Records something after the fact; nobody waits until it is durable.
+    pub(crate) async fn record(&self, caller: &Caller, event: Event) {
+        let mut entry = caller.entry(event, self.clock.now());
+        match self.seal_personal(caller.principal.user(), &caller.personal_fields()).await {
+            Ok(personal) => entry.personal = personal,
+            Err(error) => tracing::warn!(%error, "a record goes without its personal fields"),
+        }
+        self.append(entry).await;
+    }
+
+    pub(crate) async fn append(&self, entry: Entry) {
+        if let Event::Refused { reason, .. } = &entry.event {
+            self.counters.refused(*reason);
+        }
+        if let Err(error) = self.audit.append(entry).await {
+            tracing::error!(%error, "a record could not be queued");
+        }
+    }
+
+    async fn seal_personal(
+        &self,
+        person: Option<UserId>,
+        fields: &PersonalFields,
+    ) -> Result<BTreeMap<UserId, String>, HubError> {
+        match person {
+            Some(person) => self.personal.seal(&self.seal.open()?.vault, person, fields).await,
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    async fn read_personal(&self, record: &Record) -> Result<BTreeMap<UserId, PersonalFields>, HubError> {
+        let Ok(unsealed) = self.seal.open() else { return Ok(BTreeMap::new()) };
+        let mut read = BTreeMap::new();
+        for (person, text) in &record.entry.personal {
+            read.insert(*person, self.personal.open(&unsealed.vault, *person, text).await?);
+        }
+        Ok(read)
+    }
+}

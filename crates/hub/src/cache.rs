@@ -1,0 +1,88 @@
+//! Sealed values, kept in memory so that a warm call reads no table. Bounded, and forgotten as soon
+//! as the database tells of a change.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lru::LruCache;
+use mcphub_domain::{ServerId, UserId};
+use mcphub_store::Store;
+use mcphub_store::credentials::SealedValue;
+use mcphub_store::snapshot::Delta;
+use parking_lot::Mutex;
+
+use crate::error::HubError;
+
+/// How many (person, server) pairs, and how many servers, are kept.
+const KEPT: usize = 16_384;
+
+/// Keeps sealed values by whom and what they are for.
+pub(crate) struct Cache {
+    personal: Mutex<LruCache<(UserId, ServerId), Vec<SealedValue>>>,
+    shared: Mutex<LruCache<ServerId, Vec<SealedValue>>>,
+    /// Grows with every change, so that what was loaded before one is never kept after it.
+    generation: AtomicU64,
+}
+
+impl Cache {
+    pub(crate) fn new() -> Self {
+        let kept = NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            personal: Mutex::new(LruCache::new(kept)),
+            shared: Mutex::new(LruCache::new(kept)),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns a person's values for a server.
+    pub(crate) async fn personal(
+        &self,
+        store: &Store,
+        owner: UserId,
+        server: ServerId,
+    ) -> Result<Vec<SealedValue>, HubError> {
+        if let Some(values) = self.personal.lock().get(&(owner, server)) {
+            return Ok(values.clone());
+        }
+        let generation = self.generation.load(Ordering::Acquire);
+        let values = store.credentials(owner, server).await?;
+        let mut kept = self.personal.lock();
+        if generation == self.generation.load(Ordering::Acquire) {
+            kept.put((owner, server), values.clone());
+        }
+        Ok(values)
+    }
+
+    /// Returns the shared values of a server.
+    pub(crate) async fn shared(&self, store: &Store, server: ServerId) -> Result<Vec<SealedValue>, HubError> {
+        if let Some(values) = self.shared.lock().get(&server) {
+            return Ok(values.clone());
+        }
+        let generation = self.generation.load(Ordering::Acquire);
+        let values = store.shared_values(server).await?;
+        let mut kept = self.shared.lock();
+        if generation == self.generation.load(Ordering::Acquire) {
+            kept.put(server, values.clone());
+        }
+        Ok(values)
+    }
+
+    /// Forgets what a change made stale.
+    pub(crate) fn forget(&self, delta: &Delta) {
+        if !delta.whole && delta.credentials.is_empty() && delta.shared_values.is_empty() {
+            return;
+        }
+        let (mut personal, mut shared) = (self.personal.lock(), self.shared.lock());
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        if delta.whole {
+            personal.clear();
+            shared.clear();
+        }
+        for key in &delta.credentials {
+            personal.pop(key);
+        }
+        for server in &delta.shared_values {
+            shared.pop(server);
+        }
+    }
+}

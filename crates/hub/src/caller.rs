@@ -1,0 +1,45 @@
+//! Who calls: proven once, at the edge, and handed to every use case.
+
+use std::net::IpAddr;
+
+use mcphub_domain::audit::{Entry, PersonalFields};
+use mcphub_domain::{Actor, Event, Principal, RequestId, Timestamp};
+
+/// Is an authenticated caller with the request that she makes. Only the hub makes one.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub(crate) principal: Principal,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) request: RequestId,
+}
+
+impl Caller {
+    /// Says who it is.
+    pub const fn principal(&self) -> Principal {
+        self.principal
+    }
+
+    /// Names the request in the log.
+    pub const fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// Lists what a record says of the caller beyond her pseudonym.
+    pub(crate) fn personal_fields(&self) -> PersonalFields {
+        PersonalFields {
+            address: self.address.map(|address| address.to_string()),
+            ..PersonalFields::default()
+        }
+    }
+
+    /// Starts a record of something that she did.
+    pub(crate) fn entry(&self, event: Event, at: Timestamp) -> Entry {
+        Entry {
+            at,
+            actor: Actor::from(self.principal),
+            event,
+            request: Some(self.request),
+            personal: Default::default(),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The main job: one tool call.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mcphub_domain::audit::{CallStatus, Entry, Refusal};
+use mcphub_domain::{Actor, Event, Principal, RequestId, Server, ServerId, Timestamp, ToolName, UserId};
+use mcphub_policy::{Denial, Endpoint, Permit, Recorded, World, decide};
+use mcphub_store::audit::Intent;
+use mcphub_upstream::{Answer, Reply, ReplyMessage, Scope};
+use mcphub_wire::{Object, Outcome, Params, Raw};
+use sha2::{Digest, Sha256};
+
+use crate::caller::Caller;
+use crate::credentials::SealedValues;
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::lease::Lease;
+use crate::limits::Place;
+
+/// Is a `tools/call` as it came in, its envelope parsed, its arguments raw.
+#[derive(Debug)]
+pub struct ToolCall {
+    /// The endpoint that it came to.
+    pub endpoint: Endpoint,
+    /// The endpoint's path, for the log.
+    pub path: String,
+    /// The tool, by its name on that endpoint.
+    pub name: String,
+    /// The request's parameters.
+    pub params: Params,
+    /// Names the client's connection, for servers that want one of their own for each.
+    pub session: Option<[u8; 32]>,
+}
+
+/// Is a call that may be sent: decided, charged, and with its sealed values at hand.
+struct Cleared {
+    permit: Permit,
+    values: SealedValues,
+    server: Arc<Server>,
+    place: Place,
+}
+
+/// Is a running call. Dropped before its end, it is cancelled and recorded as such.
+pub struct Running {
+    reply: Reply,
+    lease: Lease,
+    outcome: OutcomeRecord,
+    _place: Place,
+}
+
+/// Is what a running call says next.
+#[derive(Debug)]
+pub enum Said {
+    /// A notification about the call, such as progress, with the caller's own token.
+    Notification(bytes::Bytes),
+    /// The answer.
+    Answer(Answer),
+    /// The server failed; nothing more follows.
+    Failed(HubError),
+    /// The caller's right has ended; nothing more follows.
+    Revoked,
+}
+
+impl Hub {
+    /// Runs one tool on behalf of `caller`.
+    ///
+    /// The order is the security argument: decide, record, unseal, send.
+    pub async fn call_tool(&self, caller: &Caller, call: ToolCall) -> Result<Running, HubError> {
+        let now = self.clock.now();
+        let world = self.snapshot.fresh()?; // too old to trust = refuse
+        let cleared = self.permit(&world, caller, &call, now).await?; // route, rights, limits, credentials; a refusal is recorded inside
+        let lease = self.lease(&cleared.permit, &call.name);
+        let recorded = self.record_intent(cleared.permit, caller, &call).await?; // durable before the effect
+        let outcome = OutcomeRecord::of(self, &recorded, now);
+        let reply = self.dispatch(recorded, cleared.server, &cleared.values, call).await; // unseal, send
+        match reply {
+            Ok(reply) => Ok(Running { reply, lease, outcome, _place: cleared.place }),
+            Err(error) => {
+                outcome.end(CallStatus::Unreachable, None, 0);
+                Err(error)
+            }
+        }
+    }
+
+    async fn permit(
+        &self,
+        world: &World,
+        caller: &Caller,
+        call: &ToolCall,
+        now: Timestamp,
+    ) -> Result<Cleared, HubError> {
+        let mut cleared = self.clear(world, caller, call, now).await;
+        if is_unknown(&cleared) && self.take_up_first(caller, call.endpoint, &call.name).await {
+            cleared = self.clear(&*self.snapshot.fresh()?, caller, call, self.clock.now()).await;
+        }
+        if let Err(error) = &cleared
+            && let Some(denial) = denial_of(error, caller.principal, &call.name)
+        {
+            self.record(caller, denial.into_event("tools/call")).await;
+        }
+        cleared
+    }
+
+    async fn clear(
+        &self,
+        world: &World,
+        caller: &Caller,
+        call: &ToolCall,
+        now: Timestamp,
+    ) -> Result<Cleared, HubError> {
+        self.seal.open()?;
+        let permit = decide::call(world, caller.principal, call.endpoint, &call.name, now)?;
+        let place =
+            self.limits.charge(permit.user(), now).map_err(|after| HubError::RateLimited { after })?;
+        let entry = world.server(permit.route().server).ok_or_else(|| gone(&permit))?;
+        let server = Arc::new(entry.server().clone());
+        let values = self.find_values(permit.user(), &server).await?;
+        self.look_again(permit.user(), &server);
+        Ok(Cleared { permit, values, server, place })
+    }
+
+    async fn record_intent(
+        &self,
+        permit: Permit,
+        caller: &Caller,
+        call: &ToolCall,
+    ) -> Result<Recorded, HubError> {
+        let arguments = call.params.arguments().map_or(&b""[..], |raw| raw.as_bytes());
+        let intent = Intent {
+            request: caller.request,
+            endpoint: call.path.clone(),
+            arguments: hex::encode(Sha256::digest(arguments)),
+            personal: self.personal_of(caller).await?,
+        };
+        Ok(self.audit.open(permit, intent).await?)
+    }
+
+    async fn dispatch(
+        &self,
+        recorded: Recorded,
+        server: Arc<Server>,
+        sealed: &SealedValues,
+        call: ToolCall,
+    ) -> Result<Reply, HubError> {
+        let user = recorded.permit().user();
+        let scope = call.session.map_or(Scope::Person(user), |session| Scope::Session(user, session));
+        let key = mcphub_upstream::key(&server, scope, sealed.revisions()).ok_or_else(|| {
+            HubError::Internal(format!("server {} has no connection for a person", server.name))
+        })?;
+        let values = self.unseal_values(Some(user), sealed)?;
+        let request = mcphub_upstream::ToolCall { server, key, values, params: call.params, log_level: None };
+        Ok(self.upstreams.call_tool(recorded, request).await?)
+    }
+
+    /// Leases the call, and decides it once more if the world moved on since the permit.
+    fn lease(&self, permit: &Permit, name: &str) -> Lease {
+        let lease = self.leases.call(permit, name);
+        let newest = self.snapshot.newest();
+        if newest.revision() != permit.world() {
+            self.leases.review_one(&lease, &newest, self.clock.now());
+        }
+        lease
+    }
+
+    async fn personal_of(&self, caller: &Caller) -> Result<BTreeMap<UserId, String>, HubError> {
+        let Some(user) = caller.principal.user() else { return Ok(BTreeMap::new()) };
+        let vault = &self.seal.open()?.vault;
+        self.personal.seal(vault, user, &caller.personal_fields()).await
+    }
+}
+
+impl Running {
+    /// Waits for what the call says next; nothing after the answer.
+    pub async fn next(&mut self) -> Option<Said> {
+        if self.outcome.is_over() {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            () = self.lease.revoked() => {
+                self.outcome.finish(CallStatus::Revoked, None);
+                Some(Said::Revoked)
+            }
+            message = self.reply.next() => match message {
+                Some(Ok(ReplyMessage::Notification(bytes))) => {
+                    self.outcome.bytes += bytes.len() as u64;
+                    Some(Said::Notification(bytes))
+                }
+                Some(Ok(ReplyMessage::Final(answer))) => {
+                    self.outcome.bytes += size(&answer) as u64;
+                    self.outcome.finish(status(&answer), code(&answer));
+                    Some(Said::Answer(answer))
+                }
+                Some(Err(error)) => {
+                    self.outcome.finish(CallStatus::Unreachable, None);
+                    Some(Said::Failed(error.into()))
+                }
+                None => {
+                    self.outcome.finish(CallStatus::Unreachable, None);
+                    None
+                }
+            },
+        }
+    }
+}
+
+fn status(answer: &Answer) -> CallStatus {
+    match &answer.outcome {
+        Outcome::Error(_) => CallStatus::ServerError,
+        Outcome::Result(result) if is_tool_error(result) => CallStatus::ToolError,
+        Outcome::Result(_) => CallStatus::Ok,
+    }
+}
+
+fn is_tool_error(result: &Raw) -> bool {
+    let flag = Object::parse(result).ok().and_then(|object| object.get("isError").cloned());
+    flag.is_some_and(|flag| flag.as_bytes() == b"true")
+}
+
+const fn code(answer: &Answer) -> Option<i64> {
+    match &answer.outcome {
+        Outcome::Error(error) => Some(error.code),
+        Outcome::Result(_) => None,
+    }
+}
+
+fn size(answer: &Answer) -> usize {
+    match &answer.outcome {
+        Outcome::Result(result) => result.len(),
+        Outcome::Error(error) => error.message.len() + error.data.as_ref().map_or(0, |data| data.len()),
+    }
+}
+
+/// Writes the second record of a call when it ends, however it ends.
+struct OutcomeRecord {
+    hub: std::sync::Weak<Hub>,
+    open: Option<OpenIntent>,
+    bytes: u64,
+}
+
+/// Is what the outcome's record repeats of its intent.
+struct OpenIntent {
+    actor: Actor,
+    server: ServerId,
+    tool: ToolName,
+    request: RequestId,
+    started: Timestamp,
+}
+
+impl OutcomeRecord {
+    fn of(hub: &Hub, recorded: &Recorded, started: Timestamp) -> Self {
+        let permit = recorded.permit();
+        let open = OpenIntent {
+            actor: Actor::from(permit.principal()),
+            server: permit.route().server,
+            tool: permit.route().tool.clone(),
+            request: recorded.request(),
+            started,
+        };
+        Self { hub: hub.handle(), open: Some(open), bytes: 0 }
+    }
+
+    const fn is_over(&self) -> bool {
+        self.open.is_none()
+    }
+
+    fn end(mut self, status: CallStatus, code: Option<i64>, bytes: u64) {
+        self.bytes = bytes;
+        self.finish(status, code);
+    }
+
+    fn finish(&mut self, status: CallStatus, code: Option<i64>) {
+        let (Some(open), Some(hub)) = (self.open.take(), self.hub.upgrade()) else { return };
+        let OpenIntent { actor, server, tool, request, started } = open;
+        let at = hub.clock.now();
+        let took = at.since(started);
+        hub.counters.ended(status, took);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let event = Event::CallOutcome { server, tool, status, code, bytes: self.bytes, micros };
+        hub.append_soon(Entry { at, actor, event, request: Some(request), personal: BTreeMap::new() });
+    }
+}
+
+impl Drop for OutcomeRecord {
+    fn drop(&mut self) {
+        self.finish(CallStatus::Cancelled, None);
+    }
+}
+
+/// Says whether a call failed because nobody has listed its server yet, or the tool doesn't exist.
+fn is_unknown<T>(cleared: &Result<T, HubError>) -> bool {
+    matches!(cleared, Err(HubError::Denied(denial)) if denial.reason() == Refusal::UnknownTool)
+}
+
+/// Says which refusal an error is, for the log. What isn't a refusal is no record of its own.
+fn denial_of(error: &HubError, principal: Principal, name: &str) -> Option<Denial> {
+    let refuse = |reason| Some(decide::refuse(principal, reason, Some(name)));
+    match error {
+        HubError::Denied(denial) => Some(denial.clone()),
+        HubError::RateLimited { .. } => refuse(Refusal::RateLimited),
+        HubError::MissingCredential(_) => refuse(Refusal::MissingCredential),
+        HubError::Sealed => refuse(Refusal::Sealed),
+        _ => None,
+    }
+}
+
+fn gone(permit: &Permit) -> HubError {
+    HubError::NotFound { what: format!("server {}", permit.route().server_name) }
+}

@@ -1,0 +1,186 @@
+//! Discovery: what tools a server has, and which of them wait for an approval.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcphub_domain::server::Approval;
+use mcphub_domain::{Effect, Event, Server, Tool, ToolName, ToolState, UserId};
+use mcphub_policy::{Administration, decide};
+use mcphub_store::servers::StoredTool;
+use mcphub_upstream::{Scope, ToolDefinition, Values};
+
+use crate::credentials::SealedValues;
+use crate::error::HubError;
+use crate::hub::Hub;
+
+/// How long a person's first use of a server waits for its list.
+pub(crate) const FIRST_LIST: Duration = Duration::from_secs(10);
+
+/// Counts what a list changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Listed {
+    /// Tools that can be called.
+    pub approved: u64,
+    /// Tools that wait for an approval.
+    pub pending: u64,
+    /// Tools that are gone.
+    pub removed: u64,
+}
+
+impl Hub {
+    /// Lists a server's tools with the shared values alone. Servers that need a person's values
+    /// can't be looked at like this.
+    pub async fn test_server(&self, caller: &crate::Caller, server: &Server) -> Result<Listed, HubError> {
+        self.administrate(caller, Administration::ManageServers, "servers.test").await?;
+        self.discover_shared(server).await
+    }
+
+    /// Lists a server with the shared values alone.
+    pub(crate) async fn discover_shared(&self, server: &Server) -> Result<Listed, HubError> {
+        let values = self.find_shared_values(server).await?;
+        self.discover(server, Scope::Shared, &values).await
+    }
+
+    /// Lists a server as a person, with her values.
+    pub(crate) async fn discover_as(&self, user: UserId, server: &Server) -> Result<Listed, HubError> {
+        let values = self.find_values(user, server).await?;
+        self.discover(server, Scope::Person(user), &values).await
+    }
+
+    async fn discover(
+        &self,
+        server: &Server,
+        scope: Scope,
+        sealed: &SealedValues,
+    ) -> Result<Listed, HubError> {
+        let values = self.unseal_values(scope.user(), sealed)?;
+        let missing = || HubError::Invalid(format!("server {} needs a person's own values", server.name));
+        let key = mcphub_upstream::key(server, scope, sealed.revisions()).ok_or_else(missing)?;
+        let found = self.upstreams.list_tools(&Arc::new(server.clone()), key, values).await?;
+        self.observe(server, found).await
+    }
+
+    /// Takes up a list: what is known stays as it is, what is new or changed waits for an approval,
+    /// except in a server's first list.
+    pub(crate) async fn observe(
+        &self,
+        server: &Server,
+        found: Vec<ToolDefinition>,
+    ) -> Result<Listed, HubError> {
+        let _turn = self.observing.lock().await;
+        let first = self.store.listed_at(server.id).await?.is_none();
+        let known: BTreeMap<ToolName, StoredTool> = self
+            .store
+            .tools(server.id)
+            .await?
+            .into_iter()
+            .map(|stored| (stored.tool.name.clone(), stored))
+            .collect();
+        let approve = first && server.definition.approval == Approval::Changes;
+        let tools = merge(server, &known, found, approve);
+        let listed = count(&known, &tools);
+        if !first && same(&known, &tools) {
+            return Ok(listed);
+        }
+        let now = self.clock.now();
+        let caller = self.myself();
+        let world = self.snapshot.fresh()?;
+        let permit = decide::administration(&world, caller.principal(), Administration::ManageServers, now)?;
+        let mut tx = self.store.write().await?;
+        tx.put_tools(server.id, &tools).await?;
+        let Listed { approved, pending, removed } = listed;
+        let event = Event::ToolsListed { server: server.id, approved, pending, removed };
+        self.commit(tx, permit, &caller, event).await?;
+        Ok(listed)
+    }
+
+    /// Unseals the values for a connection of a person, or of the hub itself.
+    pub(crate) fn unseal_values(
+        &self,
+        user: Option<UserId>,
+        sealed: &SealedValues,
+    ) -> Result<Values, HubError> {
+        let slots = sealed.unseal(&self.seal.open()?.vault)?;
+        let world = self.snapshot.fresh()?;
+        let caller = user.and_then(|user| world.user(user)).map(|user| mcphub_upstream::Caller {
+            id: user.id,
+            name: user.name.clone(),
+            email: user.email.clone(),
+        });
+        Ok(Values { slots, caller })
+    }
+}
+
+/// Puts what is known and what was found together.
+fn merge(
+    server: &Server,
+    known: &BTreeMap<ToolName, StoredTool>,
+    found: Vec<ToolDefinition>,
+    approve: bool,
+) -> Vec<StoredTool> {
+    let mut tools: BTreeMap<ToolName, StoredTool> = (0..)
+        .zip(found)
+        .map(|(position, definition)| {
+            let mut stored = match known.get(&definition.name) {
+                Some(stored) if stored.tool.digest == definition.digest => stored.clone(),
+                before => fresh(server, definition, before, approve),
+            };
+            stored.tool.position = position;
+            (stored.tool.name.clone(), stored)
+        })
+        .collect();
+    if server.definition.is_personal() {
+        // Another person may well see tools that this one doesn't.
+        for (name, stored) in known {
+            tools.entry(name.clone()).or_insert_with(|| stored.clone());
+        }
+    }
+    tools.into_values().collect()
+}
+
+/// Describes a tool that is new, or isn't any more what it was `before`.
+fn fresh(
+    server: &Server,
+    definition: ToolDefinition,
+    before: Option<&StoredTool>,
+    approve: bool,
+) -> StoredTool {
+    let was_approved = before.is_some_and(|before| before.tool.state != ToolState::Pending);
+    let tool = Tool {
+        server: server.id,
+        effect: if before.is_none() { definition.annotations.proposed_effect() } else { Effect::Execute },
+        state: match (approve, was_approved) {
+            (true, _) => ToolState::Approved,
+            (false, true) => ToolState::Changed,
+            (false, false) => ToolState::Pending,
+        },
+        digest: definition.digest,
+        position: 0,
+        name: definition.name,
+    };
+    StoredTool { tool, definition: definition.definition.to_vec() }
+}
+
+fn count(known: &BTreeMap<ToolName, StoredTool>, tools: &[StoredTool]) -> Listed {
+    let in_state = |state| tools.iter().filter(|stored| stored.tool.state == state).count() as u64;
+    let gone = known.keys().filter(|name| !tools.iter().any(|stored| stored.tool.name == **name)).count();
+    Listed {
+        approved: in_state(ToolState::Approved),
+        pending: in_state(ToolState::Pending) + in_state(ToolState::Changed),
+        removed: gone as u64,
+    }
+}
+
+fn same(known: &BTreeMap<ToolName, StoredTool>, tools: &[StoredTool]) -> bool {
+    known.len() == tools.len()
+        && tools
+            .iter()
+            .all(|stored| known.get(&stored.tool.name).is_some_and(|old| alike(&old.tool, &stored.tool)))
+}
+
+/// Says whether two descriptions differ at most in the place where the server lists the tool: a new
+/// order alone is not worth a record.
+fn alike(one: &Tool, other: &Tool) -> bool {
+    *one == Tool { position: one.position, ..other.clone() }
+}

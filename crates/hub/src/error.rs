@@ -1,0 +1,132 @@
+//! What can go wrong in a use case, by what the caller can do about it.
+
+use std::time::Duration;
+
+use mcphub_domain::audit::Refusal;
+use mcphub_domain::{ServerName, SlotName};
+use mcphub_policy::Denial;
+use mcphub_store::StoreError;
+use mcphub_upstream::UpstreamError;
+use mcphub_vault::VaultError;
+
+/// Says why a use case was refused or failed. Every refusal has been recorded already.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The caller did not prove who she is.
+    #[error("{text}", text = unauthenticated(*.0))]
+    Unauthenticated(Refusal),
+    /// The caller's rights don't allow it, or she may not know that it exists.
+    #[error("not allowed")]
+    Denied(Denial),
+    /// Too many calls.
+    #[error("too many calls: wait {after:?} and try again")]
+    RateLimited {
+        /// How long to wait.
+        after: Duration,
+    },
+    /// A value that the call needs hasn't been filled in, or waits for a confirmation.
+    #[error("{0}")]
+    MissingCredential(MissingCredential),
+    /// The vault has no key.
+    #[error("the hub is sealed: its key file is missing; it unseals by itself when the key is back")]
+    Sealed,
+    /// The log can't be written, or the database can't confirm who may do what.
+    #[error("the hub can't record what it does, so it does nothing: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// What was asked for doesn't exist.
+    #[error("{what} does not exist")]
+    NotFound {
+        /// Names the thing.
+        what: String,
+    },
+    /// What was asked for can't be done as it was said.
+    #[error("{0}")]
+    Invalid(String),
+    /// It collides with something that is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// It is based on a revision that somebody else has changed since.
+    #[error("{0}")]
+    Stale(String),
+    /// The server behind the hub failed.
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    /// Something in the hub itself failed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Names the values that a server needs from the caller before it can be called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MissingCredential {
+    /// The server.
+    pub server: ServerName,
+    /// The slots that nobody filled in.
+    pub missing: Vec<SlotName>,
+    /// The slots whose value waits for a confirmation, because the server has moved.
+    pub suspended: Vec<SlotName>,
+    /// The page that fixes it.
+    pub url: String,
+}
+
+impl std::fmt::Display for MissingCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = |slots: &[SlotName]| slots.iter().map(SlotName::as_str).collect::<Vec<_>>().join(", ");
+        write!(f, "The server {} needs", self.server)?;
+        if !self.missing.is_empty() {
+            write!(f, " your credential {}", names(&self.missing))?;
+        }
+        if !self.suspended.is_empty() {
+            let and = if self.missing.is_empty() { "" } else { " and" };
+            write!(f, "{and} your confirmation of {} (the server has moved)", names(&self.suspended))?;
+        }
+        write!(f, ". Open {} to fix it.", self.url)
+    }
+}
+
+const fn unauthenticated(reason: Refusal) -> &'static str {
+    match reason {
+        Refusal::NoKey => "no hub key: send `Authorization: Bearer mcphub_…`",
+        Refusal::MalformedKey => "not a hub key: it is mistyped or cut off",
+        Refusal::ExpiredKey => "the hub key has ended: make a new one",
+        Refusal::ExposedKey => {
+            "a hub key must never stand in a URL: send it as `Authorization: Bearer mcphub_…`, and replace this one"
+        }
+        _ => "the hub key is not valid",
+    }
+}
+
+impl From<Denial> for HubError {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<StoreError> for HubError {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::Stale { .. } => Self::Stale(text),
+            StoreError::Taken { .. } => Self::Conflict(text),
+            StoreError::Missing { what } => Self::NotFound { what },
+            StoreError::AuditUnavailable { reason } => Self::Unavailable { reason },
+            StoreError::Database(_) => Self::Unavailable { reason: text },
+            StoreError::Settings(_) => Self::Invalid(text),
+            StoreError::NewerSchema { .. }
+            | StoreError::OlderSchema { .. }
+            | StoreError::TooPowerful { .. }
+            | StoreError::Locked { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::File { .. } => Self::Internal(text),
+        }
+    }
+}
+
+impl From<VaultError> for HubError {
+    fn from(error: VaultError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

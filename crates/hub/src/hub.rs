@@ -1,0 +1,327 @@
+//! The wiring: everything that the use cases need, made once, in the order that makes it safe.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use lru::LruCache;
+use mcphub_domain::audit::Entry;
+use mcphub_domain::{Clock, Entropy, InstallId, Principal, Quota, RequestId, UserId};
+use mcphub_policy::Recorder;
+use mcphub_store::audit::AuditQueue;
+use mcphub_store::servers::StoredTool;
+use mcphub_store::sessions::Session;
+use mcphub_store::snapshot::Delta;
+use mcphub_store::{Place, Process, Store};
+use mcphub_upstream::{Catalog, ToolDefinition, Upstreams};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::cache::Cache;
+use crate::caller::Caller;
+use crate::counters::Counters;
+use crate::error::HubError;
+use crate::heads::Heads;
+use crate::lease::Leases;
+use crate::limits::Limits;
+use crate::lookout::Lookout;
+use crate::personal::Personal;
+use crate::seal::{KeySource, Seal};
+use crate::snapshot::Snapshot;
+use crate::strangers::Strangers;
+
+/// Says how the hub is to be.
+pub struct Settings {
+    /// Where everything is kept.
+    pub place: Place,
+    /// Which process this is.
+    pub process: Process,
+    /// Where the key-encryption key comes from.
+    pub key: KeySource,
+    /// The folder of the signed heads, outside the data directory.
+    pub heads: PathBuf,
+    /// How much one person may do.
+    pub quota: Quota,
+    /// The address under which people reach the hub.
+    pub public_url: Url,
+    /// How upstream servers are reached.
+    pub upstream: mcphub_upstream::Settings,
+}
+
+/// Is the hub: one public method for each thing that a person can do.
+pub struct Hub {
+    pub(crate) store: Arc<Store>,
+    pub(crate) audit: Arc<AuditQueue>,
+    pub(crate) seal: Seal,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) catalog: Catalog,
+    pub(crate) cache: Cache,
+    pub(crate) limits: Limits,
+    pub(crate) leases: Leases,
+    pub(crate) personal: Personal,
+    pub(crate) strangers: Strangers,
+    pub(crate) heads: Heads,
+    pub(crate) lookout: Lookout,
+    pub(crate) counters: Counters,
+    pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
+    /// When a stranger's key last made the hub ask the database.
+    pub(crate) asked: Mutex<Option<tokio::time::Instant>>,
+    pub(crate) observing: tokio::sync::Mutex<()>,
+    pub(crate) public_url: Url,
+    pub(crate) clock: Clock,
+    pub(crate) entropy: Entropy,
+    pub(crate) tasks: TaskTracker,
+    changed: watch::Sender<i64>,
+    stop: CancellationToken,
+    process: Process,
+    me: Weak<Self>,
+}
+
+/// How many sessions are kept in memory; the others are rows.
+const SESSIONS: usize = 16_384;
+/// How often the database is asked what changed.
+const POLL: Duration = Duration::from_millis(250);
+/// How often the rest is looked after: heads, leases that end by time, folded refusals, the seal.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Says whether the hub can serve, and why not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// It can.
+    Ready,
+    /// It has no key.
+    Sealed,
+    /// The log can't be written, or the database doesn't answer.
+    Unavailable(String),
+}
+
+impl Hub {
+    /// Opens everything. A missing key leaves the hub sealed; it unseals by itself.
+    pub async fn open(settings: Settings, clock: Clock, entropy: Entropy) -> Result<Arc<Self>, HubError> {
+        #[expect(clippy::disallowed_methods, reason = "the wiring makes the only recorder")]
+        let recorder = Recorder::new();
+        let store = Store::open(&settings.place, settings.process, recorder, clock.clone(), &entropy).await?;
+        let store = Arc::new(store);
+        let install = store.install(InstallId::random(&entropy)).await?;
+        let seal = Seal::new(&store, install, settings.key, &entropy).await?;
+        let whole = store.load().await?;
+        let upstreams = Upstreams::new(settings.upstream, clock.clone())
+            .map_err(|error| HubError::Internal(error.to_string()))?;
+        let hub = Arc::new_cyclic(|me| Self {
+            audit: store.audit(),
+            seal,
+            snapshot: Snapshot::new(whole.world.clone().unwrap_or_default()),
+            upstreams,
+            catalog: Catalog::default(),
+            cache: Cache::new(),
+            limits: Limits::new(settings.quota),
+            leases: Leases::default(),
+            personal: Personal::new(Arc::clone(&store), entropy.clone()),
+            strangers: Strangers::default(),
+            heads: Heads::new(&settings.heads, install),
+            lookout: Lookout::default(),
+            counters: Counters::default(),
+            sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
+            asked: Mutex::default(),
+            observing: tokio::sync::Mutex::default(),
+            public_url: settings.public_url,
+            clock,
+            entropy,
+            tasks: TaskTracker::new(),
+            changed: watch::Sender::new(0),
+            stop: CancellationToken::new(),
+            process: settings.process,
+            me: Weak::clone(me),
+            store,
+        });
+        hub.try_unseal().await;
+        hub.take_up(&whole);
+        if settings.process == Process::Serve {
+            hub.keep_running();
+        }
+        Ok(hub)
+    }
+
+    /// Says whether the hub can serve.
+    pub fn readiness(&self) -> Readiness {
+        use mcphub_store::audit::queue::Health;
+        if self.seal.open().is_err() {
+            return Readiness::Sealed;
+        }
+        if !self.snapshot.is_fresh() {
+            return Readiness::Unavailable("the database does not answer".to_owned());
+        }
+        match &*self.audit.health().borrow() {
+            Health::Writable => Readiness::Ready,
+            Health::Failing { reason, .. } => Readiness::Unavailable(reason.clone()),
+        }
+    }
+
+    /// Stops: lets running calls end until `deadline`, ends children, writes what waits, closes.
+    pub async fn close(&self, deadline: Duration) -> Result<(), HubError> {
+        self.stop.cancel();
+        self.tasks.close();
+        self.upstreams.drain(deadline).await;
+        if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some work did not end in time");
+        }
+        if self.process == Process::Serve {
+            self.strangers.flush(self).await;
+        }
+        self.store.close().await?;
+        Ok(())
+    }
+
+    /// Takes up what the database has that this process hasn't.
+    pub async fn refresh(&self) -> Result<(), HubError> {
+        self.snapshot.refresh(&self.store, |delta| self.take_up(delta)).await
+    }
+
+    /// Tells of every change of the world, by its revision.
+    pub fn changes(&self) -> watch::Receiver<i64> {
+        self.changed.subscribe()
+    }
+
+    /// Runs something that a stop waits for.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Signs what the log is now, for `audit verify` to find later.
+    pub async fn sign_head(&self) -> Result<(), HubError> {
+        let Ok(unsealed) = self.seal.open() else { return Ok(()) };
+        self.heads.write(&self.store, &unsealed.signer, self.clock.now()).await
+    }
+
+    /// Acts as the hub itself.
+    pub(crate) fn myself(&self) -> Caller {
+        Caller { principal: Principal::Hub, address: None, request: RequestId::random(&self.entropy) }
+    }
+
+    pub(crate) fn handle(&self) -> Weak<Self> {
+        Weak::clone(&self.me)
+    }
+
+    /// Records something that nobody waits for, from where waiting isn't possible.
+    pub(crate) fn append_soon(&self, entry: Entry) {
+        let hub = self.handle();
+        self.tasks.spawn(async move {
+            if let Some(hub) = hub.upgrade() {
+                hub.append(entry).await;
+            }
+        });
+    }
+
+    /// Applies a change to everything that depends on it, before anybody can decide on it.
+    fn take_up(&self, delta: &Delta) {
+        for (server, tools) in &delta.tools {
+            let definitions: Vec<ToolDefinition> = tools.iter().map(definition).collect();
+            self.catalog.put(*server, &definitions);
+        }
+        self.cache.forget(delta);
+        for (user, server) in &delta.credentials {
+            self.upstreams.close(|key| key.server == *server && key.scope.user() == Some(*user));
+        }
+        for server in &delta.shared_values {
+            self.upstreams.close(|key| key.server == *server);
+        }
+        if let Some(world) = &delta.world {
+            self.upstreams.close(|key| {
+                world.server(key.server).is_none_or(|entry| entry.server().revision != key.revision)
+            });
+            self.leases.review(world, self.clock.now());
+            self.changed.send_replace(world.revision());
+            if self.process == Process::Serve {
+                self.look_at_new(world);
+            }
+        }
+    }
+
+    async fn try_unseal(&self) {
+        if self.seal.open().is_ok() {
+            return;
+        }
+        match self.seal.unseal(&self.store, &self.entropy).await {
+            Ok(()) => {
+                let entry = self.myself().entry(mcphub_domain::Event::VaultUnsealed, self.clock.now());
+                if self.process == Process::Serve {
+                    self.append(entry).await;
+                    self.look_at_new(&self.snapshot.newest());
+                }
+            }
+            Err(HubError::Sealed) => {}
+            Err(error) => tracing::error!(%error, "the hub stays sealed"),
+        }
+    }
+
+    fn keep_running(self: &Arc<Self>) {
+        let (poll, tick) = (Arc::clone(self), Arc::clone(self));
+        self.tasks.spawn(async move { poll.follow_changes().await });
+        self.tasks.spawn(async move { tick.look_after().await });
+    }
+
+    async fn follow_changes(&self) {
+        let mut told = self.store.revisions().await.ok();
+        let mut interval = tokio::time::interval(POLL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let heard = async {
+                match &mut told {
+                    Some(revisions) => revisions.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = interval.tick() => {}
+                heard = heard => if heard.is_err() { told = None },
+            }
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "the database does not tell what changed");
+            } else if told.is_none() {
+                told = self.store.revisions().await.ok();
+            }
+            if !self.snapshot.is_fresh() {
+                self.leases.revoke_all();
+            }
+        }
+    }
+
+    async fn look_after(&self) {
+        let mut interval = tokio::time::interval(TICK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                _ = interval.tick() => {}
+            }
+            self.try_unseal().await;
+            self.leases.review(&self.snapshot.newest(), self.clock.now());
+            self.strangers.flush(self).await;
+            let chores = [
+                ("heartbeat", self.store.beat().await.map_err(HubError::from)),
+                ("recovery", self.store.recover().await.map(|_| ()).map_err(HubError::from)),
+                ("head", self.sign_head().await),
+            ];
+            for (what, done) in chores {
+                if let Err(error) = done {
+                    tracing::warn!(%error, "the {what} could not be written");
+                }
+            }
+        }
+    }
+}
+
+fn definition(stored: &StoredTool) -> ToolDefinition {
+    ToolDefinition {
+        name: stored.tool.name.clone(),
+        definition: stored.definition.clone().into(),
+        annotations: Default::default(),
+        digest: stored.tool.digest,
+    }
+}

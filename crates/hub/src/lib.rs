@@ -1,0 +1,48 @@
+#![doc = include_str!("../README.md")]
+
+pub mod audit;
+pub mod calls;
+pub mod counters;
+pub mod credentials;
+pub mod discovery;
+pub mod error;
+pub mod groups;
+pub mod import;
+pub mod keys;
+pub mod listing;
+pub mod servers;
+pub mod sessions;
+pub mod users;
+
+mod auth;
+mod cache;
+mod caller;
+mod find;
+mod heads;
+mod hub;
+mod lease;
+mod limits;
+mod lookout;
+mod metrics;
+mod personal;
+mod seal;
+mod snapshot;
+mod strangers;
+
+pub use caller::Caller;
+pub use calls::{Running, Said, ToolCall};
+pub use error::{HubError, MissingCredential};
+pub use hub::{Hub, Readiness, Settings};
+pub use lease::Lease;
+pub use listing::{Absence, ListedTool, Listing};
+pub use mcphub_policy::{Endpoint, Meter};
+pub use mcphub_store::audit::{Finding, Report, Search};
+pub use mcphub_store::prepare::{Prepared, Roles, prepare};
+pub use mcphub_store::sessions::Session;
+pub use mcphub_store::{DatabaseUrls, Place, Process, StoreError};
+pub use mcphub_upstream::log::read as read_log;
+pub use mcphub_upstream::{Answer, BreakerState};
+pub use mcphub_upstream::{PlainHttp, Settings as UpstreamSettings, supervise};
+pub use metrics::Metrics;
+pub use seal::KeySource;
+pub use sessions::NewSession;

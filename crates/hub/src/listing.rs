@@ -1,0 +1,179 @@
+//! Listing: exactly the tools that the caller may call, and what is missing beside them.
+
+use std::time::Duration;
+
+use mcphub_domain::{Server, ServerName, UserId};
+use mcphub_policy::{Endpoint, World, decide};
+use mcphub_wire::list::{Item, ListKind};
+use mcphub_wire::{Fault, Limits, Raw};
+
+use crate::caller::Caller;
+use crate::discovery::FIRST_LIST;
+use crate::error::{HubError, MissingCredential};
+use crate::hub::Hub;
+
+/// Is a tool as an endpoint shows it.
+#[derive(Debug)]
+pub struct ListedTool {
+    /// Its name there.
+    pub name: String,
+    /// Its definition, as its server sent it.
+    pub definition: bytes::Bytes,
+}
+
+/// Says why a server's tools are not in a list.
+#[derive(Debug)]
+pub struct Absence {
+    /// The server.
+    pub server: ServerName,
+    /// Why.
+    pub reason: String,
+    /// The page that fixes it, where one does.
+    pub url: Option<String>,
+}
+
+/// Is a list of tools, whole and in a fixed order.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The tools.
+    pub tools: Vec<ListedTool>,
+    /// The servers whose tools are not there.
+    pub absent: Vec<Absence>,
+}
+
+impl Hub {
+    /// Connects a caller to the endpoint that a path names.
+    pub async fn endpoint(&self, caller: &Caller, name: Option<&str>) -> Result<Endpoint, HubError> {
+        self.seal.open()?;
+        let world = self.snapshot.fresh()?;
+        match decide::endpoint(&world, caller.principal, name, self.clock.now()) {
+            Ok(endpoint) => Ok(endpoint),
+            Err(denial) => {
+                self.record(caller, denial.clone().into_event("connect")).await;
+                Err(denial.into())
+            }
+        }
+    }
+
+    /// Lists the tools that the caller may call on an endpoint.
+    ///
+    /// A server that nobody has listed yet is listed now, for at most ten seconds; all such servers
+    /// at the same time, so that a slow one delays nobody else's answer beyond its own deadline.
+    pub async fn list_tools(&self, caller: &Caller, endpoint: Endpoint) -> Result<Listing, HubError> {
+        self.seal.open()?;
+        let absent = self.take_up_unlisted(caller, endpoint).await?;
+        let world = self.snapshot.fresh()?;
+        let visible = decide::visible(&world, caller.principal, endpoint, self.clock.now());
+        let tools: Vec<ListedTool> = visible
+            .into_iter()
+            .filter_map(|(name, route)| {
+                let definition = self.catalog.get(route.server, &route.tool, &route.digest)?;
+                Some(ListedTool { name, definition })
+            })
+            .collect();
+        self.look_again_at(caller, endpoint, &world);
+        let target = endpoint_name(&world, endpoint);
+        self.record_read(caller, "tools/list", target.as_deref(), tools.len()).await;
+        Ok(Listing { tools, absent })
+    }
+
+    /// Names what a list would show, for noticing that it changed. Nothing is recorded.
+    pub fn visible_names(&self, caller: &Caller, endpoint: Endpoint) -> Vec<String> {
+        let visible = decide::visible(&self.snapshot.newest(), caller.principal, endpoint, self.clock.now());
+        visible.into_iter().map(|(name, route)| format!("{name} {}", route.digest)).collect()
+    }
+
+    /// Lists, now, the server that a tool's name points to, if nobody has listed it yet. Says whether
+    /// that was tried.
+    pub(crate) async fn take_up_first(&self, caller: &Caller, endpoint: Endpoint, tool: &str) -> bool {
+        let world = self.snapshot.newest();
+        let Some(user) = caller.principal.user() else { return false };
+        let entry = match endpoint {
+            Endpoint::Server(id) => world.server(id),
+            Endpoint::All | Endpoint::Group(_) => {
+                tool.split_once("__").and_then(|(server, _)| world.server_named(server))
+            }
+        };
+        let Some(entry) = entry.filter(|entry| entry.tools().next().is_none()) else { return false };
+        let reachable = decide::reachable(&world, caller.principal, endpoint, self.clock.now());
+        reachable.contains(&entry.server().id) && self.first_look(user, entry.server()).await.is_ok()
+    }
+
+    /// Lists a server that nobody has listed yet. Whoever comes meanwhile waits for the same list.
+    async fn first_look(&self, user: UserId, server: &Server) -> Result<(), HubError> {
+        let look = async {
+            let turn = self.lookout.turn(server.id);
+            let _turn = turn.lock().await;
+            let listed =
+                self.snapshot.newest().server(server.id).is_some_and(|entry| entry.tools().next().is_some());
+            if listed || !self.lookout.try_first(user, server) {
+                return Ok(());
+            }
+            self.discover_as(user, server).await.map(|_| ())
+        };
+        tokio::time::timeout(FIRST_LIST, look).await.unwrap_or_else(|_| Err(slow(FIRST_LIST)))
+    }
+
+    fn look_again_at(&self, caller: &Caller, endpoint: Endpoint, world: &World) {
+        let Some(user) = caller.principal.user() else { return };
+        for id in decide::reachable(world, caller.principal, endpoint, self.clock.now()) {
+            if let Some(entry) = world.server(id) {
+                self.look_again(user, entry.server());
+            }
+        }
+    }
+
+    async fn take_up_unlisted(&self, caller: &Caller, endpoint: Endpoint) -> Result<Vec<Absence>, HubError> {
+        let world = self.snapshot.fresh()?;
+        let Some(user) = caller.principal.user() else { return Ok(Vec::new()) };
+        let unlisted = decide::reachable(&world, caller.principal, endpoint, self.clock.now())
+            .into_iter()
+            .filter_map(|id| world.server(id))
+            .filter(|entry| entry.tools().next().is_none());
+        let looks =
+            unlisted.filter(|entry| self.lookout.try_first(user, entry.server())).map(|entry| async {
+                let look = tokio::time::timeout(FIRST_LIST, self.discover_as(user, entry.server())).await;
+                absence(entry.server().name.clone(), look.unwrap_or_else(|_| Err(slow(FIRST_LIST))).err()?)
+            });
+        Ok(futures_util::future::join_all(looks).await.into_iter().flatten().collect())
+    }
+}
+
+impl Absence {
+    /// Writes the absence for a list's `_meta`.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "server": self.server, "reason": self.reason, "url": self.url })
+    }
+}
+
+impl ListedTool {
+    /// Returns the definition as its server sent it.
+    pub fn original(&self) -> Result<Raw, Fault> {
+        Raw::parse(self.definition.clone(), &Limits::RESPONSE)
+    }
+
+    /// Returns the definition under the name that the endpoint gives the tool.
+    pub fn renamed(&self) -> Result<Raw, Fault> {
+        Ok(Item::parse(ListKind::Tools, &self.original()?)?.renamed(&self.name))
+    }
+}
+
+fn slow(deadline: Duration) -> HubError {
+    HubError::Invalid(format!("its list took longer than {deadline:?}"))
+}
+
+fn absence(server: ServerName, error: HubError) -> Option<Absence> {
+    let url = match &error {
+        HubError::MissingCredential(MissingCredential { url, .. }) => Some(url.clone()),
+        _ => None,
+    };
+    Some(Absence { server, reason: error.to_string(), url })
+}
+
+fn endpoint_name(world: &World, endpoint: Endpoint) -> Option<String> {
+    match endpoint {
+        Endpoint::All => None,
+        Endpoint::Group(id) => world.group(id).map(|group| group.name.to_string()),
+        Endpoint::Server(id) => world.server(id).map(|entry| entry.server().name.to_string()),
+    }
+}

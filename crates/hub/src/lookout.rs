@@ -1,0 +1,118 @@
+//! When to look at a server's tools again: once for each new revision, then at most once a minute
+//! while somebody uses it. What changed since the approval is noticed here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcphub_domain::server::{Isolation, ServerState};
+use mcphub_domain::{Server, ServerId, UserId};
+use mcphub_policy::World;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::hub::Hub;
+
+/// How long a list is taken for what the server still has.
+const AGE: Duration = Duration::from_secs(60);
+/// How many looks are remembered; with more, all are forgotten, which costs a look each.
+const REMEMBERED: usize = 100_000;
+
+/// Remembers who looked at which revision of a server, and when.
+#[derive(Default)]
+pub(crate) struct Lookout {
+    looks: Mutex<HashMap<Look, (i64, Instant)>>,
+    /// Who takes the first look at a server; the others wait for her.
+    first: Mutex<HashMap<ServerId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Names a look: at a server, as a person or, with the shared values alone, as nobody.
+type Look = (ServerId, Option<UserId>);
+
+impl Lookout {
+    /// Says whether it is time for a look that was never taken, or is older than `age`, and notes
+    /// that it is taken now.
+    fn is_due(&self, look: Look, revision: i64, age: Duration) -> bool {
+        let now = Instant::now();
+        let mut looks = self.looks.lock();
+        let fresh = |(known, at): &(i64, Instant)| *known == revision && now.duration_since(*at) < age;
+        if looks.get(&look).is_some_and(fresh) {
+            return false;
+        }
+        if looks.len() >= REMEMBERED {
+            looks.clear();
+        }
+        looks.insert(look, (revision, now));
+        true
+    }
+
+    /// Returns what the first looks at a server take turns with.
+    pub(crate) fn turn(&self, server: ServerId) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.first.lock().entry(server).or_default())
+    }
+
+    /// Notes that a person's first use of a server looks at it now; says no if that was just tried.
+    pub(crate) fn try_first(&self, user: UserId, server: &Server) -> bool {
+        const AGAIN: Duration = Duration::from_secs(2);
+        self.is_due((server.id, Some(user)), server.revision, AGAIN)
+    }
+}
+
+impl Hub {
+    /// Looks, in the background, at every server that is new or changed and needs nobody's values.
+    pub(crate) fn look_at_new(&self, world: &World) {
+        if self.seal.open().is_err() {
+            return;
+        }
+        for entry in world.servers() {
+            let server = entry.server();
+            let ready = server.state == ServerState::Enabled && suffices(server);
+            if ready && self.lookout.is_due((server.id, None), server.revision, Duration::MAX) {
+                self.look(server.clone(), None);
+            }
+        }
+    }
+
+    /// Looks, in the background, at a server that a person uses, if the last look is a while ago.
+    pub(crate) fn look_again(&self, user: UserId, server: &Server) {
+        let look = if suffices(server) { None } else { Some(user) };
+        if self.lookout.is_due((server.id, look), server.revision, AGE) {
+            self.look(server.clone(), look);
+        }
+    }
+
+    fn look(&self, server: Server, user: Option<UserId>) {
+        let hub = self.handle();
+        self.tasks.spawn(async move {
+            let Some(hub) = hub.upgrade() else { return };
+            let found = match user {
+                Some(user) => hub.discover_as(user, &server).await,
+                None => hub.discover_shared(&server).await,
+            };
+            if let Err(error) = found {
+                tracing::warn!(server = %server.name, %error, "the server's tools could not be listed");
+            }
+        });
+    }
+}
+
+/// Says whether a server can be asked without any person's values.
+fn suffices(server: &Server) -> bool {
+    server.definition.isolation == Isolation::Auto && !server.definition.is_personal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AGE, Duration, Instant, Lookout, ServerId};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_is_due_once_for_each_revision_and_age() {
+        let (lookout, look) = (Lookout::default(), (ServerId::from_bytes([1; 16]), None));
+        assert!(lookout.is_due(look, 1, AGE));
+        assert!(!lookout.is_due(look, 1, AGE));
+        assert!(lookout.is_due(look, 2, AGE), "a new revision");
+        let before = Instant::now();
+        tokio::time::advance(AGE + Duration::from_secs(1)).await;
+        assert!(before.elapsed() > AGE && lookout.is_due(look, 2, AGE), "an old look");
+    }
+}

@@ -1,0 +1,72 @@
+//! Legacy sessions: opened by `initialize`, bound to their owner, known to every node.
+
+use mcphub_domain::{Event, Principal};
+use mcphub_store::sessions::Session;
+use sha2::{Digest, Sha256};
+
+use crate::caller::Caller;
+use crate::error::HubError;
+use crate::hub::Hub;
+
+/// Describes a session to open.
+#[derive(Debug)]
+pub struct NewSession {
+    /// The endpoint's path.
+    pub endpoint: String,
+    /// The negotiated protocol version.
+    pub version: String,
+    /// The client's capabilities, as JSON.
+    pub capabilities: String,
+}
+
+impl Hub {
+    /// Opens a session and returns its id: 64 hexadecimal digits, known to the client alone.
+    pub async fn open_session(&self, caller: &Caller, new: NewSession) -> Result<String, HubError> {
+        let Principal::Person { user, key } = caller.principal else {
+            return Err(HubError::Invalid("only a person opens a session".to_owned()));
+        };
+        let id = hex::encode(self.entropy.bytes::<32>());
+        let session = Session {
+            id_hash: digest(&id),
+            owner: user,
+            key,
+            endpoint: new.endpoint.clone(),
+            version: new.version.clone(),
+            capabilities: new.capabilities,
+            created_at: self.clock.now(),
+            ended_at: None,
+        };
+        self.store.add_session(&session).await?;
+        self.record(caller, Event::SessionOpened { endpoint: new.endpoint, version: new.version }).await;
+        Ok(id)
+    }
+
+    /// Finds a session of the caller's on an endpoint. Somebody else's, an ended one and an unknown
+    /// one are all not found.
+    pub async fn find_session(&self, caller: &Caller, endpoint: &str, id: &str) -> Result<Session, HubError> {
+        let unknown = || HubError::NotFound { what: "the session".to_owned() };
+        let owner = caller.principal.user().ok_or_else(unknown)?;
+        let id_hash = digest(id);
+        if let Some(session) = self.sessions.lock().get(&(owner, id_hash)) {
+            return if session.endpoint == endpoint { Ok(session.clone()) } else { Err(unknown()) };
+        }
+        let session = self.store.session(owner, &id_hash).await?.ok_or_else(unknown)?;
+        if session.ended_at.is_some() || session.endpoint != endpoint {
+            return Err(unknown());
+        }
+        self.sessions.lock().put((owner, id_hash), session.clone());
+        Ok(session)
+    }
+
+    /// Ends a session of the caller's.
+    pub async fn close_session(&self, caller: &Caller, session: &Session) -> Result<(), HubError> {
+        self.sessions.lock().pop(&(session.owner, session.id_hash));
+        self.store.end_session(session.owner, &session.id_hash).await?;
+        self.record(caller, Event::SessionClosed { endpoint: session.endpoint.clone() }).await;
+        Ok(())
+    }
+}
+
+fn digest(id: &str) -> [u8; 32] {
+    Sha256::digest(id.as_bytes()).into()
+}

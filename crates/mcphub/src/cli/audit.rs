@@ -1,0 +1,198 @@
+//! `mcphub audit`: search the log, and check it.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use mcphub_domain::{Actor, Record, ServerId, ServerName, ToolName, UserId, UserName};
+use mcphub_hub::audit::ReadRecord;
+use mcphub_hub::{Finding, Search};
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Table, or_dash, printable};
+use super::desk::Desk;
+use super::failure::Failure;
+use super::input::{Moment, moment};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum AuditCommand {
+    /// Check every record against the signed heads; exit code 1 if anything is wrong
+    Verify,
+    /// Show records, the newest first
+    List(Box<Filter>),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Filter {
+    /// Only what this person did, or what was done to her
+    #[arg(long)]
+    person: Option<UserName>,
+    /// Only what is about this server
+    #[arg(long)]
+    server: Option<ServerName>,
+    /// Only what is about this tool
+    #[arg(long)]
+    tool: Option<ToolName>,
+    /// Only what ended like this, such as ok, tool-error, not-granted, changed
+    #[arg(long)]
+    outcome: Option<String>,
+    /// From this time on, such as 2026-11-22T10:00:00Z, 2026-11-22, or 2h for two hours ago
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Option<Moment>,
+    /// Before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    to: Option<Moment>,
+    /// How many records at most
+    #[arg(long, default_value_t = 50, value_parser = limit)]
+    limit: usize,
+}
+
+/// The most records that one command shows.
+const MOST: usize = 100_000;
+
+fn limit(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=MOST).contains(limit))
+        .ok_or_else(|| format!("expected 1 to {MOST}"))
+}
+
+impl AuditCommand {
+    pub(crate) async fn run(self, desk: &Desk) -> Result<Answer, Failure> {
+        match self {
+            Self::Verify => verify(desk).await,
+            Self::List(filter) => list(desk, *filter).await,
+        }
+    }
+}
+
+async fn verify(desk: &Desk) -> Result<Answer, Failure> {
+    let report = desk.hub.verify_audit(&desk.operator).await?;
+    let json = json!({
+        "chains": report.chains,
+        "records": report.records,
+        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+    });
+    let read = format!("{} chains, {} records", report.chains, report.records);
+    if report.findings.is_empty() {
+        return Ok(Answer::new(format!("{read}: the log is whole"), json));
+    }
+    let lines: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    Ok(Answer::new(format!("{read}: {} findings\n{}", lines.len(), lines.join("\n")), json).failed())
+}
+
+fn finding(finding: &Finding) -> Value {
+    let (kind, chain, record) = match finding {
+        Finding::Altered { chain, number } => ("altered", chain, number),
+        Finding::Removed { chain, number } => ("removed", chain, number),
+        Finding::Inserted { chain, number } => ("inserted", chain, number),
+        Finding::Reordered { chain, number } => ("reordered", chain, number),
+        Finding::Truncated { chain, found, .. } => ("truncated", chain, found),
+        Finding::Rewritten { chain, from, .. } => ("rewritten", chain, from),
+    };
+    json!({ "kind": kind, "chain": chain, "record": record, "text": finding.to_string() })
+}
+
+async fn list(desk: &Desk, filter: Filter) -> Result<Answer, Failure> {
+    let search = Search {
+        person: match &filter.person {
+            Some(name) => Some(desk.user(name).await?.id),
+            None => None,
+        },
+        server: match &filter.server {
+            Some(name) => Some(desk.server(name).await?.id),
+            None => None,
+        },
+        tool: filter.tool,
+        outcome: filter.outcome,
+        before: filter.to.map(|time| time.resolve(desk.now)),
+        from: filter.from.map(|time| time.resolve(desk.now)),
+        limit: filter.limit,
+    };
+    let records = desk.hub.search_audit(&desk.operator, &search).await?;
+    let names = Names::of(desk).await?;
+    let mut table =
+        Table::new(&["TIME", "WHO", "WHAT", "ABOUT", "SERVER", "TOOL", "OUTCOME"], "no record matches");
+    for read in &records {
+        table.row(names.row(&read.record));
+    }
+    let json = records.iter().map(|read| names.view(read)).collect::<Result<_, _>>();
+    let json = json.map_err(|error: serde_json::Error| Failure::new("internal", error.to_string()))?;
+    Ok(Answer::table(&table, json))
+}
+
+/// Holds the names of today, for the ids in records.
+struct Names {
+    users: BTreeMap<UserId, String>,
+    servers: BTreeMap<ServerId, String>,
+}
+
+impl Names {
+    async fn of(desk: &Desk) -> Result<Self, Failure> {
+        let (users, servers) = (desk.users().await?, desk.servers().await?);
+        Ok(Self {
+            users: users.into_iter().map(|user| (user.id, user.name.to_string())).collect(),
+            servers: servers.into_iter().map(|server| (server.id, server.name.to_string())).collect(),
+        })
+    }
+
+    fn user(&self, id: UserId) -> String {
+        self.users.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    fn server(&self, id: ServerId) -> String {
+        self.servers.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    fn actor(&self, actor: Actor) -> String {
+        match actor {
+            Actor::Person { user, .. } => self.user(user),
+            Actor::Operator => "operator".to_owned(),
+            Actor::Hub => "hub".to_owned(),
+            Actor::Stranger => "stranger".to_owned(),
+        }
+    }
+
+    fn row(&self, record: &Record) -> [String; 7] {
+        let (entry, event) = (&record.entry, &record.entry.event);
+        [
+            entry.at.to_string(),
+            self.actor(entry.actor),
+            kind(record),
+            or_dash(event.subject().map(|user| self.user(user))),
+            or_dash(event.server().map(|server| self.server(server))),
+            or_dash(event.tool()),
+            event.outcome().to_owned(),
+        ]
+    }
+
+    /// Shows a record as it stands in the log, with times and names that people can read beside it.
+    fn view(&self, read: &ReadRecord) -> Result<Value, serde_json::Error> {
+        let (record, entry) = (&read.record, &read.record.entry);
+        Ok(json!({
+            "time": entry.at.to_string(),
+            "who": self.actor(entry.actor),
+            "what": kind(record),
+            "about": entry.event.subject().map(|user| self.user(user)),
+            "server": entry.event.server().map(|server| self.server(server)),
+            "tool": entry.event.tool(),
+            "outcome": entry.event.outcome(),
+            "chain": record.chain,
+            "number": record.number,
+            "request": entry.request,
+            "actor": entry.actor,
+            "event": serde_json::to_value(&entry.event)?,
+            "personal": read.personal,
+        }))
+    }
+}
+
+/// Names what happened, by the word that the record itself has for it.
+fn kind(record: &Record) -> String {
+    let event = serde_json::to_value(&record.entry.event).ok();
+    let text = |name| event.as_ref().and_then(|event| event.get(name)).and_then(Value::as_str).map(printable);
+    match (text("type"), text("method")) {
+        (Some(kind), Some(method)) => format!("{kind} {method}"),
+        (Some(kind), None) => kind,
+        (None, _) => "-".to_owned(),
+    }
+}

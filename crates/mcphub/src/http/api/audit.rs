@@ -1,0 +1,183 @@
+//! The audit log: searched and verified, never changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use mcphub_domain::audit::PersonalFields;
+use mcphub_domain::{ServerId, Timestamp, ToolName, UserId};
+use mcphub_hub::Hub;
+use mcphub_hub::audit::{ReadRecord, Report, Search};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Asked, Time};
+use super::schema;
+use crate::http::caller::Authenticated;
+use crate::http::error::{ApiError, ApiResult, Problem};
+
+/// How many records a page has unless said otherwise.
+const USUAL_PAGE: usize = 100;
+/// How many records a page has at most.
+const LONGEST_PAGE: usize = 1_000;
+
+/// Says which records are wanted.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Those of, or about, this person.
+    #[param(schema_with = schema::id)]
+    person: Option<UserId>,
+    /// Those about this server.
+    #[param(schema_with = schema::id)]
+    server: Option<ServerId>,
+    /// Those about this tool.
+    #[param(value_type = Option<String>)]
+    tool: Option<ToolName>,
+    /// Those with this outcome, such as `ok`, `not-granted` or `changed`.
+    outcome: Option<String>,
+    /// Those from this time on.
+    #[param(schema_with = schema::time)]
+    from: Option<Time>,
+    /// Those before this time.
+    #[param(schema_with = schema::time)]
+    to: Option<Time>,
+    /// At most so many, the newest first.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Those after the page that answered with this.
+    before: Option<i64>,
+}
+
+/// Is a page of records, the newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditPage {
+    /// The records.
+    records: Vec<RecordView>,
+    /// What `before` has to be for the next page, if there is one.
+    before: Option<i64>,
+}
+
+/// Shows a record.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RecordView {
+    /// When it happened.
+    #[schema(schema_with = schema::time)]
+    at: String,
+    /// The record as it stands in the log.
+    record: serde_json::Value,
+    /// What names the people in it, by their ids, as far as it hasn't been erased.
+    personal: BTreeMap<String, PersonView>,
+}
+
+/// Shows what names a person.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PersonView {
+    /// Where she called from.
+    address: Option<String>,
+    /// Her name.
+    name: Option<String>,
+    /// Her e-mail address.
+    email: Option<String>,
+}
+
+/// Says whether the log is whole.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReportView {
+    /// Whether nothing is wrong.
+    intact: bool,
+    /// How many chains there are.
+    chains: u64,
+    /// How many records were read.
+    records: u64,
+    /// The first thing that is wrong in each chain.
+    findings: Vec<String>,
+}
+
+impl Wanted {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(USUAL_PAGE).clamp(1, LONGEST_PAGE)
+    }
+
+    /// Asks for one record more than the page holds, to know whether there is a next one.
+    fn search(&self) -> Search {
+        let (to, before) = (self.to.map(|Time(time)| time), self.before.map(Timestamp::from_micros));
+        Search {
+            person: self.person,
+            server: self.server,
+            tool: self.tool.clone(),
+            outcome: self.outcome.clone(),
+            before: to.into_iter().chain(before).min(),
+            from: self.from.map(|Time(time)| time),
+            limit: self.limit() + 1,
+        }
+    }
+}
+
+impl AuditPage {
+    /// Ends a page where the time changes, so that the next one begins without a gap.
+    fn of(mut found: Vec<ReadRecord>, limit: usize) -> Result<Self, ApiError> {
+        let mut before = None;
+        if let Some(next) = found.get(limit).map(|found| found.record.entry.at) {
+            let kept = found.iter().take_while(|found| found.record.entry.at > next).count();
+            found.truncate(if kept == 0 { limit } else { kept });
+            before = found.last().map(|found| found.record.entry.at.as_micros());
+        }
+        let records = found.into_iter().map(RecordView::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { records, before })
+    }
+}
+
+impl TryFrom<ReadRecord> for RecordView {
+    type Error = ApiError;
+
+    fn try_from(read: ReadRecord) -> Result<Self, ApiError> {
+        let personal = read.personal.into_iter().map(|(person, fields)| (person.to_string(), fields.into()));
+        Ok(Self {
+            at: read.record.entry.at.to_string(),
+            record: serde_json::to_value(&read.record).map_err(ApiError::internal)?,
+            personal: personal.collect(),
+        })
+    }
+}
+
+impl From<PersonalFields> for PersonView {
+    fn from(PersonalFields { address, name, email }: PersonalFields) -> Self {
+        Self { address, name, email }
+    }
+}
+
+impl From<Report> for ReportView {
+    fn from(report: Report) -> Self {
+        Self {
+            intact: report.findings.is_empty(),
+            chains: report.chains,
+            records: report.records,
+            findings: report.findings.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// Finds records, the newest first. Reading the log is itself recorded.
+#[utoipa::path(get, path = "/audit", operation_id = "search_audit", tag = "audit", params(Wanted),
+    responses((status = 200, description = "A page of records", body = AuditPage), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn search(
+    State(hub): State<Arc<Hub>>,
+    Authenticated(caller): Authenticated,
+    Asked(wanted): Asked<Wanted>,
+) -> ApiResult<Json<AuditPage>> {
+    let found = hub.search_audit(&caller, &wanted.search()).await?;
+    Ok(Json(AuditPage::of(found, wanted.limit())?))
+}
+
+/// Checks the whole log against itself and the signed heads.
+#[utoipa::path(post, path = "/audit/verify", operation_id = "verify_audit", tag = "audit",
+    responses((status = 200, description = "Whether the log is whole", body = ReportView), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn verify(
+    State(hub): State<Arc<Hub>>,
+    Authenticated(caller): Authenticated,
+) -> ApiResult<Json<ReportView>> {
+    Ok(Json(hub.verify_audit(&caller).await?.into()))
+}

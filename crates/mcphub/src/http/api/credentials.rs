@@ -1,0 +1,131 @@
+//! Credentials and shared values: they come in and never go out.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use mcphub_domain::{SecretText, ServerId, Slot, SlotName};
+use mcphub_hub::Hub;
+use mcphub_hub::credentials::{SlotState, SlotView as Found};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::extract::{Body, In, Person};
+use crate::http::caller::Authenticated;
+use crate::http::error::{ApiResult, Problem};
+
+/// Holds a value for a slot.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetValue {
+    /// The value. It is sealed and never shown again.
+    #[serde(deserialize_with = "secret")]
+    #[schema(value_type = String, format = Password)]
+    value: SecretText,
+}
+
+/// Shows how a slot stands, never its value.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SlotView {
+    /// The slot's name.
+    slot: String,
+    /// `personal` where each person has a value of her own, `shared` where an admin sets one.
+    kind: &'static str,
+    /// `missing`, `ready`, or `suspended` until its owner confirms that it may go where the server is now.
+    state: &'static str,
+}
+
+impl From<Found> for SlotView {
+    fn from(found: Found) -> Self {
+        let kind = match found.slot {
+            Slot::Personal(_) => "personal",
+            Slot::Shared(_) => "shared",
+        };
+        let state = match found.state {
+            SlotState::Missing => "missing",
+            SlotState::Ready => "ready",
+            SlotState::Suspended => "suspended",
+        };
+        Self { slot: found.slot.name().to_string(), kind, state }
+    }
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretText, D::Error> {
+    String::deserialize(deserializer).map(SecretText::new)
+}
+
+/// Lists the slots of a server and how they stand for a person. Only she may look.
+#[utoipa::path(get, path = "/users/{user}/servers/{server}/credentials", operation_id = "list_credentials", tag = "credentials",
+    params(("user" = String, Path, description = "Her id, or `me`"), ("server" = String, Path, description = "The server's id or name")),
+    responses((status = 200, description = "The slots", body = [SlotView]), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    Authenticated(caller): Authenticated,
+    In((user, server)): In<(Person, String)>,
+) -> ApiResult<Json<Vec<SlotView>>> {
+    let owner = user.of(&caller)?;
+    let server = hub.find_slots_of(&caller, owner, &server).await?;
+    let slots = hub.list_credentials(&caller, owner, server).await?;
+    Ok(Json(slots.into_iter().map(SlotView::from).collect()))
+}
+
+/// Fills in a slot of one's own, or replaces its value.
+#[utoipa::path(put, path = "/users/{user}/servers/{server}/credentials/{slot}", operation_id = "set_credential", tag = "credentials", request_body = SetValue,
+    params(("user" = String, Path, description = "Her id, or `me`"), ("server" = String, Path, description = "The server's id or name"), ("slot" = String, Path, description = "The slot's name")),
+    responses((status = 204, description = "It is stored"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn set(
+    State(hub): State<Arc<Hub>>,
+    Authenticated(caller): Authenticated,
+    In((user, server, slot)): In<(Person, String, SlotName)>,
+    Body(set): Body<SetValue>,
+) -> ApiResult<StatusCode> {
+    let owner = user.of(&caller)?;
+    let server = hub.find_slots_of(&caller, owner, &server).await?;
+    hub.set_credential(&caller, owner, (server, slot), &set.value).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a value of one's own.
+#[utoipa::path(delete, path = "/users/{user}/servers/{server}/credentials/{slot}", operation_id = "remove_credential", tag = "credentials",
+    params(("user" = String, Path, description = "Her id, or `me`"), ("server" = String, Path, description = "The server's id or name"), ("slot" = String, Path, description = "The slot's name")),
+    responses((status = 204, description = "It is gone"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn remove(
+    State(hub): State<Arc<Hub>>,
+    Authenticated(caller): Authenticated,
+    In((user, server, slot)): In<(Person, String, SlotName)>,
+) -> ApiResult<StatusCode> {
+    let owner = user.of(&caller)?;
+    let server = hub.find_slots_of(&caller, owner, &server).await?;
+    hub.remove_credential(&caller, owner, (server, slot)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Confirms that a value may go where the server is now. Only its owner can.
+#[utoipa::path(post, path = "/users/{user}/servers/{server}/credentials/{slot}/confirm", operation_id = "confirm_credential", tag = "credentials",
+    params(("user" = String, Path, description = "Her id, or `me`"), ("server" = String, Path, description = "The server's id or name"), ("slot" = String, Path, description = "The slot's name")),
+    responses((status = 204, description = "It is in use again"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn confirm(
+    State(hub): State<Arc<Hub>>,
+    Authenticated(caller): Authenticated,
+    In((user, server, slot)): In<(Person, String, SlotName)>,
+) -> ApiResult<StatusCode> {
+    let owner = user.of(&caller)?;
+    let server = hub.find_slots_of(&caller, owner, &server).await?;
+    hub.confirm_credential(&caller, owner, (server, slot)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Sets the one value that everybody's calls to a server use.
+#[utoipa::path(put, path = "/servers/{server}/shared/{slot}", operation_id = "set_shared_value", tag = "credentials", request_body = SetValue,
+    params(("server" = String, Path, description = "The server's id"), ("slot" = String, Path, description = "The slot's name")),
+    responses((status = 204, description = "It is stored"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn set_shared(
+    State(hub): State<Arc<Hub>>,
+    Authenticated(caller): Authenticated,
+    In((server, slot)): In<(ServerId, SlotName)>,
+    Body(set): Body<SetValue>,
+) -> ApiResult<StatusCode> {
+    hub.set_shared_value(&caller, (server, slot), &set.value).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,129 @@
+"use strict";
+
+// The key lives in this variable alone: it is stored nowhere, and in no address.
+let key = "";
+
+const server = decodeURIComponent(location.pathname.split("/")[2] || "");
+const find = (id) => document.getElementById(id);
+
+const STATES = {
+  missing: ["Not filled in yet.", "bad"],
+  ready: ["Stored and in use.", "good"],
+  suspended: ["Waits for you: this server has moved since you stored the value.", "bad"],
+};
+
+function say(text, kind) {
+  find("message").textContent = text;
+  find("message").className = kind || "";
+}
+
+async function ask(method, path, body) {
+  const headers = { Authorization: "Bearer " + key };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const response = await fetch("/api/v1" + path, {
+    method,
+    headers,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    cache: "no-store",
+    credentials: "omit",
+    redirect: "error",
+    referrerPolicy: "no-referrer",
+  });
+  if (response.status === 204) return null;
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.detail || answer.title || "The hub refused this.");
+  return answer;
+}
+
+const slotsPath = () => "/users/me/servers/" + encodeURIComponent(server) + "/credentials";
+const slotPath = (slot) => slotsPath() + "/" + encodeURIComponent(slot);
+
+function make(name, text, properties) {
+  const element = document.createElement(name);
+  if (text) element.textContent = text;
+  return Object.assign(element, properties || {});
+}
+
+function slotForm(slot) {
+  const form = make("form", "", { autocomplete: "off" });
+  const id = "value-" + slot.slot;
+  const label = make("label", slot.state === "missing" ? "Value" : "New value", { htmlFor: id });
+  const input = make("input", "", { id, type: "password", autocomplete: "off", required: true, spellcheck: false });
+  const buttons = make("p");
+  buttons.append(make("button", "Store", { type: "submit" }));
+  if (slot.state === "suspended") buttons.append(button("Confirm the stored value", slot, "POST", "/confirm"));
+  if (slot.state !== "missing") buttons.append(button("Remove", slot, "DELETE", ""));
+  form.append(label, input, buttons);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const value = input.value;
+    input.value = "";
+    change(slot, () => ask("PUT", slotPath(slot.slot), { value }), slot.slot + " is stored.");
+  });
+  return form;
+}
+
+function button(text, slot, method, rest) {
+  const element = make("button", text, { type: "button" });
+  element.setAttribute("aria-label", text + ": " + slot.slot);
+  element.addEventListener("click", () => change(slot, () => ask(method, slotPath(slot.slot) + rest), "Done: " + slot.slot + "."));
+  return element;
+}
+
+function item(slot) {
+  const [words, kind] = STATES[slot.state] || [slot.state, ""];
+  const element = make("li");
+  const title = make("h3", slot.slot, { id: "slot-" + slot.slot, tabIndex: -1 });
+  element.append(title, make("p", words, { className: kind }));
+  if (slot.kind === "personal") element.append(slotForm(slot));
+  else element.append(make("p", "Everybody shares this value; an admin sets it.", { className: "help" }));
+  return element;
+}
+
+async function show() {
+  const slots = await ask("GET", slotsPath());
+  find("list").replaceChildren(...slots.map(item));
+  find("slots").hidden = false;
+  if (slots.length === 0) say("This server needs nothing from you.", "good");
+}
+
+async function change(slot, act, done) {
+  try {
+    await act();
+    await show();
+    say(done, "good");
+    find("slot-" + slot.slot)?.focus();
+  } catch (error) {
+    say(error.message, "bad");
+  }
+}
+
+find("server").textContent = server;
+
+find("sign-in").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  key = find("key").value.trim();
+  find("key").value = "";
+  say("Asking the hub …");
+  try {
+    const person = await ask("GET", "/me");
+    find("person").textContent = person.name;
+    say("");
+    await show();
+    find("sign-in").hidden = true;
+    find("list").querySelector("input")?.focus();
+  } catch (error) {
+    key = "";
+    say(error.message, "bad");
+    find("key").focus();
+  }
+});
+
+find("forget").addEventListener("click", () => {
+  key = "";
+  find("list").replaceChildren();
+  find("slots").hidden = true;
+  find("sign-in").hidden = false;
+  say("The key is forgotten.", "good");
+  find("key").focus();
+});

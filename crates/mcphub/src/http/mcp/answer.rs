@@ -1,0 +1,195 @@
+//! How an outcome becomes a message: results in the words of the client's era, refusals with their
+//! code and HTTP status.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use mcphub_hub::{Answer, HubError, MissingCredential};
+use mcphub_wire::{Id, Outcome, Raw, answer, error, message};
+use serde_json::json;
+
+/// Says in whose words to answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Words {
+    /// Those of 2026-07-28 and later.
+    Modern,
+    /// Those of the revisions with sessions.
+    Legacy,
+}
+
+/// Is a JSON-RPC error with the HTTP status that goes with it.
+#[derive(Debug)]
+pub(super) struct Refused {
+    status: StatusCode,
+    code: i64,
+    text: String,
+    data: Option<Raw>,
+    id: Option<Id>,
+    retry_after: Option<Duration>,
+}
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, code: i64, text: &str) -> Self {
+        Self { status, code, text: text.to_owned(), data: None, id: None, retry_after: None }
+    }
+
+    /// Says which request is refused.
+    pub(super) fn of(self, id: Option<Id>) -> Self {
+        Self { id, ..self }
+    }
+
+    pub(super) fn with_data(self, data: Option<Raw>) -> Self {
+        Self { data, ..self }
+    }
+
+    /// Answers as HTTP 200: within a legacy session a client takes any other status for the end of
+    /// the session.
+    pub(super) fn within_session(self) -> Self {
+        Self { status: StatusCode::OK, ..self }
+    }
+
+    /// Writes the JSON-RPC message alone.
+    pub(super) fn message(&self) -> Bytes {
+        message::error(self.id.as_ref(), self.code, &self.text, self.data.as_ref())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = json_body(self.status, self.message());
+        if let Some(after) = self.retry_after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+/// Says why a use case failed, as the protocol and DESIGN's table of codes have it.
+pub(super) fn failed(failure: &HubError, id: Option<&Id>) -> Refused {
+    let text = failure.to_string();
+    let refused = match failure {
+        HubError::Unauthenticated(_) => {
+            Refused::new(StatusCode::UNAUTHORIZED, error::CONDITION_NOT_MET, &text)
+                .with_data(reason("unauthenticated"))
+        }
+        HubError::Denied(_) | HubError::NotFound { .. } => {
+            Refused::new(StatusCode::NOT_FOUND, error::INVALID_REQUEST, "no such endpoint")
+        }
+        HubError::RateLimited { after } => {
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1);
+            let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, error::RATE_LIMITED, &text);
+            let data = Raw::json(&json!({ "retryAfterMs": millis })).ok();
+            Refused { retry_after: Some(*after), ..refused.with_data(data) }
+        }
+        HubError::MissingCredential(missing) => {
+            Refused::new(StatusCode::OK, error::CREDENTIAL_MISSING, &text).with_data(missing_data(missing))
+        }
+        HubError::Sealed => unavailable(error::SEALED, &text),
+        HubError::Unavailable { .. } => unavailable(error::AUDIT_UNAVAILABLE, &text),
+        HubError::Upstream(_) => Refused::new(StatusCode::OK, error::UPSTREAM_UNAVAILABLE, &text),
+        HubError::Invalid(_) | HubError::Conflict(_) | HubError::Stale(_) => {
+            Refused::new(StatusCode::OK, error::INVALID_PARAMS, &text)
+        }
+        HubError::Internal(_) => {
+            tracing::error!(error = %text, "a request failed inside the hub");
+            Refused::new(StatusCode::OK, error::INTERNAL_ERROR, "the hub failed; its log says why")
+        }
+    };
+    refused.of(id.cloned())
+}
+
+/// Says that a tool can't be called: the same for one that doesn't exist and one that the caller has
+/// no right to.
+pub(super) fn unknown_tool(name: &str, id: &Id) -> Refused {
+    Refused::new(StatusCode::OK, error::INVALID_PARAMS, &format!("Unknown tool: {name}")).of(Some(id.clone()))
+}
+
+/// Says that a tool waits for an approval, because it isn't what was approved any more.
+pub(super) fn changed_tool(name: &str, id: &Id) -> Refused {
+    let text = format!("The tool {name} has changed since it was approved: an admin has to approve it again");
+    Refused::new(StatusCode::OK, error::TOOL_CHANGED, &text).of(Some(id.clone()))
+}
+
+/// Tells the person in the chat which credential is missing and where she sets it.
+pub(super) fn missing_credential(missing: &MissingCredential, id: &Id, words: Words) -> Bytes {
+    let error = json!({ "code": error::CREDENTIAL_MISSING, "data": missing_json(missing) });
+    let result = json!({
+        "content": [{ "type": "text", "text": missing.to_string() }],
+        "isError": true,
+        "_meta": { "mcphub/error": error },
+    });
+    let translated = Raw::json(&result).and_then(|result| match words {
+        Words::Modern => to_modern(&result),
+        Words::Legacy => Ok(result),
+    });
+    match translated {
+        Ok(result) => message::result(id, &result),
+        Err(fault) => message::error(Some(id), error::INTERNAL_ERROR, &fault.to_string(), None),
+    }
+}
+
+/// Writes a server's answer for the client: untouched within one era, translated between two.
+pub(super) fn forward(answer: &Answer, id: &Id, words: Words) -> Bytes {
+    let result = match &answer.outcome {
+        Outcome::Error(failure) => {
+            return message::error(Some(id), failure.code, &failure.message, failure.data.as_ref());
+        }
+        Outcome::Result(result) => result,
+    };
+    let translated = match (words, answer.version.is_modern()) {
+        (Words::Modern, true) | (Words::Legacy, false) => Ok(result.clone()),
+        (Words::Modern, false) => to_modern(result),
+        (Words::Legacy, true) => answer::to_legacy(result),
+    };
+    match translated {
+        Ok(result) => message::result(id, &result),
+        Err(fault) => message::error(Some(id), error::UPSTREAM_UNAVAILABLE, &fault.to_string(), None),
+    }
+}
+
+/// Writes a legacy result for a modern client.
+fn to_modern(result: &Raw) -> Result<Raw, mcphub_wire::Fault> {
+    answer::to_modern(result, None, &Raw::json(&server_info())?)
+}
+
+/// Names the hub where a server names itself.
+pub(super) fn server_info() -> serde_json::Value {
+    json!({ "name": "mcphub", "title": "MCPHub", "version": env!("CARGO_PKG_VERSION") })
+}
+
+/// Answers with one JSON message.
+pub(super) fn json_body(status: StatusCode, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn unavailable(code: i64, text: &str) -> Refused {
+    Refused {
+        retry_after: Some(Duration::from_secs(1)),
+        ..Refused::new(StatusCode::SERVICE_UNAVAILABLE, code, text)
+    }
+}
+
+fn reason(reason: &str) -> Option<Raw> {
+    Raw::json(&json!({ "reason": reason })).ok()
+}
+
+fn missing_data(missing: &MissingCredential) -> Option<Raw> {
+    Raw::json(&missing_json(missing)).ok()
+}
+
+fn missing_json(missing: &MissingCredential) -> serde_json::Value {
+    json!({
+        "server": missing.server,
+        "missing": missing.missing,
+        "suspended": missing.suspended,
+        "url": missing.url,
+    })
+}

@@ -1,0 +1,115 @@
+//! `GET`: the stream of a legacy session, for what belongs to no request.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use mcphub_hub::Lease;
+use mcphub_wire::header::Headers;
+use mcphub_wire::sse::KEEP_ALIVE;
+use mcphub_wire::{Edit, message, method};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::failed;
+use super::legacy::find_session;
+use super::live::{Entry, Live};
+use super::post::malformed;
+use super::streaming::{SILENCE, event, event_stream};
+use super::visit::Visit;
+use crate::http::AppState;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
+
+/// Opens a session's stream. It ends with the session, with the caller's right, and with the hub.
+pub(super) async fn get(
+    State(state): State<AppState>,
+    Extension(live): Extension<Live>,
+    name: Option<Path<String>>,
+    caller: Result<Authenticated, ApiError>,
+    headers: HeaderMap,
+) -> Response {
+    let Authenticated(caller) = match caller {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    let visit = match Visit::enter(Arc::clone(&state.hub), caller, name.map(|Path(name)| name)).await {
+        Ok(visit) => visit,
+        Err(error) => return failed(&error, None).into_response(),
+    };
+    let fields: Headers<'_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    if fields.is_modern() {
+        let mut response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    match find_session(&visit, &fields).await {
+        Ok(session) => event_stream(stream::unfold(
+            Some(Open::new(visit, live.stream(session.id_hash), state.stopping)),
+            Open::step,
+        )),
+        Err(refused) => malformed(&visit, refused).await,
+    }
+}
+
+/// Is an open stream.
+struct Open {
+    visit: Visit,
+    entry: Entry,
+    lease: Lease,
+    changes: watch::Receiver<i64>,
+    stopping: CancellationToken,
+    seen: Vec<String>,
+    greeted: bool,
+}
+
+impl Open {
+    fn new(visit: Visit, entry: Entry, stopping: CancellationToken) -> Self {
+        Self {
+            lease: visit.hub.lease_endpoint(&visit.caller, visit.endpoint),
+            changes: visit.hub.changes(),
+            stopping,
+            seen: visit.hub.visible_names(&visit.caller, visit.endpoint),
+            visit,
+            entry,
+            greeted: false,
+        }
+    }
+
+    async fn step(open: Option<Self>) -> Option<(Bytes, Option<Self>)> {
+        let mut open = open?;
+        if !open.greeted {
+            open.greeted = true;
+            return Some((KEEP_ALIVE, Some(open)));
+        }
+        let bytes = open.next().await?;
+        Some((bytes, Some(open)))
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.lease.revoked() => return None,
+                () = self.entry.cancelled() => return None,
+                () = self.stopping.cancelled() => return None,
+                changed = timeout(SILENCE, self.changes.changed()) => match changed {
+                    Err(_) => return Some(KEEP_ALIVE),
+                    Ok(Err(_)) => return None,
+                    Ok(Ok(())) => {}
+                },
+            }
+            let visible = self.visit.hub.visible_names(&self.visit.caller, self.visit.endpoint);
+            if visible != self.seen {
+                self.seen = visible;
+                return Some(event(message::notification(method::TOOLS_CHANGED, None, &Edit::new())));
+            }
+        }
+    }
+}

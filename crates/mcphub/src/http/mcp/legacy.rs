@@ -1,0 +1,239 @@
+//! Clients of the revisions with sessions: `initialize`, then requests that name the session.
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use mcphub_hub::{HubError, NewSession, Session};
+use mcphub_wire::header::{Headers, SESSION_ID};
+use mcphub_wire::legacy::{InitializeParams, InitializeResult};
+use mcphub_wire::{
+    Envelope, Fault, Id, Notification, Raw, Request, Version, error, message, method, progress,
+};
+use serde_json::json;
+
+use super::answer::{
+    Refused, Words, changed_tool, failed, json_body, missing_credential, server_info, unknown_tool,
+};
+use super::live::Live;
+use super::methods::{MethodError, call_tool, list_tools};
+use super::modern::short;
+use super::post::{malformed, unreadable};
+use super::streaming::until_cancelled;
+use super::visit::Visit;
+use crate::http::AppState;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
+
+/// Opens a session.
+pub(super) async fn initialize(visit: Visit, message: Envelope) -> Response {
+    let Envelope::Request(request) = message else {
+        return StatusCode::ACCEPTED.into_response();
+    };
+    let params = match InitializeParams::read(request.params.as_ref()) {
+        Ok(params) => params,
+        Err(fault) => {
+            let refused = Refused::new(StatusCode::BAD_REQUEST, error::INVALID_PARAMS, &fault.to_string());
+            return malformed(&visit, refused.of(Some(request.id))).await;
+        }
+    };
+    let new = NewSession {
+        endpoint: visit.path.clone(),
+        version: params.negotiated().as_str().to_owned(),
+        capabilities: String::from_utf8_lossy(params.capabilities.as_bytes()).into_owned(),
+    };
+    let session = match visit.hub.open_session(&visit.caller, new).await {
+        Ok(session) => session,
+        Err(error) => return failed(&error, Some(&request.id)).into_response(),
+    };
+    match (welcome(params.negotiated()), HeaderValue::from_str(&session)) {
+        (Ok(result), Ok(session)) => {
+            let mut response = json_body(StatusCode::OK, message::result(&request.id, &result));
+            response.headers_mut().insert(SESSION_ID, session);
+            response
+        }
+        _ => failed(&HubError::Internal("the session can't be named".to_owned()), Some(&request.id))
+            .into_response(),
+    }
+}
+
+fn welcome(version: Version) -> Result<Raw, Fault> {
+    Ok(InitializeResult {
+        version,
+        capabilities: Raw::json(&json!({ "tools": { "listChanged": true } }))?,
+        server_info: Raw::json(&server_info())?,
+        instructions: None,
+    }
+    .to_raw())
+}
+
+/// Answers one message of a session.
+pub(super) async fn answer(visit: Visit, live: Live, headers: &Headers<'_>, message: Envelope) -> Response {
+    let session = match find_session(&visit, headers).await {
+        Ok(session) => session,
+        Err(refused) => return malformed(&visit, refused.of(id_of(&message))).await,
+    };
+    match message {
+        Envelope::Request(request) => answer_request(&visit, &live, &session, request).await,
+        Envelope::Notification(notification) => {
+            take_note(&live, &session, &notification);
+            StatusCode::ACCEPTED.into_response()
+        }
+        Envelope::Response(_) => StatusCode::ACCEPTED.into_response(),
+    }
+}
+
+/// Answers an array of messages, which only sessions of 2025-03-26 may send.
+pub(super) async fn batch(visit: Visit, live: Live, headers: &Headers<'_>, body: &Bytes) -> Response {
+    let session = match find_session(&visit, headers).await {
+        Ok(session) => session,
+        Err(refused) => return malformed(&visit, refused).await,
+    };
+    let messages = match Version::parse(&session.version).filter(|version| version.allows_batch()) {
+        Some(_) => Envelope::parse_batch(body),
+        None => Err(Fault::Batch.into()),
+    };
+    let messages = match messages {
+        Ok(messages) => messages,
+        Err(error) => return malformed(&visit, unreadable(error)).await,
+    };
+    let mut answers = Vec::new();
+    for message in messages {
+        let one = match message {
+            Envelope::Request(request) => answer_request(&visit, &live, &session, request).await,
+            Envelope::Notification(notification) => {
+                take_note(&live, &session, &notification);
+                continue;
+            }
+            Envelope::Response(_) => continue,
+        };
+        match last_message(one).await {
+            Some(answer) => answers.push(answer),
+            None => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
+    if answers.is_empty() {
+        return StatusCode::ACCEPTED.into_response();
+    }
+    json_body(StatusCode::OK, [&b"["[..], &answers.join(&b","[..]), b"]"].concat().into())
+}
+
+/// Takes the answer out of a response, whose notifications a batch has no place for.
+async fn last_message(response: Response) -> Option<Vec<u8>> {
+    use http_body_util::BodyExt;
+    let streamed = response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+    let body = response.into_body().collect().await.ok()?.to_bytes();
+    if !streamed {
+        return Some(body.to_vec());
+    }
+    let mut decoder = mcphub_wire::sse::Decoder::new(mcphub_wire::Limits::RESPONSE.body);
+    decoder.push(&body);
+    let mut last = None;
+    while let Ok(Some(event)) = decoder.next_event() {
+        last = Some(event.data.to_vec());
+    }
+    last
+}
+
+async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: Request) -> Response {
+    match &*request.method {
+        method::PING => json_body(StatusCode::OK, message::result(&request.id, &Raw::empty_object())),
+        method::TOOLS_LIST => match list_tools(visit, &request, Words::Legacy).await {
+            Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
+            Err(error) => refuse_method(error, &request.id),
+        },
+        method::TOOLS_CALL => run_tool(visit, live, session, request).await,
+        other => {
+            let text = format!("Method not found: {}", short(other));
+            let refused = Refused::new(StatusCode::OK, error::METHOD_NOT_FOUND, &text);
+            malformed(visit, refused.of(Some(request.id))).await
+        }
+    }
+}
+
+async fn run_tool(visit: &Visit, live: &Live, session: &Session, request: Request) -> Response {
+    let Some(entry) = live.call(session.id_hash, &request.id) else {
+        let text = "a request with this id is still running";
+        let refused = Refused::new(StatusCode::OK, error::INVALID_REQUEST, text);
+        return malformed(visit, refused.of(Some(request.id))).await;
+    };
+    match call_tool(visit, request.params, Some(session.id_hash)).await {
+        Ok(running) => until_cancelled(&visit.hub, running, request.id, entry).await,
+        Err(error) => refuse_method(error, &request.id),
+    }
+}
+
+fn take_note(live: &Live, session: &Session, notification: &Notification) {
+    if &*notification.method == method::CANCELLED
+        && let Some(id) = progress::cancelled_id(notification)
+    {
+        live.cancel(&session.id_hash, &id);
+    }
+}
+
+/// Ends a session.
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    Extension(live): Extension<Live>,
+    name: Option<Path<String>>,
+    caller: Result<Authenticated, ApiError>,
+    headers: HeaderMap,
+) -> Response {
+    let Authenticated(caller) = match caller {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    let visit = match Visit::enter(state.hub, caller, name.map(|Path(name)| name)).await {
+        Ok(visit) => visit,
+        Err(error) => return failed(&error, None).into_response(),
+    };
+    let fields: Headers<'_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let session = match find_session(&visit, &fields).await {
+        Ok(session) => session,
+        Err(refused) => return malformed(&visit, refused).await,
+    };
+    live.end(&session.id_hash);
+    match visit.hub.close_session(&visit.caller, &session).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => failed(&error, None).into_response(),
+    }
+}
+
+/// Finds the session that the headers name. One that ended, is somebody else's or belongs to another
+/// endpoint is as unknown as one that never was.
+pub(super) async fn find_session(visit: &Visit, headers: &Headers<'_>) -> Result<Session, Refused> {
+    let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, error::INVALID_REQUEST, text);
+    let id = headers.session_id().map_err(|problem| bad(&problem.to_string()))?;
+    let id = id.ok_or_else(|| bad("the header Mcp-Session-Id is missing: send `initialize` first"))?;
+    headers.session_version().map_err(|problem| bad(&problem.to_string()))?;
+    match visit.hub.find_session(&visit.caller, &visit.path, id).await {
+        Ok(session) => Ok(session),
+        Err(HubError::NotFound { .. }) => {
+            let text = "no such session: send `initialize` again";
+            Err(Refused::new(StatusCode::NOT_FOUND, error::INVALID_REQUEST, text))
+        }
+        Err(error) => Err(failed(&error, None)),
+    }
+}
+
+fn refuse_method(failure: MethodError, id: &Id) -> Response {
+    match failure {
+        MethodError::UnknownTool(name) => unknown_tool(&name, id).into_response(),
+        MethodError::ChangedTool(name) => changed_tool(&name, id).into_response(),
+        MethodError::Params(text) => {
+            Refused::new(StatusCode::OK, error::INVALID_PARAMS, text).of(Some(id.clone())).into_response()
+        }
+        MethodError::Hub(HubError::MissingCredential(missing)) => {
+            json_body(StatusCode::OK, missing_credential(&missing, id, Words::Legacy))
+        }
+        MethodError::Hub(error) => failed(&error, Some(id)).within_session().into_response(),
+    }
+}
+
+fn id_of(message: &Envelope) -> Option<Id> {
+    match message {
+        Envelope::Request(request) => Some(request.id.clone()),
+        Envelope::Notification(_) | Envelope::Response(_) => None,
+    }
+}

@@ -1,0 +1,93 @@
+//! Clients of 2026-07-28 and later: no session, every request complete in itself.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use mcphub_wire::answer::Cache;
+use mcphub_wire::discover::Discovery;
+use mcphub_wire::header::{self, HeaderError, Headers};
+use mcphub_wire::{Envelope, Id, Notification, Raw, Request, Version, error, message, method};
+use serde_json::json;
+
+use super::answer::{
+    Refused, Words, changed_tool, failed, json_body, missing_credential, server_info, unknown_tool,
+};
+use super::methods::{MethodError, call_tool, list_tools};
+use super::post::malformed;
+use super::streaming::until_disconnect;
+use super::visit::Visit;
+
+/// Answers one message of a modern client.
+pub(super) async fn answer(visit: Visit, headers: &Headers<'_>, message: Envelope) -> Response {
+    match message {
+        Envelope::Request(request) => match header::check(headers, &request) {
+            Ok(_) => answer_request(visit, request).await,
+            Err(problem) => malformed(&visit, refuse(&problem).of(Some(request.id))).await,
+        },
+        Envelope::Notification(notification) => accept(visit, headers, &notification).await,
+        Envelope::Response(_) => {
+            let text = "a modern client sends no responses";
+            malformed(&visit, Refused::new(StatusCode::BAD_REQUEST, error::INVALID_REQUEST, text)).await
+        }
+    }
+}
+
+async fn answer_request(visit: Visit, request: Request) -> Response {
+    match &*request.method {
+        method::DISCOVER => discover(&visit, &request.id).await,
+        method::TOOLS_LIST => match list_tools(&visit, &request, Words::Modern).await {
+            Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
+            Err(error) => refuse_method(error, &request.id),
+        },
+        method::TOOLS_CALL => match call_tool(&visit, request.params, None).await {
+            Ok(running) => until_disconnect(running, request.id).await,
+            Err(error) => refuse_method(error, &request.id),
+        },
+        other => {
+            let text = format!("Method not found: {}", short(other));
+            let refused = Refused::new(StatusCode::NOT_FOUND, error::METHOD_NOT_FOUND, &text);
+            malformed(&visit, refused.of(Some(request.id))).await
+        }
+    }
+}
+
+async fn discover(visit: &Visit, id: &Id) -> Response {
+    let discovery = Discovery {
+        supported_versions: Version::MODERN.iter().map(|version| version.as_str().into()).collect(),
+        capabilities: Raw::json(&json!({ "tools": {} })).unwrap_or_else(|_| Raw::empty_object()),
+        instructions: None,
+        server_info: Raw::json(&server_info()).ok(),
+        cache: Cache::NONE,
+    };
+    visit.hub.record_read(&visit.caller, method::DISCOVER, Some(&visit.path), 1).await;
+    json_body(StatusCode::OK, message::result(id, &discovery.to_raw()))
+}
+
+async fn accept(visit: Visit, headers: &Headers<'_>, notification: &Notification) -> Response {
+    match header::check_notification(headers, notification) {
+        Ok(_) => StatusCode::ACCEPTED.into_response(),
+        Err(problem) => malformed(&visit, refuse(&problem)).await,
+    }
+}
+
+fn refuse(problem: &HeaderError) -> Refused {
+    Refused::new(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()).with_data(problem.data())
+}
+
+fn refuse_method(failure: MethodError, id: &Id) -> Response {
+    match failure {
+        MethodError::UnknownTool(name) => unknown_tool(&name, id).into_response(),
+        MethodError::ChangedTool(name) => changed_tool(&name, id).into_response(),
+        MethodError::Params(text) => {
+            Refused::new(StatusCode::OK, error::INVALID_PARAMS, text).of(Some(id.clone())).into_response()
+        }
+        MethodError::Hub(mcphub_hub::HubError::MissingCredential(missing)) => {
+            json_body(StatusCode::OK, missing_credential(&missing, id, Words::Modern))
+        }
+        MethodError::Hub(error) => failed(&error, Some(id)).into_response(),
+    }
+}
+
+/// Cuts a method's name that a stranger chose.
+pub(super) fn short(name: &str) -> String {
+    name.chars().take(64).collect()
+}

@@ -1,0 +1,180 @@
+//! The listener: connections are bounded, patience is bounded, and a stop drains.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use mcphub_hub::Hub;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::config::Config;
+use crate::http::origin::Trust;
+use crate::http::peer::{Ends, Proxy};
+use crate::http::{AppState, router};
+
+/// How many connections may be open: 10,000 streams and some for everybody else.
+const CONNECTIONS: usize = 10_000 + 512;
+/// How long a client may take to send a request's head.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a stop waits for running requests.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long to wait when the system has no more descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+/// The largest head of a request, in bytes.
+const LARGEST_HEAD: usize = 64 << 10;
+/// How many headers a request may have.
+const MOST_HEADERS: usize = 100;
+/// How many requests one HTTP/2 connection may have open.
+const STREAMS: u32 = 256;
+
+/// Serves until `shutdown`, then lets running requests end for at most ten seconds.
+pub(crate) async fn serve(
+    hub: Arc<Hub>,
+    config: &Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let trust = Trust::new(&config.public_url, &config.allowed_hosts, &config.allowed_origins);
+    let proxy = if config.behind_proxy { Proxy::Loopback } else { Proxy::None };
+    let state = AppState::new(hub, trust, proxy);
+    let server = Server {
+        router: router(state.clone()),
+        protocol: protocol(),
+        draining: state.stopping,
+        over: CancellationToken::new(),
+    };
+    let connections = TaskTracker::new();
+    server.accept(&listener, &connections, shutdown).await;
+    drop(listener);
+    server.drain(&connections).await;
+    Ok(())
+}
+
+/// Is what every connection needs.
+#[derive(Clone)]
+struct Server {
+    router: Router,
+    protocol: Builder<TokioExecutor>,
+    /// No new requests; streams end.
+    draining: CancellationToken,
+    /// Nobody waits any more.
+    over: CancellationToken,
+}
+
+impl Server {
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+        connections: &TaskTracker,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                () = &mut shutdown => return,
+                next = next => next,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let server = self.clone();
+                    connections.spawn(async move {
+                        server.talk(stream, peer).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(EXHAUSTED).await;
+                }
+            }
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn talk(&self, stream: TcpStream, peer: SocketAddr) {
+        let (Ok(()), Ok(local)) = (stream.set_nodelay(true), stream.local_addr()) else { return };
+        let heard = Arc::new(AtomicBool::new(false));
+        let (ends, first) = (Ends { peer, local }, Arc::clone(&heard));
+        let service = self.router.clone().map_request(move |request: Request<Incoming>| {
+            first.store(true, Ordering::Relaxed);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ends);
+            request
+        });
+        let service = TowerToHyperService::new(service);
+        let mut connection = pin!(self.protocol.serve_connection(TokioIo::new(stream), service));
+        let mut silent = pin!(silence(&heard));
+        let mut asked_to_end = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended badly");
+                    }
+                    return;
+                }
+                () = self.draining.cancelled(), if !asked_to_end => {
+                    asked_to_end = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = self.over.cancelled() => return,
+                () = &mut silent => return,
+            }
+        }
+    }
+
+    async fn drain(&self, connections: &TaskTracker) {
+        self.draining.cancel();
+        connections.close();
+        if tokio::time::timeout(DRAIN_DEADLINE, connections.wait()).await.is_err() {
+            tracing::warn!(open = connections.len(), "connections are closed that did not end in time");
+            self.over.cancel();
+            connections.wait().await;
+        }
+    }
+}
+
+/// Ends when nobody has said anything in time. Before the first request, the protocol isn't known
+/// yet, and its own deadline doesn't run.
+async fn silence(heard: &AtomicBool) {
+    tokio::time::sleep(HEAD_DEADLINE).await;
+    if heard.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn protocol() -> Builder<TokioExecutor> {
+    let mut protocol = Builder::new(TokioExecutor::new());
+    protocol
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(LARGEST_HEAD);
+    protocol
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(LARGEST_HEAD as u32)
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(HEAD_DEADLINE);
+    protocol
+}

@@ -1,0 +1,60 @@
+#![doc = include_str!("../README.md")]
+
+mod cli;
+mod config;
+mod demo;
+mod demo_server;
+mod http;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mcphub_domain::{Clock, Entropy, Timestamp};
+
+/// Is what the machine gives the process, read once and handed down.
+struct Machine {
+    /// The environment; names and values that aren't text mean nothing to the hub.
+    environment: Vec<(String, String)>,
+    /// This program.
+    program: PathBuf,
+    /// The system's clock.
+    clock: Clock,
+    /// The system's random numbers.
+    entropy: Entropy,
+}
+
+impl Machine {
+    /// Finds the value of a variable.
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn main() -> ExitCode {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => {
+            eprintln!("error: the program can't find itself: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    cli::main(Machine { environment, program, clock: Clock::new(now), entropy: Entropy::new(fill) })
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is handed")]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Fills `target` with random bytes. Without them nothing here is safe, so the process ends.
+fn fill(target: &mut [u8]) {
+    if let Err(error) = getrandom::fill(target) {
+        eprintln!("error: the system gives no random numbers: {error}");
+        std::process::abort();
+    }
+}

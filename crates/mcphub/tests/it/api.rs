@@ -1,0 +1,232 @@
+//! The REST API: problems, revisions, what nobody may set, and what nobody may see.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::harness::client::{Answer, send};
+use crate::harness::{Installation, Serving, eventually, on_both};
+
+/// Is a person with her key, at the API.
+pub(crate) struct Person {
+    address: SocketAddr,
+    bearer: String,
+}
+
+impl Person {
+    pub(crate) fn new(serving: &Serving, key: &str) -> Self {
+        Self { address: serving.address, bearer: format!("Bearer {key}") }
+    }
+
+    pub(crate) fn asks(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let headers = [("Authorization", &*self.bearer), ("Content-Type", "application/json")];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        send(self.address, method, &format!("/api/v1{path}"), &headers, &body)
+    }
+
+    pub(crate) fn gets(&self, path: &str) -> Value {
+        let answer = self.asks("GET", path, &Value::Null);
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    }
+
+    pub(crate) fn makes(&self, path: &str, body: &Value) -> Value {
+        let answer = self.asks("POST", path, body);
+        assert_eq!(answer.status, 201, "{path}: {answer:?}");
+        answer.json()
+    }
+
+    fn refused(&self, method: &str, path: &str, body: &Value) -> (u16, String) {
+        let answer = self.asks(method, path, body);
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/problem+json"),
+            "{method} {path}: {answer:?}"
+        );
+        let problem = answer.json();
+        for member in ["type", "title", "detail", "code"] {
+            assert!(problem[member].is_string(), "{method} {path}: {problem}");
+        }
+        assert_eq!(problem["status"], answer.status);
+        (answer.status, problem["code"].as_str().unwrap().to_owned())
+    }
+}
+
+fn start(installation: &Installation) -> (Serving, Person, Person) {
+    installation.ok("user add admin --role admin");
+    installation.ok("user update admin --auditor yes");
+    installation.ok("user add alice");
+    let (admin, alice) = (installation.key("admin"), installation.key("alice"));
+    let serving = installation.serve();
+    let (admin, alice) = (Person::new(&serving, &admin), Person::new(&serving, &alice));
+    (serving, admin, alice)
+}
+
+/// Adds a server whose credential everybody has of her own, with a grant for a group of alice's.
+fn with_server(admin: &Person, alice: &Person) -> Value {
+    let definition = json!({
+        "type": "streamable-http",
+        "url": "http://127.0.0.1:9/mcp",
+        "headers": { "authorization": "Bearer ${USER_TOKEN}" },
+    });
+    let server = admin.makes("/servers", &json!({ "name": "github", "definition": definition }));
+    let group = admin.makes("/groups", &json!({ "name": "team" }));
+    let (group, alice) = (group["id"].as_str().unwrap(), alice.gets("/me"));
+    let path = format!("/groups/{group}/members/{}", alice["id"].as_str().unwrap());
+    assert_eq!(admin.asks("PUT", &path, &json!({})).status, 204);
+    admin.makes("/grants", &json!({ "group": group, "server": server["id"], "rights": ["read"] }));
+    server
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap()
+}
+
+on_both! {
+    fn a_problem_is_a_document_with_a_stable_code(installation) {
+        let (_serving, admin, alice) = start(&installation);
+        let nobody = "6b1f0c9e-3c1d-4c55-9d8e-0a5f6b7c8d9e";
+        let none = Value::Null;
+        let table = [
+            (&admin, "GET", format!("/users/{nobody}"), &none, 404, "user.not_found"),
+            (&admin, "GET", format!("/servers/{nobody}"), &none, 404, "server.not_found"),
+            (&admin, "GET", "/servers/no-id".to_owned(), &none, 404, "not_found"),
+            (&admin, "GET", "/nowhere".to_owned(), &none, 404, "path.not_found"),
+            (&admin, "DELETE", "/users".to_owned(), &none, 405, "method.not_allowed"),
+            (&admin, "POST", "/groups".to_owned(), &json!({ "name": "No Name" }), 422, "malformed"),
+            (&admin, "POST", "/users".to_owned(), &json!({ "name": "x", "email": "no" }), 422, "invalid"),
+            (&admin, "POST", "/users".to_owned(), &json!({ "name": "alice" }), 409, "conflict"),
+            (&admin, "GET", "/audit?limit=x".to_owned(), &none, 422, "malformed"),
+            (&alice, "GET", "/users".to_owned(), &none, 403, "forbidden"),
+        ];
+        for (person, method, path, body, status, code) in table {
+            assert_eq!(person.refused(method, &path, body), (status, code.to_owned()), "{method} {path}");
+        }
+        let refused = admin.gets("/audit?outcome=malformed");
+        assert!(refused["records"].to_string().contains("POST /api/v1/groups"), "{refused}");
+    }
+
+    fn a_change_on_an_old_revision_is_refused(installation) {
+        let (_serving, admin, alice) = start(&installation);
+        let server = with_server(&admin, &alice);
+        let path = format!("/servers/{}", text(&server, "id"));
+        let disable = json!({ "revision": 1, "state": "disabled" });
+        let changed = admin.asks("PATCH", &path, &disable);
+        assert_eq!((changed.status, changed.json()["revision"].as_i64()), (200, Some(2)), "{changed:?}");
+        assert_eq!(admin.refused("PATCH", &path, &disable), (409, "conflict.stale".to_owned()));
+        assert_eq!(admin.refused("DELETE", &format!("{path}?revision=1"), &Value::Null).0, 409);
+        assert_eq!(admin.refused("DELETE", &path, &Value::Null).0, 422);
+        assert_eq!(admin.asks("DELETE", &format!("{path}?revision=2"), &Value::Null).status, 204);
+        assert!(admin.gets("/audit?outcome=stale")["records"].as_array().unwrap().len() >= 2);
+    }
+
+    fn nobody_sets_what_is_not_hers_to_set(installation) {
+        let (_serving, admin, alice) = start(&installation);
+        for extra in ["id", "auditor", "state", "revision", "created_at", "is_admin"] {
+            let mut body = json!({ "name": "mallory" });
+            body[extra] = json!("admin");
+            assert_eq!(admin.refused("POST", "/users", &body), (422, "malformed".to_owned()), "{extra}");
+        }
+        assert_eq!(alice.refused("PATCH", "/users/me", &json!({ "revision": 1, "role": "admin" })).0, 403);
+        assert_eq!(alice.refused("PATCH", "/users/me", &json!({ "revision": 1, "name": "admin" })).0, 422);
+        let key = json!({ "name": "mine", "owner": "admin" });
+        assert_eq!(alice.refused("POST", "/users/me/keys", &key).0, 422);
+        let definition = json!({ "type": "stdio", "command": "sh", "sandbox": "off" });
+        let server = json!({ "name": "shell", "definition": definition });
+        assert_eq!(admin.refused("POST", "/servers", &server).0, 422);
+        assert_eq!(alice.gets("/me")["role"], "user");
+    }
+
+    fn a_credential_comes_in_and_never_out(installation) {
+        let (_serving, admin, alice) = start(&installation);
+        with_server(&admin, &alice);
+        let (slots, slot) = ("/users/me/servers/github/credentials", "/users/me/servers/github/credentials/TOKEN");
+        assert_eq!(alice.gets(slots), json!([{ "slot": "TOKEN", "kind": "personal", "state": "missing" }]));
+        let stored = alice.asks("PUT", slot, &json!({ "value": "s3cret-canary" }));
+        assert_eq!((stored.status, stored.body.as_str()), (204, ""));
+        assert_eq!(alice.gets(slots)[0]["state"], "ready");
+        for wrong in [json!("s3cret-canary"), json!({ "value": ["s3cret-canary"] }), json!({ "value": "s3cret-canary\n" })] {
+            let refused = alice.asks("PUT", slot, &wrong);
+            assert_eq!(refused.status, 422, "{wrong}");
+            assert!(!refused.body.contains("canary"), "{refused:?}");
+        }
+        let whole = admin.gets("/audit?limit=1000").to_string();
+        assert!(whole.contains("credential.set") && !whole.contains("canary"));
+        assert!(!installation.logged().contains("canary"));
+    }
+
+    fn a_server_that_moved_waits_for_each_owner(installation) {
+        let (_serving, admin, alice) = start(&installation);
+        let server = with_server(&admin, &alice);
+        let (slots, slot) = ("/users/me/servers/github/credentials", "/users/me/servers/github/credentials/TOKEN");
+        assert_eq!(alice.asks("PUT", slot, &json!({ "value": "s3cret" })).status, 204);
+        let mut definition = server["definition"].clone();
+        definition["url"] = json!("http://127.0.0.2:9/mcp");
+        let path = format!("/servers/{}", text(&server, "id"));
+        let moved = admin.asks("PATCH", &path, &json!({ "revision": 1, "definition": definition }));
+        assert_eq!(moved.status, 200, "{moved:?}");
+        assert_eq!(alice.gets(slots)[0]["state"], "suspended");
+        let confirm = format!("/users/{}/servers/github/credentials/TOKEN/confirm", text(&alice.gets("/me"), "id"));
+        assert_eq!(admin.refused("POST", &confirm, &Value::Null).0, 403);
+        assert_eq!(alice.asks("POST", &confirm, &Value::Null).status, 204);
+        assert_eq!(alice.gets(slots)[0]["state"], "ready");
+    }
+
+    fn what_belongs_to_another_looks_like_nothing(installation) {
+        let (serving, admin, alice) = start(&installation);
+        with_server(&admin, &alice);
+        installation.ok("user add bob");
+        let bob = Person::new(&serving, &installation.key("bob"));
+        eventually("bob's key counts", || (bob.asks("GET", "/me", &Value::Null).status == 200).then_some(()));
+        let hers = text(&alice.gets("/me"), "id").to_owned();
+        let key = alice.gets("/users/me/keys")[0]["id"].as_str().unwrap().to_owned();
+        let nobody = "6b1f0c9e-3c1d-4c55-9d8e-0a5f6b7c8d9e";
+        let value = json!({ "value": "x" });
+        for (method, path, body) in [
+            ("GET", "/users/USER", &Value::Null),
+            ("GET", "/users/USER/keys", &Value::Null),
+            ("DELETE", "/keys/KEY", &Value::Null),
+            ("GET", "/users/USER/servers/github/credentials", &Value::Null),
+            ("PUT", "/users/USER/servers/github/credentials/TOKEN", &value),
+            ("DELETE", "/users/USER/servers/github/credentials/TOKEN", &Value::Null),
+            ("POST", "/users/USER/servers/github/credentials/TOKEN/confirm", &Value::Null),
+        ] {
+            let there = bob.asks(method, &path.replace("USER", &hers).replace("KEY", &key), body);
+            let not_there = bob.asks(method, &path.replace("USER", nobody).replace("KEY", nobody), body);
+            assert!([403, 404].contains(&there.status), "{method} {path}: {there:?}");
+            assert_eq!((there.status, there.body), (not_there.status, not_there.body), "{method} {path}");
+        }
+        let unseen = bob.asks("GET", "/users/me/servers/github/credentials", &Value::Null);
+        let unknown = bob.asks("GET", "/users/me/servers/gitlab/credentials", &Value::Null);
+        assert_eq!((unseen.status, unknown.status), (404, 404));
+        assert_eq!(unseen.body.replace("github", "gitlab"), unknown.body);
+        assert_eq!(alice.gets("/users/me/keys").as_array().unwrap().len(), 1);
+    }
+
+    fn pages_of_the_log_have_no_gap(installation) {
+        let (_serving, admin, alice) = start(&installation);
+        with_server(&admin, &alice);
+        let hers = text(&alice.gets("/me"), "id").to_owned();
+        for _ in 0..9 {
+            assert_eq!(alice.asks("GET", "/users", &Value::Null).status, 403);
+        }
+        let ids = |page: &Value| -> Vec<String> {
+            let place = |record: &Value| format!("{}/{}", record["record"]["chain"], record["record"]["number"]);
+            page["records"].as_array().unwrap().iter().map(place).collect()
+        };
+        let mut whole = ids(&admin.gets(&format!("/audit?person={hers}&limit=1000")));
+        let (mut paged, mut before) = (Vec::new(), String::new());
+        for _ in 0..100 {
+            let page = admin.gets(&format!("/audit?person={hers}&limit=2{before}"));
+            paged.extend(ids(&page));
+            let Some(next) = page["before"].as_i64() else { break };
+            before = format!("&before={next}");
+        }
+        whole.sort();
+        paged.sort();
+        assert!(whole.len() > 9);
+        assert_eq!(paged, whole);
+        let report = admin.asks("POST", "/audit/verify", &Value::Null).json();
+        assert_eq!(report["intact"], true, "{report}");
+    }
+}

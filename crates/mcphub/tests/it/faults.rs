@@ -1,0 +1,184 @@
+//! What goes wrong around the hub: no key, no log, a kill, too many calls, a dead server.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::client::{begin, call, call_headers, list, modern, send};
+use crate::harness::peer::program;
+use crate::harness::{Installation, Serving, eventually, eventually_within, on_both, tool};
+
+on_both! {
+    fn without_its_key_the_hub_is_sealed_and_unseals_by_itself(installation) {
+        let key = set_up(&installation);
+        let file = key_file(&installation);
+        let away = installation.folder().join("away.key");
+        std::fs::rename(&file, &away).unwrap();
+        let hub = installation.serve();
+        assert_eq!(send(hub.address, "GET", "/livez", &[], "").status, 200);
+        assert_eq!(send(hub.address, "GET", "/readyz", &[], "").status, 503);
+        let answer = call(hub.address, "/mcp", &key, "local__fingerprint", json!({}));
+        assert_eq!((answer.status, answer.json()["error"]["code"].clone()), (503, json!(-31005)), "{answer:?}");
+        assert!(!file.exists(), "a lost key is never made anew");
+        std::fs::rename(&away, &file).unwrap();
+        eventually("it unseals", || (send(hub.address, "GET", "/readyz", &[], "").status == 200).then_some(()));
+        let answer = call(hub.address, "/mcp", &key, "local__fingerprint", json!({}));
+        assert_eq!(answer.json()["result"]["content"][0]["text"].as_str().map(str::len), Some(64), "{answer:?}");
+    }
+
+    fn a_key_that_others_can_read_is_refused(installation) {
+        set_up(&installation);
+        let file = key_file(&installation);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o444)).unwrap();
+        let hub = installation.serve();
+        assert_eq!(send(hub.address, "GET", "/readyz", &[], "").status, 503);
+        assert!(installation.logged().contains("chmod"), "{}", installation.logged());
+    }
+
+    fn a_killed_hub_leaves_no_orphan_and_no_open_intent(installation) {
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        list(hub.address, "/mcp", &key);
+        let _running = start_hanging(&hub, &key);
+        let child = eventually("the server's process runs", || process_with(&installation));
+        hub.kill();
+        eventually("the process is gone", || (!std::path::Path::new(&format!("/proc/{child}")).exists()).then_some(()));
+        let hub = installation.serve();
+        let answer = call(hub.address, "/mcp", &key, "local__fingerprint", json!({}));
+        assert_eq!(answer.json()["result"]["content"][0]["text"].as_str().map(str::len), Some(64), "no credential is lost");
+        eventually_within(Duration::from_secs(60), "the open call is closed as unknown", || {
+            let found = installation.json("audit list --outcome unknown");
+            (found.as_array().map(Vec::len) == Some(1)).then_some(())
+        });
+        hub.stop();
+        assert_eq!(installation.json("audit verify")["findings"], json!([]));
+    }
+
+    fn a_person_has_a_rate_of_her_own(installation) {
+        let mut installation = installation;
+        let key = set_up(&installation);
+        installation.ok("user add bob --role user");
+        installation.ok("group join devs bob");
+        installation.ok_with("credential set bob local TOKEN", "token-of-bob");
+        let other = installation.key("bob");
+        installation.set("MCPHUB_LIMITS__CALLS_PER_MINUTE", "3");
+        let hub = installation.serve();
+        let answers: Vec<_> = (0..4).map(|_| call(hub.address, "/mcp", &key, "local__fingerprint", json!({}))).collect();
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [200, 200, 200, 429]);
+        let refused = answers[3].json();
+        assert_eq!(refused["error"]["code"], -31029);
+        assert!(refused["error"]["data"]["retryAfterMs"].as_u64().is_some_and(|wait| wait > 0));
+        assert!(answers[3].header("retry-after").is_some());
+        assert_eq!(call(hub.address, "/mcp", &other, "local__fingerprint", json!({})).status, 200);
+    }
+
+    fn a_dead_server_hides_and_delays_no_other(installation) {
+        let key = set_up(&installation);
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let file = json!({ "mcpServers": {
+            "dead": { "url": format!("http://{closed}/mcp") },
+            "silent": { "url": format!("http://{}/mcp", silent.local_addr().unwrap()), "timeoutMs": 1000 },
+        } });
+        let path = installation.file("more.json", &file.to_string());
+        installation.ok(&format!("server import {}", path.display()));
+        installation.ok("grant add devs dead --rights read,write,execute");
+        installation.ok("grant add devs silent --rights read,write,execute");
+        let hub = installation.serve();
+        let listed = list(hub.address, "/mcp", &key).json();
+        let names: Vec<&str> = listed["result"]["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
+        assert!(names.contains(&"local__fingerprint"), "{names:?}");
+        let absent: Vec<&str> = listed["result"]["_meta"]["mcphub/absent"].as_array().unwrap().iter().filter_map(|entry| entry["server"].as_str()).collect();
+        assert_eq!(absent, ["dead", "silent"], "{listed}");
+        let started = Instant::now();
+        assert_eq!(call(hub.address, "/mcp", &key, "local__fingerprint", json!({})).status, 200);
+        assert!(started.elapsed() < Duration::from_secs(2), "a call of another server waited");
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_everything_until_it_can() {
+    let installation = Installation::new(crate::harness::Database::Sqlite);
+    let key = set_up(&installation);
+    let hub = installation.serve();
+    assert_eq!(list(hub.address, "/mcp", &key).status, 200);
+    let mut holder = hold_the_database(&installation);
+    let answer = call(hub.address, "/mcp", &key, "local__write_note", json!({ "text": "x" }));
+    assert_eq!((answer.status, answer.json()["error"]["code"].clone()), (503, json!(-31003)), "{answer:?}");
+    assert_eq!(send(hub.address, "GET", "/readyz", &[], "").status, 503);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    eventually("service returns", || {
+        (send(hub.address, "GET", "/readyz", &[], "").status == 200).then_some(())
+    });
+    assert_eq!(call(hub.address, "/mcp", &key, "local__write_note", json!({ "text": "x" })).status, 200);
+    hub.stop();
+    let log = installation.ok("audit list --json --limit 1000");
+    assert!(log.contains("audit.resumed"), "{log}");
+    assert_eq!(installation.json("audit verify")["findings"], json!([]));
+}
+
+/// Takes the database's write lock in another process, and keeps it until its input ends.
+fn hold_the_database(installation: &Installation) -> std::process::Child {
+    let script = "import sqlite3,sys\nd=sqlite3.connect(sys.argv[1],isolation_level=None)\nd.execute('BEGIN IMMEDIATE')\nprint('held',flush=True)\nsys.stdin.read()";
+    let mut child = Command::new(tool("MCPHUB_TEST_PYTHON_2"))
+        .args(["-c", script])
+        .arg(installation.data_dir().join("mcphub.db"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    assert_eq!(line.trim(), "held");
+    child
+}
+
+fn set_up(installation: &Installation) -> String {
+    let file = json!({ "mcpServers": { "local": {
+        "command": tool("MCPHUB_TEST_PYTHON_2"),
+        "args": [program("credential_server.py"), "--stdio", "--record", installation.folder().join("local.jsonl")],
+        "env": { "CREDENTIAL": "${USER_TOKEN}" },
+    } } });
+    let path = installation.file("servers.json", &file.to_string());
+    installation.ok("user add alice --role user");
+    installation.ok("group add devs");
+    installation.ok("group join devs alice");
+    installation.ok(&format!("server import {}", path.display()));
+    installation.ok("grant add devs local --rights read,write,execute");
+    installation.ok_with("credential set alice local TOKEN", "token-of-alice");
+    installation.key("alice")
+}
+
+fn start_hanging(hub: &Serving, key: &str) -> crate::harness::client::Stream {
+    let bearer = format!("Bearer {key}");
+    let body = modern(1, "tools/call", json!({ "name": "local__hang", "arguments": {} }));
+    let running = begin(hub.address, "POST", "/mcp", &call_headers(&bearer, "local__hang"), &body);
+    let leases = || send(hub.address, "GET", "/metrics", &[], "").body.contains("mcphub_leases 1");
+    eventually("the call runs", || leases().then_some(()));
+    running
+}
+
+fn key_file(installation: &Installation) -> PathBuf {
+    let folder = installation.folder().join("config/mcphub");
+    let mut files = std::fs::read_dir(folder).unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+    files.find(|path| path.extension().is_some_and(|end| end == "key")).expect("a key file")
+}
+
+/// Finds the process of the installation's own server: the one that names its record file.
+fn process_with(installation: &Installation) -> Option<u32> {
+    let mark = installation.folder().join("local.jsonl").to_str()?.to_owned();
+    let processes = std::fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let mut named = processes.filter(|id| {
+        let line = std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        line.contains(&mark) && !line.contains("__child")
+    });
+    named.next()
+}

@@ -1,0 +1,244 @@
+//! An installation in a folder of its own: commands, a running hub, a client.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) mod client;
+pub(crate) mod peer;
+
+/// The databases that everything is tested on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Database {
+    Sqlite,
+    Postgres,
+}
+
+/// Runs a scenario on both databases.
+macro_rules! on_both {
+    ($($(#[$meta:meta])* fn $name:ident($installation:ident) $body:block)+) => {$(
+        mod $name {
+            use super::*;
+
+            fn scenario($installation: $crate::harness::Installation) $body
+
+            $(#[$meta])*
+            #[test]
+            fn on_sqlite() {
+                scenario($crate::harness::Installation::new($crate::harness::Database::Sqlite));
+            }
+
+            $(#[$meta])*
+            #[test]
+            fn on_postgres() {
+                scenario($crate::harness::Installation::new($crate::harness::Database::Postgres));
+            }
+        }
+    )+};
+}
+pub(crate) use on_both;
+
+/// Is an installation: its folder, its environment, its database.
+pub(crate) struct Installation {
+    folder: TempDir,
+    variables: BTreeMap<String, String>,
+}
+
+/// Is a running hub; ended with the test.
+pub(crate) struct Serving {
+    child: Child,
+    pub(crate) address: std::net::SocketAddr,
+}
+
+impl Installation {
+    pub(crate) fn new(database: Database) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let mut variables = BTreeMap::from([
+            ("HOME".to_owned(), place("home")),
+            ("XDG_CONFIG_HOME".to_owned(), place("config")),
+            ("XDG_STATE_HOME".to_owned(), place("state")),
+            ("XDG_DATA_HOME".to_owned(), place("share")),
+            ("PATH".to_owned(), std::env::var("PATH").unwrap()),
+            ("MCPHUB_LIMITS__CALLS_PER_MINUTE".to_owned(), "1000000".to_owned()),
+        ]);
+        if database == Database::Postgres {
+            variables.extend(prepare());
+        }
+        Self { folder, variables }
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Sets a variable for all commands from here on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Shows a variable that all commands have.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// Writes a file into the installation's folder.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Runs `mcphub --data-dir D` with the words of a line, and `input` on standard input.
+    pub(crate) fn run(&self, line: &[&str], input: &str) -> Output {
+        let mut child = self
+            .command()
+            .args(line)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub(crate) fn ok(&self, line: &str) -> String {
+        self.ok_with(line, "")
+    }
+
+    /// Runs a command that must succeed, with a text on standard input.
+    pub(crate) fn ok_with(&self, line: &str, input: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let output = self.run(&words, input);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "mcphub {line} failed: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must succeed, and reads the JSON that it printed.
+    pub(crate) fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.ok(&format!("{line} --json"))).unwrap()
+    }
+
+    /// Makes a hub key and returns its text.
+    pub(crate) fn key(&self, person: &str) -> String {
+        self.json(&format!("key create {person} --name test"))["key"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts the hub on a free port and waits until it listens.
+    pub(crate) fn serve(&self) -> Serving {
+        let mut child = self
+            .command()
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(self.log())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit('/').next().and_then(|address| address.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("the hub did not start: {line:?}: {}", self.logged()));
+        Serving { child, address }
+    }
+
+    /// Shows what the hub has logged.
+    pub(crate) fn logged(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("serve.log")).unwrap_or_default()
+    }
+
+    fn log(&self) -> std::fs::File {
+        let path = self.folder.path().join("serve.log");
+        std::fs::File::options().create(true).append(true).open(path).unwrap()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcphub"));
+        command.env_clear().envs(&self.variables).arg("--data-dir").arg(self.data_dir());
+        command
+    }
+}
+
+impl Serving {
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the hub to stop and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success(), "the hub did not stop well");
+    }
+
+    /// Kills the hub as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            self.child.kill().expect("the hub can be ended");
+            self.child.wait().expect("the hub has ended");
+        }
+    }
+}
+
+/// Waits until something is so, for at most ten seconds.
+pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(10), what, probe)
+}
+
+/// Waits until something is so, for a while.
+pub(crate) fn eventually_within<T>(span: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + span;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Names what the test command installed.
+pub(crate) fn tool(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"))
+}
+
+/// Makes a database of its own on the test command's server.
+fn prepare() -> BTreeMap<String, String> {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("it_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let output = Command::new(env!("CARGO_BIN_EXE_mcphub"))
+        .args(["database", "prepare", "--json", "--name", &name, "--role-prefix", &name, "--admin-url"])
+        .arg(tool("MCPHUB_TEST_POSTGRES_URL"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let urls: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let url = |key: &str| urls[key].as_str().unwrap().to_owned();
+    BTreeMap::from([
+        ("MCPHUB_DATABASE__URL".to_owned(), url("url")),
+        ("MCPHUB_DATABASE__WORKER_URL".to_owned(), url("worker_url")),
+    ])
+}

@@ -1,0 +1,169 @@
+//! A small HTTP/1.1 client over one connection for each request: enough to send what no library would.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// Is an answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Reads the body, or the last event of a stream, as JSON.
+    pub(crate) fn json(&self) -> Value {
+        let text = self.body.lines().rev().find_map(|line| line.strip_prefix("data: "));
+        serde_json::from_str(text.unwrap_or(&self.body)).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
+/// Is an answer whose body is still coming.
+pub(crate) struct Stream {
+    reader: BufReader<TcpStream>,
+    pub(crate) head: Answer,
+}
+
+impl Stream {
+    /// Reads the next line of the body; nothing when the other side has closed.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.reader.read_line(&mut line) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(line.trim_end().to_owned()),
+        }
+    }
+}
+
+/// Sends a request and reads nothing yet: every line of its answer, the first included, is still to come.
+pub(crate) fn begin(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Stream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut text =
+        format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        text.push_str(&format!("Host: {address}\r\n"));
+    }
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    text.push_str(body);
+    socket.write_all(text.as_bytes()).unwrap();
+    let head = Answer { status: 0, headers: Vec::new(), body: String::new() };
+    Stream { reader: BufReader::new(socket), head }
+}
+
+/// Sends a request and reads the head of its answer.
+pub(crate) fn open(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Stream {
+    let Stream { mut reader, .. } = begin(address, method, path, headers, body);
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let line = line.trim_end().to_owned();
+        if line.is_empty() {
+            break;
+        }
+        lines.push(line);
+    }
+    let status = lines.first().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0);
+    let headers = lines.iter().skip(1).filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Stream { reader, head: Answer { status, headers, body: String::new() } }
+}
+
+/// Sends a request and reads its whole answer.
+pub(crate) fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let Stream { mut reader, mut head } = open(address, method, path, headers, body);
+    let mut raw = Vec::new();
+    reader.read_to_end(&mut raw).unwrap();
+    head.body = if head.header("transfer-encoding") == Some("chunked") { unchunk(&raw) } else { text(raw) };
+    head
+}
+
+fn text(raw: Vec<u8>) -> String {
+    String::from_utf8(raw).unwrap()
+}
+
+fn unchunk(raw: &[u8]) -> String {
+    let mut whole = Vec::new();
+    let mut rest = raw;
+    while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        whole.extend_from_slice(&rest[end + 2..end + 2 + size]);
+        rest = &rest[end + 4 + size..];
+    }
+    text(whole)
+}
+
+/// Writes a modern request.
+pub(crate) fn modern(id: u64, method: &str, mut params: Value) -> String {
+    params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string()
+}
+
+/// Calls a tool as a modern client.
+pub(crate) fn call(address: SocketAddr, path: &str, key: &str, tool: &str, arguments: Value) -> Answer {
+    let body = modern(1, "tools/call", json!({ "name": tool, "arguments": arguments }));
+    send(address, "POST", path, &call_headers(&format!("Bearer {key}"), tool), &body)
+}
+
+/// Lists the tools as a modern client.
+pub(crate) fn list(address: SocketAddr, path: &str, key: &str) -> Answer {
+    let bearer = format!("Bearer {key}");
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+        ("MCP-Protocol-Version", "2026-07-28"),
+        ("Mcp-Method", "tools/list"),
+    ];
+    send(address, "POST", path, &headers, &modern(1, "tools/list", json!({})))
+}
+
+/// Lists the headers of a modern call.
+pub(crate) fn call_headers<'a>(bearer: &'a str, tool: &'a str) -> [(&'a str, &'a str); 6] {
+    [
+        ("Authorization", bearer),
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+        ("MCP-Protocol-Version", "2026-07-28"),
+        ("Mcp-Method", "tools/call"),
+        ("Mcp-Name", tool),
+    ]
+}

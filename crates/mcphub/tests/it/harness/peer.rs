@@ -1,0 +1,84 @@
+//! Real peers: clients and servers made of the official SDKs.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::{eventually, tool};
+
+/// Is a server beside the hub; ended with the test.
+pub(crate) struct Peer {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.child.kill().expect("the peer can be ended");
+        self.child.wait().expect("the peer has ended");
+    }
+}
+
+/// Names one of the project's peer programs.
+pub(crate) fn program(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../peers/python").join(name);
+    path.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+/// Runs a script of actions with a client and returns the answer to each.
+pub(crate) fn client(python: &str, options: &[String], script: &Value) -> Vec<Value> {
+    let mut child = Command::new(tool(python))
+        .arg(program("client.py"))
+        .args(options)
+        .args(["script", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(script.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{options:?}: {text} {error}");
+    let answers: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    answers.into_iter().filter(|answer| answer.get("steps").is_none()).collect()
+}
+
+/// Is the server that shows which credential reached it.
+pub(crate) struct CredentialServer;
+
+impl CredentialServer {
+    /// Starts it over HTTP; `record` takes everything that it receives.
+    pub(crate) fn start(python: &str, record: Option<&Path>) -> Peer {
+        let mut command = Command::new(tool(python));
+        command.arg(program("credential_server.py")).args(["--http", "0", "--json"]);
+        if let Some(record) = record {
+            command.arg("--record").arg(record);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().strip_prefix("listening ").expect("the server says where it listens");
+        Peer { url: format!("http://127.0.0.1:{port}/mcp"), child }
+    }
+}
+
+/// Starts `server-everything` over Streamable HTTP.
+pub(crate) fn everything() -> Peer {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = Command::new(tool("MCPHUB_TEST_NODE"))
+        .arg(tool("MCPHUB_TEST_EVERYTHING"))
+        .arg("streamableHttp")
+        .env("PORT", port.to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let peer = Peer { child, url: format!("http://127.0.0.1:{port}/mcp") };
+    eventually("server-everything listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    peer
+}

@@ -1,0 +1,20 @@
+//! Tests of the whole program: the real binary, real databases, real peers.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and read what the test command hands them from the environment"
+)]
+
+mod api;
+mod cli;
+mod edge;
+mod faults;
+mod floors;
+mod harness;
+mod isolation;
+mod peers;
+mod revocation;
+mod routes;

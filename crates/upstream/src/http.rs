@@ -1,0 +1,349 @@
+//! A connection to a Streamable HTTP server: which era it speaks, and how a request gets there.
+//!
+//! Nothing of the client's own HTTP request goes on: every header comes from the server's
+//! definition or is made here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use mcphub_wire::discover::Discovery;
+use mcphub_wire::{Id, Outcome, Version, error, header};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Blame, UpstreamError};
+use crate::legacy::{Cancel, Session};
+use crate::outbound::Outbound;
+use crate::outgoing::Outgoing;
+use crate::reply::{Sent, Stream};
+use crate::response::{Arrival, HttpReply, read_answer};
+use crate::target::ResolvedHttp;
+
+/// How long something may take that nobody waits for.
+pub(crate) const BEST_EFFORT: Duration = Duration::from_secs(5);
+const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("mcphub/", env!("CARGO_PKG_VERSION")));
+
+/// Is what connections need from the outside.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) ids: Arc<AtomicI64>,
+    pub(crate) tracker: TaskTracker,
+    /// What runs tasks of calls that are dropped, wherever that happens.
+    pub(crate) runtime: Handle,
+    pub(crate) max_response: usize,
+}
+
+impl Shared {
+    /// Runs something that a drain waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn_on(task, &self.runtime);
+    }
+
+    pub(crate) fn next_id(&self) -> i64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Is a connection to one server with one set of values.
+pub(crate) struct HttpConnection {
+    pub(crate) blame: Blame,
+    pub(crate) shared: Shared,
+    uri: Uri,
+    headers: HeaderMap,
+    networks: Vec<IpNet>,
+    era: Mutex<Option<Era>>,
+}
+
+/// Says how a server wants to be spoken to.
+#[derive(Clone)]
+pub(crate) enum Era {
+    Modern(Version),
+    Legacy(Arc<Session>),
+}
+
+/// Is what came of sending a request.
+enum Attempt {
+    Taken(Box<HttpReply>),
+    /// The server says that it did not take the request: its era or session is another.
+    Refused(UpstreamError),
+}
+
+impl Era {
+    pub(crate) fn version(&self) -> Version {
+        match self {
+            Self::Modern(version) => *version,
+            Self::Legacy(session) => session.version,
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Modern(one), Self::Modern(other)) => one == other,
+            (Self::Legacy(one), Self::Legacy(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl HttpConnection {
+    pub(crate) fn new(
+        blame: Blame,
+        shared: Shared,
+        target: ResolvedHttp,
+        networks: Vec<IpNet>,
+    ) -> Result<Arc<Self>, UpstreamError> {
+        let uri = Uri::try_from(target.url.as_str()).map_err(|_| UpstreamError::UnusableValue {
+            server: blame.0.clone(),
+            place: "the URL".to_owned(),
+            reason: "it can't be sent over HTTP",
+        })?;
+        Ok(Arc::new(Self { blame, shared, uri, headers: target.headers, networks, era: Mutex::new(None) }))
+    }
+
+    /// Sends a request. One that the server refused because it forgot the session, or changed its
+    /// era, was not run, so that it is sent once more.
+    pub(crate) async fn send(self: &Arc<Self>, request: &Outgoing) -> Result<Sent, UpstreamError> {
+        let mut last = self.blame.unreachable("it refuses every request");
+        for _ in 0..2 {
+            let era = self.era().await?;
+            let id = self.shared.next_id();
+            match self.attempt(request, &era, id).await? {
+                Attempt::Taken(reply) => {
+                    return Ok(Sent { stream: Stream::Http(reply), id, version: era.version() });
+                }
+                Attempt::Refused(error) => {
+                    self.forget(&era).await;
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Takes leave of the server, if it keeps a session.
+    pub(crate) async fn end(&self) {
+        if let Some(Era::Legacy(session)) = self.era.lock().await.take() {
+            session.delete(self).await;
+        }
+    }
+
+    /// Returns the era, finding it out first if need be; others wait meanwhile.
+    async fn era(self: &Arc<Self>) -> Result<Era, UpstreamError> {
+        let mut known = self.era.lock().await;
+        if let Some(era) = &*known {
+            return Ok(era.clone());
+        }
+        let era = self.probe().await?;
+        *known = Some(era.clone());
+        Ok(era)
+    }
+
+    async fn forget(&self, assumed: &Era) {
+        let mut known = self.era.lock().await;
+        if known.as_ref().is_some_and(|known| known.is(assumed)) {
+            *known = None;
+        }
+    }
+
+    /// Asks in modern words; whoever doesn't understand them gets `initialize`. Only a clear answer
+    /// makes a server modern, and no single code makes it legacy.
+    async fn probe(self: &Arc<Self>) -> Result<Era, UpstreamError> {
+        let newest = Version::V2026_07_28;
+        let id = self.shared.next_id();
+        let response = self.post_request(&Outgoing::discover(), id, &Era::Modern(newest)).await?;
+        let status = response.status().as_u16();
+        if let Some(error) = self.status_error(&response)
+            && !matches!(status, 400..=501)
+        {
+            return Err(error);
+        }
+        if matches!(status, 401 | 403) {
+            return Err(self.unauthorized(status));
+        }
+        match read_answer(self, response, id).await {
+            Ok(Arrival::Response(answer)) => match modern_version(&answer.outcome) {
+                Some(version) => Ok(Era::Modern(version)),
+                None => Ok(Era::Legacy(Session::open(self).await?)),
+            },
+            Ok(Arrival::Other) => Ok(Era::Legacy(Session::open(self).await?)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn attempt(
+        self: &Arc<Self>,
+        request: &Outgoing,
+        era: &Era,
+        id: i64,
+    ) -> Result<Attempt, UpstreamError> {
+        let cancel = Cancel::new(self, era, id);
+        let response = self.post_request(request, id, era).await?;
+        let status = response.status();
+        if status.is_success() {
+            let reply = HttpReply::new(Arc::clone(self), response, id, cancel)?;
+            return Ok(Attempt::Taken(Box::new(reply)));
+        }
+        cancel.disarm();
+        if matches!(status.as_u16(), 401 | 403) {
+            return Err(self.unauthorized(status.as_u16()));
+        }
+        let error = self.status_error(&response).unwrap_or_else(|| self.blame.garbage(status.as_str()));
+        if matches!(era, Era::Legacy(session) if session.id.is_some()) && status.as_u16() == 404 {
+            return Ok(Attempt::Refused(error));
+        }
+        match read_answer(self, response, id).await {
+            Ok(Arrival::Response(answer)) if is_of_other_era(&answer.outcome, era) => {
+                Ok(Attempt::Refused(error))
+            }
+            Ok(Arrival::Response(answer)) => {
+                Ok(Attempt::Taken(Box::new(HttpReply::ready(Arc::clone(self), answer))))
+            }
+            _ if matches!(status.as_u16(), 400 | 404 | 405) => Ok(Attempt::Refused(error)),
+            _ => Err(error),
+        }
+    }
+
+    async fn post_request(
+        &self,
+        request: &Outgoing,
+        id: i64,
+        era: &Era,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let mut headers = self.era_headers(era);
+        if matches!(era, Era::Modern(_)) {
+            headers.insert(header::METHOD, HeaderValue::from_static(request.method));
+            if let Some(name) = &request.name {
+                let name = HeaderValue::try_from(header::encode_value(name).as_ref())
+                    .map_err(|_| self.blame.garbage("the name of the tool fits into no header"))?;
+                headers.insert(header::NAME, name);
+            }
+        }
+        self.post(request.write(id, era.version()), headers).await
+    }
+
+    /// Makes the headers that say which version, and which session, a message belongs to.
+    pub(crate) fn era_headers(&self, era: &Era) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let version = era.version();
+        if version >= Version::V2025_06_18 {
+            headers.insert(header::PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
+        }
+        if let Era::Legacy(session) = era
+            && let Some(id) = &session.id
+        {
+            headers.insert(header::SESSION_ID, id.clone());
+        }
+        headers
+    }
+
+    pub(crate) async fn post(
+        &self,
+        body: Bytes,
+        mut headers: HeaderMap,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        headers.insert(ACCEPT, BOTH);
+        headers.insert(CONTENT_TYPE, JSON);
+        self.request(Method::POST, headers, body).await
+    }
+
+    /// Sends what nobody waits for; whether it arrives changes nothing here.
+    pub(crate) async fn post_quietly(&self, body: Bytes, headers: HeaderMap) {
+        let sent = tokio::time::timeout(BEST_EFFORT, self.post(body, headers)).await;
+        tracing::debug!(server = %self.blame.0, arrived = matches!(sent, Ok(Ok(_))), "sent a notification");
+    }
+
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        own: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let mut headers = self.headers.clone();
+        headers.entry(USER_AGENT).or_insert(AGENT);
+        headers.extend(own);
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        self.shared.outbound.send(&self.networks, request).await.map_err(|error| self.blame.send(error))
+    }
+
+    pub(crate) fn unauthorized(&self, status: u16) -> UpstreamError {
+        UpstreamError::Unauthorized { server: self.blame.0.clone(), status }
+    }
+
+    /// Says what a status means that is no success.
+    pub(crate) fn status_error(&self, response: &Response<Incoming>) -> Option<UpstreamError> {
+        let status = response.status();
+        match status.as_u16() {
+            200..=299 => None,
+            300..=399 => {
+                Some(UpstreamError::Redirected { server: self.blame.0.clone(), to: origin(response) })
+            }
+            429 | 500..=599 => Some(self.blame.unreachable(format!("it answered HTTP {}", status.as_u16()))),
+            other => Some(self.blame.garbage(format!("HTTP {other} without a message"))),
+        }
+    }
+}
+
+/// Shows only the origin of a redirect: the rest may repeat a secret.
+fn origin(response: &Response<Incoming>) -> String {
+    let location = response.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+    match location.map(url::Url::parse) {
+        Some(Ok(url)) => url.origin().ascii_serialization(),
+        Some(Err(_)) => "another place on the same host".to_owned(),
+        None => "an unknown place".to_owned(),
+    }
+}
+
+/// Reads the version out of an answer to `server/discover` that only a modern server gives.
+pub(crate) fn modern_version(outcome: &Outcome) -> Option<Version> {
+    match outcome {
+        Outcome::Result(result) => Discovery::read(result).ok()?.best_version(),
+        Outcome::Error(error) => {
+            let modern = matches!(
+                error.code,
+                error::HEADER_MISMATCH
+                    | error::MISSING_CLIENT_CAPABILITY
+                    | error::UNSUPPORTED_PROTOCOL_VERSION
+            );
+            let speaks = |version: &Version| match &error.data {
+                Some(data) if error.code == error::UNSUPPORTED_PROTOCOL_VERSION => {
+                    String::from_utf8_lossy(data).contains(version.as_str())
+                }
+                _ => true,
+            };
+            Version::MODERN.into_iter().find(|version| modern && speaks(version))
+        }
+    }
+}
+
+/// Says whether an error means that the server no longer speaks the era that was assumed.
+fn is_of_other_era(outcome: &Outcome, era: &Era) -> bool {
+    let Outcome::Error(rpc) = outcome else { return false };
+    match era {
+        Era::Modern(_) => rpc.code == error::UNSUPPORTED_PROTOCOL_VERSION,
+        Era::Legacy(_) => {
+            matches!(rpc.code, error::HEADER_MISMATCH | error::UNSUPPORTED_PROTOCOL_VERSION)
+        }
+    }
+}
+
+/// Says whether an answer is the one to our request; an error may lack its id.
+pub(crate) fn is_ours(id: Option<&Id>, ours: i64, outcome: &Outcome) -> bool {
+    match id {
+        Some(id) => *id == Id::Integer(ours),
+        None => matches!(outcome, Outcome::Error(_)),
+    }
+}

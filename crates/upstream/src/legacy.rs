@@ -1,0 +1,108 @@
+//! Sessions with servers up to 2025-11-25 over HTTP: opening, cancelling, closing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use mcphub_wire::legacy::{InitializeResult, initialized};
+use mcphub_wire::{Id, Outcome, Version, header, progress};
+
+use crate::error::UpstreamError;
+use crate::http::{BEST_EFFORT, Era, HttpConnection};
+use crate::outgoing::initialize;
+use crate::response::{Arrival, read_answer};
+
+/// Is an open session.
+pub(crate) struct Session {
+    pub(crate) version: Version,
+    /// The id, if the server gave one.
+    pub(crate) id: Option<HeaderValue>,
+}
+
+impl Session {
+    /// Opens a session.
+    pub(crate) async fn open(connection: &Arc<HttpConnection>) -> Result<Arc<Self>, UpstreamError> {
+        let blame = &connection.blame;
+        let id = connection.shared.next_id();
+        let response = connection.post(initialize(id), http::HeaderMap::new()).await?;
+        if let status @ (401 | 403) = response.status().as_u16() {
+            return Err(connection.unauthorized(status));
+        }
+        if let Some(error) = connection.status_error(&response) {
+            return Err(error);
+        }
+        let session_id = response.headers().get(header::SESSION_ID).cloned();
+        let outcome = match read_answer(connection, response, id).await? {
+            Arrival::Response(answer) => answer.outcome,
+            Arrival::Other => return Err(blame.garbage("it did not answer `initialize`")),
+        };
+        let version = opened(&outcome).map_err(|reason| blame.garbage(reason))?;
+        let session = Arc::new(Self { version, id: session_id });
+        let headers = connection.era_headers(&Era::Legacy(Arc::clone(&session)));
+        let acknowledged = connection.post(initialized(), headers).await?;
+        match acknowledged.status().is_success() {
+            true => Ok(session),
+            false => Err(blame.garbage("it refused `notifications/initialized`")),
+        }
+    }
+
+    /// Closes the session, as far as the server cares.
+    pub(crate) async fn delete(self: Arc<Self>, connection: &HttpConnection) {
+        if self.id.is_none() {
+            return;
+        }
+        let headers = connection.era_headers(&Era::Legacy(self));
+        let request = connection.request(Method::DELETE, headers, Bytes::new());
+        let deleted = matches!(tokio::time::timeout(BEST_EFFORT, request).await, Ok(Ok(_)));
+        tracing::debug!(server = %connection.blame.0, deleted, "closed a legacy session");
+    }
+}
+
+/// Reads the version of a session from the answer to `initialize`.
+pub(crate) fn opened(outcome: &Outcome) -> Result<Version, String> {
+    match outcome {
+        Outcome::Result(result) => match InitializeResult::read(result) {
+            Ok(result) => Ok(result.version),
+            Err(fault) => Err(fault.to_string()),
+        },
+        Outcome::Error(error) => Err(format!("it refused `initialize` with error {}", error.code)),
+    }
+}
+
+/// Tells a legacy server that a request is given up, unless it was answered before: there, a closed
+/// stream alone says nothing.
+pub(crate) struct Cancel(Option<(Arc<HttpConnection>, Arc<Session>, i64)>);
+
+impl Cancel {
+    pub(crate) fn new(connection: &Arc<HttpConnection>, era: &Era, id: i64) -> Self {
+        match era {
+            Era::Modern(_) => Self::none(),
+            Era::Legacy(session) => Self(Some((Arc::clone(connection), Arc::clone(session), id))),
+        }
+    }
+
+    pub(crate) const fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn disarm(mut self) {
+        self.0 = None;
+    }
+
+    /// Returns the session, to answer what the server asks.
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        self.0.as_ref().map(|(_, session, _)| session)
+    }
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        let Some((connection, session, id)) = self.0.take() else { return };
+        let shared = connection.shared.clone();
+        shared.spawn(async move {
+            let body = progress::cancelled(&Id::Integer(id), "the caller gave up");
+            let headers = connection.era_headers(&Era::Legacy(session));
+            connection.post_quietly(body, headers).await;
+        });
+    }
+}

@@ -1,0 +1,129 @@
+//! The requests that go to servers: the hub's own id, token and metadata around the client's parameters.
+
+use bytes::Bytes;
+use mcphub_domain::ToolName;
+use mcphub_wire::discover::{legacy_meta, modern_meta};
+use mcphub_wire::legacy::InitializeParams;
+use mcphub_wire::{Edit, Id, Params, Raw, Version, message, meta_key, method, progress};
+
+/// Is a request, before it has an id and an era.
+pub(crate) struct Outgoing {
+    pub(crate) method: &'static str,
+    /// What the `Mcp-Name` header repeats.
+    pub(crate) name: Option<Box<str>>,
+    /// The client's own progress token, to be put back into what comes.
+    pub(crate) token: Option<Raw>,
+    params: Option<Params>,
+    edit: Edit,
+    log_level: Option<Box<str>>,
+}
+
+impl Outgoing {
+    /// Calls the tool that the permit names; what the client called it doesn't leave the hub.
+    pub(crate) fn call(tool: &ToolName, params: Params, log_level: Option<Box<str>>) -> Self {
+        Self {
+            method: method::TOOLS_CALL,
+            name: Some(tool.as_str().into()),
+            token: progress::requested_token(&params).ok().flatten(),
+            edit: Edit::new().name(tool.as_str()),
+            params: Some(params),
+            log_level,
+        }
+    }
+
+    /// Asks for a page of tools.
+    pub(crate) fn list_tools(cursor: Option<&str>) -> Self {
+        let edit = cursor.map_or_else(Edit::new, |cursor| Edit::new().cursor(cursor));
+        Self { method: method::TOOLS_LIST, name: None, token: None, params: None, edit, log_level: None }
+    }
+
+    /// Asks what a modern server speaks.
+    pub(crate) fn discover() -> Self {
+        let method = method::DISCOVER;
+        Self { method, name: None, token: None, params: None, edit: Edit::new(), log_level: None }
+    }
+
+    /// Writes the request. The progress token is the request's own id, which no other request has.
+    pub(crate) fn write(&self, id: i64, version: Version) -> Bytes {
+        let edit = self.edit.clone();
+        let edit = match self.token {
+            Some(_) => edit.set_meta(meta_key::PROGRESS_TOKEN, Raw::integer(id)),
+            None => edit.remove_meta(meta_key::PROGRESS_TOKEN),
+        };
+        let edit = if version.is_modern() {
+            let edit = modern_meta(edit, version, &Raw::empty_object(), &client_info());
+            match &self.log_level {
+                Some(level) => edit.set_meta(meta_key::LOG_LEVEL, Raw::string(level)),
+                None => edit,
+            }
+        } else {
+            legacy_meta(edit)
+        };
+        message::request(&Id::Integer(id), self.method, self.params.as_ref(), &edit)
+    }
+}
+
+/// Writes the request that opens a legacy connection.
+pub(crate) fn initialize(id: i64) -> Bytes {
+    let params = InitializeParams {
+        requested: Version::V2025_11_25.as_str().into(),
+        capabilities: Raw::empty_object(),
+        client_info: client_info(),
+    };
+    params.request(&Id::Integer(id))
+}
+
+/// Says who the hub is. Nobody's client stands in it: servers see the hub.
+fn client_info() -> Raw {
+    mcphub_wire::Edit::new()
+        .set("name", Raw::string("mcphub"))
+        .set("version", Raw::string(env!("CARGO_PKG_VERSION")))
+        .apply_to_params(None)
+        .unwrap_or_else(Raw::empty_object)
+}
+
+#[cfg(test)]
+mod tests {
+    use mcphub_wire::{Envelope, Params, Version};
+
+    use super::Outgoing;
+
+    fn params(json: &str) -> Params {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{json}}}"#);
+        Envelope::parse(&body.into()).unwrap().params().unwrap().clone()
+    }
+
+    fn written(json: &str, version: Version) -> String {
+        let outgoing = Outgoing::call(&"real".parse().unwrap(), params(json), None);
+        String::from_utf8(outgoing.write(7, version).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_modern_call_carries_the_hubs_metadata_and_the_clients_rest() {
+        let client = r#"{"name":"s__real","arguments":{ "a": 1.0 },"_meta":{"progressToken":"mine","x/y":[1],"io.modelcontextprotocol/clientInfo":{"name":"ide","version":"1"},"io.modelcontextprotocol/protocolVersion":"2099-01-01"}}"#;
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            written(client, Version::V2026_07_28),
+            format!(
+                r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"real","arguments":{{ "a": 1.0 }},"_meta":{{"progressToken":7,"x/y":[1],"io.modelcontextprotocol/clientInfo":{{"name":"mcphub","version":"{version}"}},"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_legacy_call_carries_no_modern_metadata() {
+        let client = r#"{"name":"s__real","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/logLevel":"info"}}"#;
+        assert_eq!(
+            written(client, Version::V2025_11_25),
+            r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"real"}}"#
+        );
+    }
+
+    #[test]
+    fn a_token_is_sent_only_if_the_client_wants_to_hear() {
+        let of = |meta: &str| written(&format!(r#"{{"name":"n","_meta":{meta}}}"#), Version::V2025_06_18);
+        assert!(of(r#"{"progressToken":0}"#).contains(r#""_meta":{"progressToken":7}"#));
+        assert!(!of(r#"{"progressToken":{}}"#).contains("progressToken"));
+        assert!(!of(r#"{"a":1}"#).contains("progressToken"));
+    }
+}

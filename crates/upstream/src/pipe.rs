@@ -1,0 +1,315 @@
+//! The calls that share one process's standard streams.
+//!
+//! The reader of the pipe never waits for a caller: a call whose queue is full loses notifications,
+//! which are counted, and never its answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Buf, Bytes, BytesMut};
+use mcphub_wire::{Envelope, Id, Notification, Request, Response, method, progress};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Blame, UpstreamError};
+use crate::http::{BEST_EFFORT, Shared};
+use crate::key::Scope;
+use crate::process::Stop;
+use crate::reply::Step;
+use crate::response::{limits, refuse};
+
+/// How many notifications may wait for a caller.
+const NOTIFICATIONS: usize = 64;
+/// How many messages may wait for the process.
+pub(crate) const MESSAGES: usize = 16;
+/// How many lines in a row may be no messages.
+const STRAYS: usize = 100;
+
+/// Is what all calls of one process share.
+pub(crate) struct Pipe {
+    pub(crate) blame: Blame,
+    pub(crate) shared: Shared,
+    pub(crate) stop: Stop,
+    pub(crate) dropped: Arc<AtomicU64>,
+    /// Ends when the process can answer no more.
+    pub(crate) gone: CancellationToken,
+    scope: Scope,
+    outgoing: mpsc::Sender<Bytes>,
+    strays: mpsc::Sender<Vec<u8>>,
+    calls: Mutex<Calls>,
+}
+
+/// Holds the calls that wait for an answer, until the process is gone.
+struct Calls {
+    open: HashMap<i64, Slot>,
+    end: Option<UpstreamError>,
+}
+
+struct Slot {
+    notifications: mpsc::Sender<Notification>,
+    answer: oneshot::Sender<Result<Response, UpstreamError>>,
+}
+
+/// Are the channels out of a pipe.
+pub(crate) struct Outlets {
+    pub(crate) outgoing: mpsc::Sender<Bytes>,
+    pub(crate) strays: mpsc::Sender<Vec<u8>>,
+}
+
+/// Reads the messages of one call. Dropping it before the answer cancels the call.
+pub(crate) struct StdioReply {
+    pipe: Arc<Pipe>,
+    id: i64,
+    notifications: mpsc::Receiver<Notification>,
+    answer: oneshot::Receiver<Result<Response, UpstreamError>>,
+    finished: bool,
+}
+
+impl Pipe {
+    pub(crate) fn new(
+        blame: Blame,
+        shared: Shared,
+        scope: Scope,
+        dropped: Arc<AtomicU64>,
+        outlets: Outlets,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            blame,
+            shared,
+            stop: Stop::default(),
+            dropped,
+            gone: CancellationToken::new(),
+            scope,
+            outgoing: outlets.outgoing,
+            strays: outlets.strays,
+            calls: Mutex::new(Calls { open: HashMap::new(), end: None }),
+        })
+    }
+
+    /// Sends a request and returns what will bring its answer.
+    pub(crate) async fn request(self: &Arc<Self>, id: i64, body: Bytes) -> Result<StdioReply, UpstreamError> {
+        let reply = self.register(id)?;
+        self.send(body).await?;
+        Ok(reply)
+    }
+
+    pub(crate) async fn send(&self, body: Bytes) -> Result<(), UpstreamError> {
+        self.outgoing.send(body).await.map_err(|_| self.ended())
+    }
+
+    fn register(self: &Arc<Self>, id: i64) -> Result<StdioReply, UpstreamError> {
+        let (notifications, notification_queue) = mpsc::channel(NOTIFICATIONS);
+        let (answer, answer_slot) = oneshot::channel();
+        let mut calls = self.calls.lock();
+        if let Some(end) = &calls.end {
+            return Err(end.clone());
+        }
+        calls.open.insert(id, Slot { notifications, answer });
+        Ok(StdioReply {
+            pipe: Arc::clone(self),
+            id,
+            notifications: notification_queue,
+            answer: answer_slot,
+            finished: false,
+        })
+    }
+
+    fn ended(&self) -> UpstreamError {
+        self.calls.lock().end.clone().unwrap_or_else(|| self.blame.unreachable("its process ended"))
+    }
+
+    /// Ends all calls: the process can answer no more.
+    fn fail(&self, error: UpstreamError) {
+        let open = {
+            let mut calls = self.calls.lock();
+            calls.end.get_or_insert_with(|| error.clone());
+            std::mem::take(&mut calls.open)
+        };
+        for slot in open.into_values() {
+            // A caller that left meanwhile needs no answer.
+            drop(slot.answer.send(Err(error.clone())));
+        }
+        self.gone.cancel();
+    }
+
+    /// Reads messages until the process ends or breaks the rules, then ends it.
+    pub(crate) async fn read(self: Arc<Self>, stdout: ChildStdout) {
+        let error = match self.read_lines(stdout).await {
+            Ok(()) => self.blame.unreachable("its process ended"),
+            Err(error) => error,
+        };
+        let broke_rules = matches!(error, UpstreamError::Garbage { .. });
+        self.fail(error);
+        if broke_rules { self.stop.at_once.cancel() } else { self.stop.gently.cancel() }
+    }
+
+    async fn read_lines(self: &Arc<Self>, mut stdout: impl AsyncRead + Unpin) -> Result<(), UpstreamError> {
+        let longest = self.shared.max_response;
+        let mut buffer = BytesMut::new();
+        let (mut searched, mut strays) = (0, 0);
+        loop {
+            let rest = buffer.get(searched..).unwrap_or_default();
+            let Some(end) = rest.iter().position(|byte| *byte == b'\n').map(|found| searched + found) else {
+                searched = buffer.len();
+                if searched > longest {
+                    return Err(self.blame.garbage(format!("a line is longer than {longest} bytes")));
+                }
+                buffer.reserve(64 * 1024);
+                match stdout.read_buf(&mut buffer).await {
+                    Ok(1..) => continue,
+                    Ok(0) | Err(_) => return Ok(()),
+                }
+            };
+            let line = buffer.split_to(end).freeze();
+            buffer.advance(1);
+            searched = 0;
+            strays = if self.message(line) { 0 } else { strays + 1 };
+            if strays > STRAYS {
+                return Err(self.blame.garbage("its standard output holds no messages"));
+            }
+        }
+    }
+
+    /// Hands a line to whom it concerns, or says that it is no message.
+    fn message(self: &Arc<Self>, line: Bytes) -> bool {
+        if line.trim_ascii().is_empty() {
+            return true;
+        }
+        match Envelope::parse_with(&line, &limits(self.shared.max_response)) {
+            Ok(Envelope::Response(response)) => self.answer(response),
+            Ok(Envelope::Notification(notification)) => self.notify(notification),
+            Ok(Envelope::Request(request)) => self.serve(&request),
+            Err(error) => {
+                if let Some(Id::Integer(id)) = error.id
+                    && let Some(slot) = self.calls.lock().open.remove(&id)
+                {
+                    drop(slot.answer.send(Err(self.blame.garbage(error.to_string()))));
+                }
+                if self.strays.try_send(line.to_vec()).is_err() {
+                    tracing::debug!(server = %self.blame.0, "a stray line is not logged");
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    fn answer(&self, response: Response) {
+        let slot = match &response.id {
+            Some(Id::Integer(id)) => self.calls.lock().open.remove(id),
+            _ => None,
+        };
+        match slot {
+            Some(slot) => drop(slot.answer.send(Ok(response))),
+            None => tracing::debug!(server = %self.blame.0, "an answer comes late, or to no request"),
+        }
+    }
+
+    fn notify(&self, notification: Notification) {
+        let calls = self.calls.lock();
+        let slot = match &*notification.method {
+            method::PROGRESS => match progress::token(&notification) {
+                Some(Id::Integer(id)) => calls.open.get(&id),
+                _ => None,
+            },
+            // A log message names no call, so it goes to a person only if it can be about hers alone.
+            method::MESSAGE if self.scope != Scope::Shared && calls.open.len() == 1 => {
+                calls.open.values().next()
+            }
+            _ => None,
+        };
+        if let Some(slot) = slot
+            && let Err(mpsc::error::TrySendError::Full(_)) = slot.notifications.try_send(notification)
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn serve(&self, request: &Request) {
+        if self.outgoing.try_send(refuse(request)).is_err() {
+            tracing::debug!(server = %self.blame.0, "a request of the server stays unanswered: it reads too slowly");
+        }
+    }
+
+    /// Writes messages, one line each, until the process is to end.
+    pub(crate) async fn write(self: Arc<Self>, mut stdin: ChildStdin, mut messages: mpsc::Receiver<Bytes>) {
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = self.stop.gently.cancelled() => return,
+                () = self.stop.at_once.cancelled() => return,
+                message = messages.recv() => message,
+            };
+            let Some(message) = message else { return };
+            let written = tokio::select! {
+                written = write_line(&mut stdin, &message) => written,
+                () = self.stop.gently.cancelled() => return,
+                () = self.stop.at_once.cancelled() => return,
+            };
+            if written.is_err() {
+                self.fail(self.blame.unreachable("its process reads no more"));
+                self.stop.gently.cancel();
+                return;
+            }
+        }
+    }
+}
+
+async fn write_line(stdin: &mut ChildStdin, message: &Bytes) -> std::io::Result<()> {
+    // What the hub writes has line breaks only where the client put them between values.
+    if message.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        let line: Vec<u8> =
+            message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
+        stdin.write_all(&line).await?;
+    } else {
+        stdin.write_all(message).await?;
+    }
+    stdin.write_all(b"\n").await?;
+    stdin.flush().await
+}
+
+impl StdioReply {
+    /// Waits for the next message. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
+        if let Some(notification) = self.notifications.recv().await {
+            return Ok(Step::Notification(notification));
+        }
+        let answer = (&mut self.answer).await;
+        self.finished = true;
+        match answer {
+            Ok(answer) => answer.map(Step::Final),
+            Err(_) => Err(self.pipe.ended()),
+        }
+    }
+
+    /// Waits for the answer and drops the notifications before it.
+    pub(crate) async fn response(&mut self) -> Result<Response, UpstreamError> {
+        loop {
+            if let Step::Final(response) = self.next().await? {
+                return Ok(response);
+            }
+        }
+    }
+}
+
+impl Drop for StdioReply {
+    fn drop(&mut self) {
+        let was_open = self.pipe.calls.lock().open.remove(&self.id).is_some();
+        if self.finished || !was_open {
+            return;
+        }
+        let body = progress::cancelled(&Id::Integer(self.id), "the caller gave up");
+        if let Err(mpsc::error::TrySendError::Full(body)) = self.pipe.outgoing.try_send(body) {
+            let pipe = Arc::clone(&self.pipe);
+            self.pipe.shared.spawn(async move {
+                if tokio::time::timeout(BEST_EFFORT, pipe.send(body)).await.is_err() {
+                    tracing::debug!(server = %pipe.blame.0, "a cancellation was not taken");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Child processes: how one starts, with exactly the declared environment, and how it ends.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::log::create_private;
+use crate::settings::Settings;
+use crate::supervisor::{GRACE, signal_tree};
+use crate::target::ResolvedStdio;
+
+/// How long a process has to end after its input is closed.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long its supervisor has to end the tree, beyond the tree's own grace.
+const SUPERVISOR: Duration = Duration::from_secs(3);
+
+/// Is a supervisor with its tree.
+pub(crate) struct Process {
+    child: Child,
+}
+
+/// Are the ends of a process's standard streams.
+pub(crate) struct Streams {
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
+    pub(crate) stderr: ChildStderr,
+}
+
+/// Says when a process ends, and how quickly.
+#[derive(Clone, Default)]
+pub(crate) struct Stop {
+    /// Its input closes, and it has time to end by itself.
+    pub(crate) gently: CancellationToken,
+    /// Its tree is killed.
+    pub(crate) at_once: CancellationToken,
+}
+
+impl Process {
+    /// Starts a process in a home directory of its own.
+    pub(crate) async fn start(
+        settings: &Settings,
+        target: &ResolvedStdio,
+        home: &Path,
+    ) -> io::Result<(Self, Streams)> {
+        create_private(home).await?;
+        let environment = environment(&settings.child_environment, target, home);
+        let path = environment.get("PATH").map_or("", |path| path.as_str());
+        let program = find(&target.command, path)?;
+        let mut command = Command::new(&settings.supervisor);
+        command
+            .args(["__child", "--parent", &std::process::id().to_string(), "--"])
+            .arg(program)
+            .args(&target.args)
+            .env_clear()
+            .envs(environment.iter().map(|(name, value)| (name, value.as_str())))
+            .current_dir(home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let unfit = |error| io::Error::other(format!("{}: {error}", settings.supervisor.display()));
+        let mut child = command.spawn().map_err(unfit)?;
+        let missing = || io::Error::other("a standard stream is missing");
+        let streams = Streams {
+            stdin: child.stdin.take().ok_or_else(missing)?,
+            stdout: child.stdout.take().ok_or_else(missing)?,
+            stderr: child.stderr.take().ok_or_else(missing)?,
+        };
+        Ok((Self { child }, streams))
+    }
+
+    /// Waits until the process ends by itself or is asked to, and sees to it that its tree is gone.
+    pub(crate) async fn keep(mut self, stop: &Stop) {
+        tokio::select! {
+            _ = self.child.wait() => {}
+            () = stop.gently.cancelled() => self.end_gently(stop).await,
+            () = stop.at_once.cancelled() => self.end_at_once().await,
+        }
+    }
+
+    /// Its input is closed already: wait, then ask, then kill.
+    async fn end_gently(&mut self, stop: &Stop) {
+        let left = tokio::select! {
+            left = timeout(FAREWELL, self.child.wait()) => left.is_ok(),
+            () = stop.at_once.cancelled() => false,
+        };
+        if left {
+            return;
+        }
+        if !stop.at_once.is_cancelled() {
+            self.signal(Signal::TERM);
+            let ended = tokio::select! {
+                ended = timeout(GRACE + SUPERVISOR, self.child.wait()) => ended.is_ok(),
+                () = stop.at_once.cancelled() => false,
+            };
+            if ended {
+                return;
+            }
+        }
+        self.end_at_once().await;
+    }
+
+    async fn end_at_once(&mut self) {
+        self.signal(Signal::INT);
+        if timeout(SUPERVISOR, self.child.wait()).await.is_err() {
+            // The supervisor itself hangs: kill the tree before it, or the tree is orphaned.
+            if let Some(pid) = self.pid() {
+                signal_tree(pid, Signal::KILL);
+            }
+            if let Err(error) = self.child.kill().await {
+                tracing::warn!(%error, "a server's process can't be killed");
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid()
+            && let Err(error) = kill_process(pid, signal)
+        {
+            tracing::debug!(%error, "a server's process is gone already");
+        }
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.child.id()?).ok()?)
+    }
+}
+
+impl Drop for Process {
+    /// Ends the tree even if nobody waits for it; an ended child has no id any more.
+    fn drop(&mut self) {
+        self.signal(Signal::TERM);
+    }
+}
+
+type Environment = BTreeMap<String, Zeroizing<String>>;
+
+/// Puts the environment together: what an admin declared for all children, then the server's own.
+fn environment(declared: &BTreeMap<String, String>, target: &ResolvedStdio, home: &Path) -> Environment {
+    let mut all = Environment::new();
+    all.insert("HOME".to_owned(), Zeroizing::new(home.to_string_lossy().into_owned()));
+    all.extend(declared.iter().map(|(name, value)| (name.clone(), Zeroizing::new(value.clone()))));
+    all.extend(target.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    all
+}
+
+/// Finds a program on the declared `PATH`; the hub's own is not asked.
+fn find(command: &str, path: &str) -> io::Result<PathBuf> {
+    let missing = |text: String| Err(io::Error::new(io::ErrorKind::NotFound, text));
+    if command.contains('/') {
+        let program = PathBuf::from(command);
+        return match program.is_absolute() && is_program(&program) {
+            true => Ok(program),
+            false => missing(format!("{command} is not the absolute path of a program")),
+        };
+    }
+    let folders = path.split(':').map(Path::new).filter(|folder| folder.is_absolute());
+    match folders.map(|folder| folder.join(command)).find(|program| is_program(program)) {
+        Some(program) => Ok(program),
+        None => missing(format!("{command} is not on the PATH that is declared for children")),
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use zeroize::Zeroizing;
+
+    use super::{environment, find};
+    use crate::target::ResolvedStdio;
+
+    #[test]
+    fn programs_are_found_on_the_declared_path_only() {
+        assert_eq!(find("sh", "/nowhere:/bin").unwrap(), Path::new("/bin/sh"));
+        assert_eq!(find("/bin/sh", "").unwrap(), Path::new("/bin/sh"));
+        for (command, path) in
+            [("sh", ""), ("sh", "."), ("sh", "bin"), ("./sh", "/bin"), ("bin/sh", "/"), ("/etc/passwd", "")]
+        {
+            assert!(find(command, path).is_err(), "{command} {path}");
+        }
+    }
+
+    #[test]
+    fn a_server_s_own_variables_win_and_nothing_else_is_there() {
+        let declared = BTreeMap::from([("PATH".into(), "/bin".into()), ("A".into(), "hub".into())]);
+        let env = BTreeMap::from([("A".into(), Zeroizing::new("server".into()))]);
+        let target = ResolvedStdio { command: "x".into(), args: Vec::new(), env };
+        let all = environment(&declared, &target, Path::new("/home/x"));
+        let shown: Vec<String> =
+            all.iter().map(|(name, value)| format!("{name}={}", value.as_str())).collect();
+        assert_eq!(shown, ["A=server", "HOME=/home/x", "PATH=/bin"]);
+    }
+}

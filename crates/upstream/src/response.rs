@@ -1,0 +1,230 @@
+//! Reads what an HTTP server answers: one JSON message, or a stream of events that is never collected.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use mcphub_wire::sse::Decoder;
+use mcphub_wire::{Envelope, Limits, Raw, Request, message, method};
+
+use crate::error::UpstreamError;
+use crate::http::{Era, HttpConnection, is_ours};
+use crate::legacy::Cancel;
+use crate::reply::Step;
+
+/// How many requests a server may send during one call.
+const MOST_REQUESTS: usize = 100;
+
+/// Reads the messages of one answer.
+pub(crate) struct HttpReply {
+    connection: Arc<HttpConnection>,
+    id: i64,
+    body: Body,
+    cancel: Option<Cancel>,
+    requests: usize,
+}
+
+enum Body {
+    /// The answer came with an error status and was read.
+    Ready(Option<Box<mcphub_wire::Response>>),
+    Json(Incoming, BytesMut),
+    Events(Incoming, Box<Decoder>),
+}
+
+/// Is what a body held.
+pub(crate) enum Arrival {
+    Response(mcphub_wire::Response),
+    /// Something that is no answer to our request.
+    Other,
+}
+
+impl HttpReply {
+    pub(crate) fn new(
+        connection: Arc<HttpConnection>,
+        response: Response<Incoming>,
+        id: i64,
+        cancel: Cancel,
+    ) -> Result<Self, UpstreamError> {
+        let (is_json, is_events) = media(&response);
+        if response.headers().contains_key(CONTENT_ENCODING) {
+            return Err(connection.blame.garbage("it compressed its answer, which nobody asked for"));
+        }
+        let limit = connection.shared.max_response;
+        let body = match (is_json, is_events) {
+            (true, _) => Body::Json(response.into_body(), BytesMut::new()),
+            (_, true) => Body::Events(response.into_body(), Box::new(Decoder::new(limit))),
+            _ => {
+                return Err(connection
+                    .blame
+                    .garbage("its answer is neither application/json nor text/event-stream"));
+            }
+        };
+        Ok(Self { connection, id, body, cancel: Some(cancel), requests: 0 })
+    }
+
+    /// Wraps an answer that came with an error status.
+    pub(crate) fn ready(connection: Arc<HttpConnection>, answer: mcphub_wire::Response) -> Self {
+        Self { connection, id: 0, body: Body::Ready(Some(Box::new(answer))), cancel: None, requests: 0 }
+    }
+
+    /// Reads on to the next message. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
+        let step = match &mut self.body {
+            Body::Ready(answer) => match answer.take() {
+                Some(answer) => Step::Final(*answer),
+                None => return Err(self.connection.blame.garbage("no answer")),
+            },
+            Body::Json(..) => self.json().await?,
+            Body::Events(..) => self.event().await?,
+        };
+        if matches!(step, Step::Final(_))
+            && let Some(cancel) = self.cancel.take()
+        {
+            cancel.disarm();
+        }
+        Ok(step)
+    }
+
+    async fn json(&mut self) -> Result<Step, UpstreamError> {
+        let limit = self.connection.shared.max_response;
+        let Body::Json(body, collected) = &mut self.body else {
+            return Err(self.connection.blame.garbage("no answer"));
+        };
+        collect(&self.connection, body, collected, limit).await?;
+        let bytes = std::mem::take(collected).freeze();
+        match self.message(&bytes)? {
+            Some(step @ Step::Final(_)) => Ok(step),
+            _ => Err(self.connection.blame.garbage("its answer is no JSON-RPC response")),
+        }
+    }
+
+    async fn event(&mut self) -> Result<Step, UpstreamError> {
+        loop {
+            let Body::Events(body, decoder) = &mut self.body else {
+                return Err(self.connection.blame.garbage("no answer"));
+            };
+            let event =
+                decoder.next_event().map_err(|error| self.connection.blame.garbage(error.to_string()))?;
+            let Some(event) = event else {
+                match chunk(&self.connection, body).await? {
+                    Some(bytes) => decoder.push(&bytes),
+                    None => {
+                        return Err(self.connection.blame.unreachable("its stream ended before the answer"));
+                    }
+                }
+                continue;
+            };
+            let is_message = event.event.as_deref().is_none_or(|name| name == "message");
+            if is_message
+                && !event.data.is_empty()
+                && let Some(step) = self.message(&event.data)?
+            {
+                return Ok(step);
+            }
+        }
+    }
+
+    fn message(&mut self, bytes: &Bytes) -> Result<Option<Step>, UpstreamError> {
+        let blame = &self.connection.blame;
+        match Envelope::parse_with(bytes, &limits(self.connection.shared.max_response)) {
+            Ok(Envelope::Response(answer)) => match is_ours(answer.id.as_ref(), self.id, &answer.outcome) {
+                true => Ok(Some(Step::Final(answer))),
+                false => Err(blame.garbage("it answered a request that was not sent")),
+            },
+            Ok(Envelope::Notification(notification)) => Ok(Some(Step::Notification(notification))),
+            Ok(Envelope::Request(request)) => self.serve(&request).map(|()| None),
+            Err(error) => Err(blame.garbage(error.to_string())),
+        }
+    }
+
+    /// Answers what a legacy server asks in the middle of a call. A modern server may not ask.
+    fn serve(&mut self, request: &Request) -> Result<(), UpstreamError> {
+        let connection = &self.connection;
+        self.requests += 1;
+        let session = self.cancel.as_ref().and_then(Cancel::session);
+        let (Some(session), true) = (session, self.requests <= MOST_REQUESTS) else {
+            return Err(connection.blame.garbage("it sent requests where it may not"));
+        };
+        let (answer, headers) = (refuse(request), connection.era_headers(&Era::Legacy(Arc::clone(session))));
+        let connection = Arc::clone(connection);
+        let shared = connection.shared.clone();
+        shared.spawn(async move { connection.post_quietly(answer, headers).await });
+        Ok(())
+    }
+}
+
+/// Answers a server's request: it may ping; the hub declares no capability for anything else.
+pub(crate) fn refuse(request: &Request) -> Bytes {
+    if &*request.method == method::PING {
+        return message::result(&request.id, &Raw::empty_object());
+    }
+    let code = mcphub_wire::error::METHOD_NOT_FOUND;
+    message::error(Some(&request.id), code, "the hub does not offer this method", None)
+}
+
+/// Bounds what a server may send.
+pub(crate) const fn limits(max_response: usize) -> Limits {
+    Limits { body: max_response, string: max_response, ..Limits::RESPONSE }
+}
+
+/// Reads an answer whole: the first response in it, whether it came as JSON or as events.
+pub(crate) async fn read_answer(
+    connection: &Arc<HttpConnection>,
+    response: Response<Incoming>,
+    id: i64,
+) -> Result<Arrival, UpstreamError> {
+    if media(&response) == (false, false) {
+        return Ok(Arrival::Other);
+    }
+    let mut reply = HttpReply::new(Arc::clone(connection), response, id, Cancel::none())?;
+    loop {
+        match reply.next().await {
+            Ok(Step::Final(answer)) => return Ok(Arrival::Response(answer)),
+            Ok(Step::Notification(_)) => {}
+            Err(UpstreamError::Garbage { .. }) => return Ok(Arrival::Other),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Says whether a body is JSON, and whether it is a stream of events.
+fn media(response: &Response<Incoming>) -> (bool, bool) {
+    let value =
+        response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    (essence.eq_ignore_ascii_case("application/json"), essence.eq_ignore_ascii_case("text/event-stream"))
+}
+
+async fn collect(
+    connection: &HttpConnection,
+    body: &mut Incoming,
+    collected: &mut BytesMut,
+    limit: usize,
+) -> Result<(), UpstreamError> {
+    while let Some(bytes) = chunk(connection, body).await? {
+        if collected.len() + bytes.len() > limit {
+            return Err(connection.blame.garbage(format!("its answer is larger than {limit} bytes")));
+        }
+        collected.extend_from_slice(&bytes);
+    }
+    Ok(())
+}
+
+async fn chunk(connection: &HttpConnection, body: &mut Incoming) -> Result<Option<Bytes>, UpstreamError> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Ok(frame)) => {
+                if let Ok(bytes) = frame.into_data() {
+                    return Ok(Some(bytes));
+                }
+            }
+            Some(Err(error)) => {
+                return Err(connection.blame.unreachable(format!("its answer broke off: {error}")));
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A connection to a server that is a child process: how it starts, and which era it speaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mcphub_domain::{Clock, Server};
+use mcphub_wire::legacy::initialized;
+use mcphub_wire::{Response, Version};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::counters::Counters;
+use crate::error::{Blame, UpstreamError};
+use crate::http::{Shared, modern_version};
+use crate::key::ConnectionKey;
+use crate::legacy::opened;
+use crate::log::Log;
+use crate::mask::Mask;
+use crate::outgoing::{Outgoing, initialize};
+use crate::pipe::{MESSAGES, Outlets, Pipe, StdioReply};
+use crate::process::Process;
+use crate::reply::{Sent, Stream};
+use crate::settings::Settings;
+use crate::target::{ResolvedStdio, Values};
+
+/// How long a process may be silent on `server/discover` before it is taken for a legacy one.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Is a running child process that takes requests.
+pub(crate) struct StdioConnection {
+    pipe: Arc<Pipe>,
+    version: Version,
+}
+
+/// Is what starting a process takes.
+pub(crate) struct Launch<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) shared: &'a Shared,
+    pub(crate) counters: &'a Counters,
+    pub(crate) clock: &'a Clock,
+    pub(crate) server: &'a Server,
+    pub(crate) key: &'a ConnectionKey,
+    pub(crate) target: &'a ResolvedStdio,
+    pub(crate) values: &'a Values,
+}
+
+/// Says whether to ask in modern words first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    Yes,
+    /// The process ended when it was asked: some do.
+    No,
+}
+
+impl StdioConnection {
+    /// Starts the process and finds out which era it speaks.
+    pub(crate) async fn connect(launch: Launch<'_>) -> Result<Self, UpstreamError> {
+        let first = Attempt::start(&launch).await?;
+        match first.settle(Probe::Yes).await {
+            Ok(version) => Ok(first.into_connection(version)),
+            Err(_) if first.pipe.gone.is_cancelled() => {
+                launch.counters.count_restart();
+                let second = Attempt::start(&launch).await?;
+                let version = second.settle(Probe::No).await?;
+                Ok(second.into_connection(version))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn send(&self, request: &Outgoing) -> Result<Sent, UpstreamError> {
+        let id = self.pipe.shared.next_id();
+        let reply = self.pipe.request(id, request.write(id, self.version)).await?;
+        Ok(Sent { stream: Stream::Stdio(reply), id, version: self.version })
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.pipe.gone.is_cancelled()
+    }
+
+    pub(crate) async fn gone(&self) {
+        self.pipe.gone.cancelled().await;
+    }
+
+    /// Ends the process: its input closes, and it has time to end by itself.
+    pub(crate) fn end_gently(&self) {
+        self.pipe.stop.gently.cancel();
+    }
+
+    /// Kills the process's tree.
+    pub(crate) fn end_at_once(&self) {
+        self.pipe.stop.at_once.cancel();
+    }
+}
+
+/// Is a process that has not said yet what it speaks. Dropping it kills the process.
+struct Attempt {
+    pipe: Arc<Pipe>,
+    settled: bool,
+}
+
+impl Attempt {
+    async fn start(launch: &Launch<'_>) -> Result<Self, UpstreamError> {
+        let Launch { settings, server, key, shared, .. } = launch;
+        let blame = Blame(server.name.clone());
+        let failed = |error: std::io::Error| blame.not_started(error.to_string());
+        let name = key.scope.short();
+        let home = settings.scratch.join(server.id.to_string()).join(&name);
+        let mask = Mask::new(launch.values);
+        let log = Log::open(&settings.logs, &server.name, &name, mask, launch.clock.clone()).await;
+        let log = log.map_err(failed)?;
+        let (process, streams) = Process::start(settings, launch.target, &home).await.map_err(failed)?;
+        launch.counters.count_start();
+        let (outgoing, messages) = mpsc::channel(MESSAGES);
+        let (strays, stray_lines) = mpsc::channel(MESSAGES);
+        let outlets = Outlets { outgoing, strays };
+        let dropped = launch.counters.dropped_notifications();
+        let pipe = Pipe::new(blame.clone(), (*shared).clone(), key.scope, dropped, outlets);
+        shared.spawn(log.capture(streams.stderr, stray_lines));
+        shared.spawn(Arc::clone(&pipe).read(streams.stdout));
+        shared.spawn(Arc::clone(&pipe).write(streams.stdin, messages));
+        let stop = pipe.stop.clone();
+        shared.spawn(async move { process.keep(&stop).await });
+        Ok(Self { pipe, settled: false })
+    }
+
+    /// Finds out the era. A process that is slow to start may answer late, so its first answer stays
+    /// awaited while `initialize` is under way.
+    async fn settle(&self, probe: Probe) -> Result<Version, UpstreamError> {
+        let mut late = None;
+        if probe == Probe::Yes {
+            let mut reply = self.ask(|id| Outgoing::discover().write(id, Version::V2026_07_28)).await?;
+            match timeout(PROBE, reply.response()).await {
+                Ok(Ok(Response { outcome, .. })) => {
+                    if let Some(version) = modern_version(&outcome) {
+                        return Ok(version);
+                    }
+                }
+                Ok(Err(error)) if self.pipe.gone.is_cancelled() => return Err(error),
+                Ok(Err(_)) => {}
+                Err(_) => late = Some(reply),
+            }
+        }
+        let outcome = self.ask(initialize).await?.response().await?.outcome;
+        match (opened(&outcome), late) {
+            (Ok(version), _) => self.pipe.send(initialized()).await.map(|()| version),
+            (Err(reason), None) => Err(self.pipe.blame.garbage(reason)),
+            (Err(reason), Some(mut late)) => {
+                let outcome = late.response().await?.outcome;
+                modern_version(&outcome).ok_or_else(|| self.pipe.blame.garbage(reason))
+            }
+        }
+    }
+
+    async fn ask(&self, body: impl FnOnce(i64) -> Bytes) -> Result<StdioReply, UpstreamError> {
+        let id = self.pipe.shared.next_id();
+        self.pipe.request(id, body(id)).await
+    }
+
+    fn into_connection(mut self, version: Version) -> StdioConnection {
+        self.settled = true;
+        StdioConnection { pipe: Arc::clone(&self.pipe), version }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.pipe.stop.at_once.cancel();
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The way to all servers: every call takes `call_tool`, and it takes a recorded permit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use mcphub_domain::{Clock, Server, ServerId, Timestamp, Transport};
+use mcphub_policy::{Permit, Recorded};
+use mcphub_wire::list::{ListKind, ListPage};
+use mcphub_wire::{Outcome, Params, Raw};
+use tokio::runtime::Handle;
+use tokio::time::{MissedTickBehavior, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::breaker::BreakerState;
+use crate::catalog::{ToolDefinition, tidy};
+use crate::counters::{Counters, Counts, UpstreamState};
+use crate::deadline::Deadline;
+use crate::error::{Blame, UpstreamError};
+use crate::http::{HttpConnection, Shared};
+use crate::key::ConnectionKey;
+use crate::outbound::{Outbound, SetupError};
+use crate::outgoing::Outgoing;
+use crate::pool::{Connection, Lease, Pool, Replaces};
+use crate::reply::Reply;
+use crate::settings::Settings;
+use crate::stdio::{Launch, StdioConnection};
+use crate::target::Values;
+use crate::trial::{Breakers, Trial};
+
+const PAGES: usize = 100;
+const TOOLS: usize = 10_000;
+const LIST_BYTES: usize = 32 * 1024 * 1024;
+/// A first start may have to install the server's package, however short its calls are.
+const SHORTEST_START: Duration = Duration::from_mins(1);
+const REAP: Duration = Duration::from_secs(5);
+
+/// Is a call of a tool.
+pub struct ToolCall {
+    /// The server that the permit names.
+    pub server: Arc<Server>,
+    /// The connection to use, see [`crate::key()`].
+    pub key: ConnectionKey,
+    /// What the connection is made with, if it has to be.
+    pub values: Values,
+    /// The parameters of the client's request. Their `name` is replaced by the permit's.
+    pub params: Params,
+    /// The lowest level of log messages that the client wants; only modern servers can be told.
+    pub log_level: Option<Box<str>>,
+}
+
+/// Holds the connections to all servers.
+pub struct Upstreams {
+    settings: Settings,
+    clock: Clock,
+    shared: Shared,
+    pool: Arc<Pool>,
+    breakers: Arc<Breakers>,
+    counters: Counters,
+    stopping: CancellationToken,
+}
+
+impl Upstreams {
+    /// Opens nothing yet. Background work runs in the runtime that this is called in.
+    pub fn new(settings: Settings, clock: Clock) -> Result<Arc<Self>, SetupError> {
+        let shared = Shared {
+            outbound: Arc::new(Outbound::new(&settings.extra_roots, settings.plain_http)?),
+            ids: Arc::new(AtomicI64::new(1)),
+            tracker: TaskTracker::new(),
+            runtime: Handle::current(),
+            max_response: settings.max_response,
+        };
+        let upstreams = Arc::new(Self {
+            settings,
+            shared,
+            pool: Pool::new(clock.clone()),
+            breakers: Breakers::new(clock.clone()),
+            clock,
+            counters: Counters::default(),
+            stopping: CancellationToken::new(),
+        });
+        upstreams.start_reaper();
+        Ok(upstreams)
+    }
+
+    /// Calls the tool that the permit allows, once.
+    pub async fn call_tool(
+        self: &Arc<Self>,
+        recorded: Recorded,
+        call: ToolCall,
+    ) -> Result<Reply, UpstreamError> {
+        let permit = recorded.permit();
+        if !covers(permit, &call) {
+            return Err(UpstreamError::WrongPermit { server: call.server.name.clone() });
+        }
+        let request = Outgoing::call(&permit.route().tool, call.params, call.log_level);
+        let trial = self.admit(&call.server, &call.key)?;
+        let lease = self.lease(&call.server, call.key, call.values)?;
+        send(&call.server, trial, lease, request).await
+    }
+
+    /// Asks a server for all its tools.
+    pub async fn list_tools(
+        self: &Arc<Self>,
+        server: &Arc<Server>,
+        key: ConnectionKey,
+        values: Values,
+    ) -> Result<Vec<ToolDefinition>, UpstreamError> {
+        let blame = Blame(server.name.clone());
+        let (mut items, mut bytes, mut cursor) = (Vec::new(), 0, None);
+        let mut trial = self.admit(server, &key)?;
+        let lease = self.lease(server, key, values)?;
+        for _ in 0..PAGES {
+            let request = Outgoing::list_tools(cursor.as_deref());
+            let answer = send(server, trial, lease.again(), request).await?.answer().await?;
+            let result = result_of(&blame, answer.outcome)?;
+            bytes += result.len();
+            let page = ListPage::parse(ListKind::Tools, &result)
+                .map_err(|fault| blame.garbage(fault.to_string()))?;
+            items.extend(page.items);
+            if bytes > LIST_BYTES || items.len() > TOOLS {
+                return Err(blame.garbage(format!("it lists more than {TOOLS} tools or {LIST_BYTES} bytes")));
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(tidy(&server.name, &items));
+            }
+            trial = self.admit(server, &key)?;
+        }
+        Err(blame.garbage(format!("its list of tools has more than {PAGES} pages")))
+    }
+
+    /// Closes connections at once: their calls end with [`UpstreamError::Closed`], their processes
+    /// are killed with everything that they started.
+    pub fn close(&self, which: impl Fn(&ConnectionKey) -> bool) {
+        self.pool.close(which);
+    }
+
+    /// Closes everything of a server that was changed or removed, and forgets that it failed.
+    pub fn forget(&self, server: ServerId) {
+        self.pool.close(|key| key.server == server);
+        self.breakers.forget(server);
+    }
+
+    /// Takes no more calls, lets those that run end until `deadline` has passed, and closes everything.
+    pub async fn drain(&self, deadline: Duration) {
+        self.stopping.cancel();
+        if timeout(deadline, self.pool.quiet()).await.is_err() {
+            tracing::warn!("some calls did not end in time and are cut off");
+        }
+        self.close_all().await;
+    }
+
+    /// Takes no more calls, closes everything and waits until all processes are gone.
+    pub async fn close_all(&self) {
+        self.stopping.cancel();
+        self.pool.close(|_| true);
+        self.shared.tracker.close();
+        self.shared.tracker.wait().await;
+    }
+
+    /// Lists the connections that nobody used for the idle time.
+    pub fn idle_keys(&self, now: Timestamp) -> Vec<ConnectionKey> {
+        self.pool.idle_keys(&self.settings, now)
+    }
+
+    /// Shows how the servers are doing that have connections or failed lately.
+    pub fn states(&self) -> Vec<UpstreamState> {
+        let fresh =
+            |server| UpstreamState { server, breaker: BreakerState::Closed, connections: 0, processes: 0 };
+        let mut states: HashMap<ServerId, UpstreamState> = HashMap::new();
+        for (key, is_process) in self.pool.list() {
+            let state = states.entry(key.server).or_insert_with(|| fresh(key.server));
+            state.connections += 1;
+            state.processes += usize::from(is_process);
+        }
+        for (server, breaker) in self.breakers.states() {
+            states.entry(server).or_insert_with(|| fresh(server)).breaker = breaker;
+        }
+        states.into_values().collect()
+    }
+
+    /// Shows the counters.
+    pub fn counts(&self) -> Counts {
+        self.counters.counts()
+    }
+
+    fn admit(&self, server: &Server, key: &ConnectionKey) -> Result<Trial, UpstreamError> {
+        if self.stopping.is_cancelled() {
+            return Err(UpstreamError::Stopping);
+        }
+        self.breakers.admit(server, key)
+    }
+
+    /// Takes hold of the connection. One that has to be made is made apart from the caller, who may
+    /// leave while a slow server starts.
+    fn lease(
+        self: &Arc<Self>,
+        server: &Arc<Server>,
+        key: ConnectionKey,
+        values: Values,
+    ) -> Result<Lease, UpstreamError> {
+        let (upstreams, server) = (Arc::clone(self), Arc::clone(server));
+        self.pool.lease(&self.settings, &Arc::clone(&server), key, move |entry, replaces| {
+            if replaces == Replaces::One && matches!(server.definition.transport, Transport::Stdio(_)) {
+                upstreams.counters.count_restart();
+            }
+            let shared = upstreams.shared.clone();
+            shared.spawn(async move {
+                let pool = Arc::clone(&upstreams.pool);
+                entry.own(upstreams.connect(&server, key, values)).await;
+                pool.remove(&entry);
+            });
+        })
+    }
+
+    async fn connect(
+        self: Arc<Self>,
+        server: &Server,
+        key: ConnectionKey,
+        values: Values,
+    ) -> Result<Connection, UpstreamError> {
+        let blame = Blame(server.name.clone());
+        let definition = &server.definition;
+        match &definition.transport {
+            Transport::Http(target) => {
+                let target = values.resolve_http(target).map_err(|error| blame.target(error))?;
+                let networks = definition.networks.clone();
+                HttpConnection::new(blame, self.shared.clone(), target, networks).map(Connection::Http)
+            }
+            Transport::Stdio(target) => {
+                let target = values.resolve_stdio(target).map_err(|error| blame.target(error))?;
+                let launch = Launch {
+                    settings: &self.settings,
+                    shared: &self.shared,
+                    counters: &self.counters,
+                    clock: &self.clock,
+                    server,
+                    key: &key,
+                    target: &target,
+                    values: &values,
+                };
+                let limit = definition.timeout().max(SHORTEST_START);
+                match timeout(limit, StdioConnection::connect(launch)).await {
+                    Ok(connected) => connected.map(|connection| Connection::Stdio(Arc::new(connection))),
+                    Err(_) => Err(blame.timed_out(limit)),
+                }
+            }
+        }
+    }
+
+    fn start_reaper(self: &Arc<Self>) {
+        let (upstreams, stopping) = (Arc::downgrade(self), self.stopping.clone());
+        let mut ticks = tokio::time::interval(REAP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.shared.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    _ = ticks.tick() => {}
+                }
+                let Some(upstreams) = upstreams.upgrade() else { return };
+                let idle = upstreams.idle_keys(upstreams.clock.now());
+                upstreams.pool.retire(&idle);
+            }
+        });
+    }
+}
+
+impl Drop for Upstreams {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+        self.pool.close(|_| true);
+    }
+}
+
+/// Waits for the connection and sends, all within the server's deadline.
+async fn send(
+    server: &Server,
+    trial: Trial,
+    lease: Lease,
+    request: Outgoing,
+) -> Result<Reply, UpstreamError> {
+    let deadline = Deadline::starting(server.definition.timeout());
+    let sent = tokio::select! {
+        biased;
+        () = lease.closed() => Err(lease.blame().closed()),
+        sent = timeout_at(deadline.at(), async { lease.connection().await?.send(&request).await }) => {
+            sent.unwrap_or_else(|_| Err(lease.blame().timed_out(deadline.span())))
+        }
+    };
+    match sent {
+        Ok(sent) => Ok(Reply::new(sent, request.token, deadline, trial, lease)),
+        Err(error) => {
+            trial.end(Some(&error));
+            Err(error)
+        }
+    }
+}
+
+/// Says whether a permit is for this server in this revision, and the connection and the caller's
+/// identity are those of the person who was permitted.
+fn covers(permit: &Permit, call: &ToolCall) -> bool {
+    let (route, server, key) = (permit.route(), &call.server, &call.key);
+    let same_server = route.server == server.id && key.server == server.id;
+    let same_revision = route.server_revision == server.revision && key.revision == server.revision;
+    let same_person = match key.scope.user() {
+        Some(user) => user == permit.user(),
+        None => !server.definition.is_personal(),
+    };
+    let same_caller = call.values.caller.as_ref().is_none_or(|caller| caller.id == permit.user());
+    same_server && same_revision && same_person && same_caller
+}
+
+fn result_of(blame: &Blame, outcome: Outcome) -> Result<Raw, UpstreamError> {
+    match outcome {
+        Outcome::Result(result) => Ok(result),
+        Outcome::Error(error) => {
+            Err(blame.garbage(format!("it answered `tools/list` with error {}", error.code)))
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Calls over HTTP, to servers of both eras.
+
+use serde_json::json;
+
+use crate::harness::{
+    ALICE, BOB, Hub, all, connection, json as answer_json, recorded, server, text, token_of, tool_call, until,
+};
+use crate::web::{End, Web, error, event, events, initialized, result, status};
+use mcphub_upstream::{ReplyMessage, UpstreamError};
+use mcphub_wire::{Outcome, Version};
+
+#[tokio::test]
+async fn a_modern_call_says_what_the_permit_says() {
+    let web = Web::modern(|seen| result(seen, &json!({ "resultType": "complete", "content": [] }))).await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    let answer = hub
+        .answer(&server, ALICE, r#"{"name":"s__other","arguments":{"n":12345678901234567890}}"#)
+        .await
+        .unwrap();
+    assert_eq!(text(&answer), r#"{"content":[],"resultType":"complete"}"#);
+    assert_eq!(answer.version, Version::V2026_07_28);
+    let call = &web.calls()[0];
+    assert_eq!(call.body["params"]["name"], "do");
+    assert!(call.body["params"]["arguments"].to_string().contains("12345678901234567890"));
+    for (name, value) in [
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "do"),
+        ("mcp-protocol-version", "2026-07-28"),
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+        ("authorization", "Bearer alices-t0ken"),
+    ] {
+        assert_eq!(call.header(name), Some(value), "{name}");
+    }
+    assert_eq!(call.header("mcp-session-id"), None);
+}
+
+#[tokio::test]
+async fn a_legacy_server_gets_a_session_of_which_leave_is_taken() {
+    let web = Web::legacy(|seen| result(seen, &json!({ "content": [] }))).await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    for _ in 0..2 {
+        let answer = hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
+        assert_eq!(answer.version, Version::V2025_11_25);
+    }
+    let call = &web.calls()[1];
+    assert_eq!(call.header("mcp-session-id"), Some("first"));
+    assert_eq!(call.header("mcp-protocol-version"), Some("2025-11-25"));
+    assert_eq!((call.header("mcp-method"), call.header("mcp-name")), (None, None));
+    assert!(call.body["params"].get("_meta").is_none());
+    hub.upstreams.close_all().await;
+    let expected =
+        ["server/discover", "initialize", "notifications/initialized", "tools/call", "tools/call", "DELETE"];
+    assert_eq!(web.methods(), expected);
+}
+
+#[tokio::test]
+async fn a_server_that_answers_with_a_modern_error_is_modern() {
+    let web = Web::start(|seen| match seen.method() {
+        "server/discover" => error(seen, 400, -32021),
+        _ => result(seen, &json!({})),
+    })
+    .await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    assert_eq!(hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap().version, Version::V2026_07_28);
+}
+
+#[tokio::test]
+async fn an_expired_session_is_opened_once_more_and_the_call_repeated() {
+    let web = Web::start(|seen| match (seen.method(), seen.header("mcp-session-id")) {
+        ("server/discover", _) => status(404),
+        ("initialize", _) => initialized(seen, &format!("session-{}", seen.id())),
+        ("tools/call", Some("session-2")) => status(404),
+        ("tools/call", _) => result(seen, &json!({ "content": [] })),
+        _ => status(202),
+    })
+    .await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
+    assert_eq!(web.calls().len(), 2);
+    assert_ne!(web.calls()[0].id(), web.calls()[1].id());
+}
+
+#[tokio::test]
+async fn a_session_that_always_expires_is_not_opened_for_ever() {
+    let web = Web::legacy(|_| status(404)).await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    assert!(hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.is_err());
+    assert_eq!(web.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_became_legacy_is_probed_again() {
+    let downgraded = std::sync::atomic::AtomicBool::new(false);
+    let web = Web::start(move |seen| match (seen.method(), seen.header("mcp-session-id")) {
+        ("server/discover", _) if downgraded.swap(true, std::sync::atomic::Ordering::SeqCst) => status(400),
+        ("server/discover", _) => crate::web::discovery(seen),
+        ("initialize", _) => initialized(seen, "late"),
+        ("tools/call", None) => status(400),
+        ("tools/call", Some(_)) => result(seen, &json!({})),
+        _ => status(202),
+    })
+    .await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    assert_eq!(hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap().version, Version::V2025_11_25);
+}
+
+#[tokio::test]
+async fn progress_comes_back_under_the_clients_token_and_byte_by_byte_streams_are_read() {
+    let web = Web::modern(|seen| {
+        let token = &seen.body["params"]["_meta"]["progressToken"];
+        let progress = |token: &serde_json::Value| json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": token, "progress": 1 } });
+        let message = json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": { "level": "info", "data": "hi" } });
+        let changed = json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
+        let last = json!({ "jsonrpc": "2.0", "id": seen.id(), "result": { "content": [] } });
+        let foreign = progress(&json!(999_999));
+        let all = [progress(token), foreign, message, changed, last];
+        let bytes: Vec<u8> = all.iter().flat_map(event).collect();
+        events(bytes.into_iter().map(|byte| vec![byte]).collect(), End::Close)
+    })
+    .await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    let reply = hub.call(&server, ALICE, r#"{"name":"x","_meta":{"progressToken":"mine"}}"#).await.unwrap();
+    let expected = [
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1,"progressToken":"mine"}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"hi","level":"info"}}"#,
+        r#"{"content":[]}"#,
+    ];
+    assert_eq!(all(reply).await, expected);
+    assert!(web.calls()[0].body["params"]["_meta"]["progressToken"].is_i64());
+}
+
+#[tokio::test]
+async fn a_legacy_server_s_ping_is_answered_and_other_requests_are_refused() {
+    let web = Web::legacy(|seen| {
+        let ask = |id: &str, method: &str| event(&json!({ "jsonrpc": "2.0", "id": id, "method": method }));
+        let last = event(&json!({ "jsonrpc": "2.0", "id": seen.id(), "result": {} }));
+        events(vec![ask("p", "ping"), ask("q", "roots/list"), last], End::Close)
+    })
+    .await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
+    let answer_to =
+        |id: &str| web.seen().into_iter().find(|seen| seen.id() == id && seen.method().is_empty());
+    until("both are answered", || answer_to("p").is_some() && answer_to("q").is_some()).await;
+    assert_eq!(answer_to("p").unwrap().body["result"], json!({}));
+    assert_eq!(answer_to("q").unwrap().body["error"]["code"], -32601);
+}
+
+#[tokio::test]
+async fn a_dropped_modern_call_closes_its_stream() {
+    let web = Web::modern(|_| events(vec![b": wait\n\n".to_vec()], End::Hang)).await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    drop(hub.call(&server, ALICE, r#"{"name":"x"}"#).await.unwrap());
+    until("the server sees the end", || web.methods().last().is_some_and(|last| last == "CLOSED")).await;
+    assert_eq!(web.methods(), ["server/discover", "tools/call", "CLOSED"]);
+}
+
+#[tokio::test]
+async fn a_dropped_legacy_call_is_cancelled_by_its_id() {
+    let web = Web::legacy(|_| events(vec![b": wait\n\n".to_vec()], End::Hang)).await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    drop(hub.call(&server, ALICE, r#"{"name":"x"}"#).await.unwrap());
+    let cancelled = || web.seen().into_iter().find(|seen| seen.method() == "notifications/cancelled");
+    until("the server is told", || cancelled().is_some()).await;
+    let cancelled = cancelled().unwrap();
+    assert_eq!(&cancelled.body["params"]["requestId"], web.calls()[0].id());
+    assert_eq!(cancelled.header("mcp-session-id"), Some("first"));
+}
+
+#[tokio::test]
+async fn an_answered_call_is_not_cancelled() {
+    let web = Web::legacy(|seen| result(seen, &json!({}))).await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
+    hub.upstreams.close_all().await;
+    assert!(!web.methods().contains(&"notifications/cancelled".to_owned()));
+}
+
+#[tokio::test]
+async fn each_person_s_calls_carry_her_own_token() {
+    let web = Web::modern(|seen| {
+        let token = seen.header("authorization").unwrap().to_owned();
+        result(seen, &json!({ "token": token }))
+    })
+    .await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    for round in 0..50 {
+        let who = if round % 3 == 0 { BOB } else { ALICE };
+        let answer = hub.answer(&server, who, r#"{"name":"x"}"#).await.unwrap();
+        assert_eq!(answer_json(&answer)["token"], format!("Bearer {}", token_of(who)));
+    }
+}
+
+#[tokio::test]
+async fn a_permit_is_good_for_its_server_revision_and_person_alone() {
+    let web = Web::modern(|seen| result(seen, &json!({}))).await;
+    let (hub, one) = (Hub::start(), server("one", &web.definition()));
+    let other = server("other", &web.definition());
+    let mut changed = (*one).clone();
+    changed.revision = 2;
+    let changed = std::sync::Arc::new(changed);
+    let mut shared_key = tool_call(&one, ALICE, r#"{"name":"x"}"#);
+    shared_key.key.scope = mcphub_upstream::Scope::Shared;
+    let mut foreign_caller = tool_call(&one, ALICE, r#"{"name":"x"}"#);
+    foreign_caller.values.caller.as_mut().unwrap().id = BOB;
+    let calls = [
+        tool_call(&other, ALICE, r#"{"name":"x"}"#),
+        tool_call(&changed, ALICE, r#"{"name":"x"}"#),
+        tool_call(&one, BOB, r#"{"name":"x"}"#),
+        shared_key,
+        foreign_caller,
+    ];
+    for call in calls {
+        let sent = hub.upstreams.call_tool(recorded(&one, ALICE), call).await;
+        assert!(matches!(sent, Err(UpstreamError::WrongPermit { .. })));
+    }
+    assert!(web.seen().is_empty());
+}
+
+#[tokio::test]
+async fn closing_ends_calls_in_flight_and_the_next_call_connects_anew() {
+    let web = Web::legacy(|seen| match seen.body["params"]["arguments"]["hang"] {
+        serde_json::Value::Bool(true) => events(vec![b": wait\n\n".to_vec()], End::Hang),
+        _ => result(seen, &json!({})),
+    })
+    .await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    let mut reply = hub.call(&server, ALICE, r#"{"name":"x","arguments":{"hang":true}}"#).await.unwrap();
+    let (alices, bobs) = (connection(&server, ALICE), connection(&server, BOB));
+    hub.upstreams.close(|key| *key == bobs);
+    hub.upstreams.close(|key| *key == alices);
+    assert_eq!(
+        reply.next().await.unwrap().unwrap_err(),
+        UpstreamError::Closed { server: server.name.clone() }
+    );
+    assert!(reply.next().await.is_none());
+    hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
+    assert_eq!(web.methods().iter().filter(|method| *method == "initialize").count(), 2);
+}
+
+#[tokio::test]
+async fn an_error_of_the_server_is_an_answer() {
+    let web = Web::modern(|seen| error(seen, 200, -32602)).await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    let mut reply = hub.call(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
+    let Some(Ok(ReplyMessage::Final(answer))) = reply.next().await else { panic!("no answer") };
+    assert!(matches!(answer.outcome, Outcome::Error(error) if error.code == -32602));
+}
+
+#[tokio::test]
+async fn missing_values_are_named_and_nothing_is_sent() {
+    let web = Web::modern(|seen| result(seen, &json!({}))).await;
+    let mut definition = web.definition();
+    definition["headers"]["x-site"] = json!("${SHARED_SITE}");
+    let (hub, server) = (Hub::start(), server("s", &definition));
+    let Err(error) = hub.call(&server, ALICE, r#"{"name":"x"}"#).await else { panic!("it was sent") };
+    assert_eq!(error.to_string(), "s needs values that are not set: ${SHARED_SITE}");
+    assert!(web.seen().is_empty());
+}

@@ -1,0 +1,188 @@
+"""An MCP server that proves which credential reached it.
+
+Runs under the Python SDK 2.x (both protocol eras) and 1.x (legacy only), over one transport:
+
+    python credential_server.py --stdio [--record FILE]
+    python credential_server.py --http PORT [--path /mcp] [--json] [--record FILE]
+
+Over HTTP it listens on 127.0.0.1 and prints "listening PORT" (port 0 picks a free one). The credential is the bearer token
+of the request, or the variable CREDENTIAL over stdio. `--record` appends one JSON line for each HTTP request
+(`method`, `path`, `query`, `headers`, `body`), or one with `argv`, `cwd` and `env` when a stdio server starts.
+
+It refuses to return the credential itself: only its SHA-256 leaves the process, except into the record file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import uvicorn
+
+try:
+    from mcp.server.mcpserver import Context
+    from mcp.server.mcpserver import MCPServer as Server
+except ImportError:
+    from mcp.server.fastmcp import Context
+    from mcp.server.fastmcp import FastMCP as Server
+from mcp.types import ToolAnnotations
+
+READS = {"readOnlyHint": True}
+WRITES = {"readOnlyHint": False, "destructiveHint": False}
+
+server = Server("credential-server", log_level="WARNING")
+
+
+def tool(hints: dict[str, bool] | None = None) -> Any:
+    """Registers a function as a tool with the given annotations and plain text output."""
+    annotations = ToolAnnotations.model_validate(hints) if hints else None
+    return server.tool(annotations=annotations, structured_output=False)
+
+
+def received_credential(context: Context) -> str | None:
+    """Reads the credential that came with this request, or with this process."""
+    request = context.request_context.request
+    if request is None:
+        return os.environ.get("CREDENTIAL")
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme == "Bearer" else None
+
+
+def say(event: str) -> None:
+    """Writes one word to stderr, for a test to wait on."""
+    print(event, file=sys.stderr, flush=True)
+
+
+@tool(READS)
+async def fingerprint(context: Context) -> str:
+    """Returns the SHA-256 of the credential that arrived, in hex, or "none"."""
+    credential = received_credential(context)
+    return "none" if credential is None else hashlib.sha256(credential.encode()).hexdigest()
+
+
+@tool(READS)
+async def slow(context: Context, times: int = 3, interval_ms: int = 100) -> str:
+    """Reports progress `times` times, `interval_ms` apart, then answers."""
+    for step in range(1, times + 1):
+        await anyio.sleep(interval_ms / 1000)
+        await context.report_progress(step, times, f"step {step}")
+    return f"done after {times}"
+
+
+@tool(WRITES)
+async def write_note(text: str) -> str:
+    """Pretends to write a note and returns its length in characters."""
+    return f"noted {len(text)} characters"
+
+
+@tool()
+async def hang() -> str:
+    """Never answers; writes "hanging" to stderr, and "cancelled" when it is cancelled."""
+    say("hanging")
+    try:
+        await anyio.sleep_forever()
+    except anyio.get_cancelled_exc_class():
+        say("cancelled")
+        raise
+    return "unreachable"
+
+
+@tool(READS)
+async def big(size: int) -> str:
+    """Answers a text of `size` bytes."""
+    return "x" * size
+
+
+class Recorder:
+    """Wraps an ASGI application and appends each HTTP request to a file before passing it on."""
+
+    def __init__(self, app: Any, path: Path) -> None:
+        self.app = app
+        self.path = path
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = await self.read_body(receive) if scope["method"] == "POST" else b""
+        self.append(scope, body)
+        pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Any:
+            return pending.pop() if pending else await receive()
+
+        await self.app(scope, replay, send)
+
+    @staticmethod
+    async def read_body(receive: Any) -> bytes:
+        """Collects the whole request body."""
+        body = b""
+        while (message := await receive())["type"] == "http.request":
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        return body
+
+    def append(self, scope: Any, body: bytes) -> None:
+        """Writes one request as a JSON line."""
+        headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]]
+        append_line(self.path, {
+            "method": scope["method"], "path": scope["path"], "query": scope["query_string"].decode("latin-1"),
+            "headers": headers, "body": body.decode("utf-8", "replace"),
+        })
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Appends one JSON line to the record file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value) + "\n")
+
+
+def http_app(path: str, json_response: bool) -> Any:
+    """Builds the Streamable HTTP application, whichever SDK it is."""
+    if hasattr(server.settings, "streamable_http_path"):
+        server.settings.streamable_http_path = path
+        server.settings.json_response = json_response
+        return server.streamable_http_app()
+    return server.streamable_http_app(streamable_http_path=path, json_response=json_response)
+
+
+def serve_http(options: argparse.Namespace) -> None:
+    """Serves on 127.0.0.1 until killed."""
+    app = http_app(options.path, options.json)
+    if options.record:
+        app = Recorder(app, options.record)
+    with socket.create_server(("127.0.0.1", options.http), backlog=512) as listener:
+        # Accepted sockets inherit this; asyncio would leave Nagle's 40 ms on a socket that it didn't make.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        print(f"listening {listener.getsockname()[1]}", flush=True)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="An MCP server that proves which credential reached it.")
+    transport = parser.add_mutually_exclusive_group(required=True)
+    transport.add_argument("--stdio", action="store_true")
+    transport.add_argument("--http", type=int, metavar="PORT")
+    parser.add_argument("--path", default="/mcp", help="endpoint path over HTTP")
+    parser.add_argument("--json", action="store_true", help="answer plain JSON instead of SSE on the legacy wire")
+    parser.add_argument("--record", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    if options.http is not None:
+        serve_http(options)
+        return
+    if options.record:
+        append_line(options.record, {"argv": sys.argv, "cwd": os.getcwd(), "env": dict(os.environ)})
+    server.run("stdio")
+
+
+if __name__ == "__main__":
+    main()
