@@ -35,6 +35,8 @@ pub struct Tool {
     pub state: ToolState,
     /// The definition that this is about: the approved one, or the pending one.
     pub digest: ToolDigest,
+    /// Its place in its server's list, from 0.
+    pub position: i64,
 }
 
 /// Names a tool's definition: SHA-256 over its canonical JSON (RFC 8785).

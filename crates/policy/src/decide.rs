@@ -84,7 +84,7 @@ pub fn call(
 }
 
 /// Lists every tool that `principal` may call on `endpoint`, with its name there, in the order of
-/// servers and tools by name.
+/// the servers' names, and of each server's own list.
 pub fn visible(
     world: &World,
     principal: Principal,
@@ -103,7 +103,9 @@ pub fn visible(
     servers.sort_by(|one, other| one.server().name.cmp(&other.server().name));
     let mut tools = Vec::new();
     for entry in servers {
-        for tool in entry.tools() {
+        let mut listed: Vec<&Tool> = entry.tools().collect();
+        listed.sort_by_key(|tool| tool.position);
+        for tool in listed {
             let name = public_name(endpoint, entry, tool);
             let answers = resolve(world, endpoint, &name).is_some_and(|(_, found)| found.name == tool.name);
             if answers && reach.may_call(entry, tool).is_ok() {

@@ -44,6 +44,10 @@ on_both! {
         list(hub.address, "/mcp", &key);
         let _running = start_hanging(&hub, &key);
         let child = eventually("the server's process runs", || process_with(&installation));
+        eventually("the intent is durable", || {
+            let found = installation.json("audit list --outcome intent");
+            (found.as_array().map(Vec::len) == Some(1)).then_some(())
+        });
         hub.kill();
         eventually("the process is gone", || (!std::path::Path::new(&format!("/proc/{child}")).exists()).then_some(()));
         let hub = installation.serve();
@@ -158,10 +162,7 @@ fn set_up(installation: &Installation) -> String {
 fn start_hanging(hub: &Serving, key: &str) -> crate::harness::client::Stream {
     let bearer = format!("Bearer {key}");
     let body = modern(1, "tools/call", json!({ "name": "local__hang", "arguments": {} }));
-    let running = begin(hub.address, "POST", "/mcp", &call_headers(&bearer, "local__hang"), &body);
-    let leases = || send(hub.address, "GET", "/metrics", &[], "").body.contains("mcphub_leases 1");
-    eventually("the call runs", || leases().then_some(()));
-    running
+    begin(hub.address, "POST", "/mcp", &call_headers(&bearer, "local__hang"), &body)
 }
 
 fn key_file(installation: &Installation) -> PathBuf {

@@ -92,6 +92,7 @@ pub(crate) fn tool(server: u8, name: &str, effect: Effect) -> Tool {
         effect,
         state: ToolState::Approved,
         digest: ToolDigest::of(name.as_bytes()),
+        position: 0,
     }
 }
 

@@ -60,6 +60,14 @@ fn a_tool_that_takes_anothers_short_name_is_never_listed_for_it() {
 }
 
 #[test]
+fn tools_are_listed_as_their_server_orders_them() {
+    let place = |name, position| Tool { position, ..tool(0, name, Effect::Read) };
+    let world = world(vec![place("b", 0), place("c", 1), place("a", 2)]);
+    let listed = decide::visible(&world, person(0), Endpoint::Server(server_id(0)), NOW);
+    assert_eq!(listed.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["b", "c", "a"]);
+}
+
+#[test]
 fn a_pending_tool_is_hidden_and_refused() {
     let pending = Tool { state: ToolState::Pending, ..tool(0, "new", Effect::Read) };
     let world = world(vec![pending]);

@@ -1,0 +1,168 @@
+//! The owner of this process's chain: whoever appends holds its lock.
+
+use std::sync::Arc;
+
+use mcphub_domain::audit::{ChainHead, Entry};
+use mcphub_domain::{Actor, ChainId, Clock, Event};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::segment::{Segment, signed, unsigned};
+use super::tree::{Frontier, Hash};
+use crate::db::{Db, Tx, values};
+use crate::error::StoreError;
+
+/// Is the end of a chain that this process grows.
+pub(crate) struct Chain {
+    id: ChainId,
+    frontier: Frontier,
+    previous: Hash,
+    /// What the chain becomes if the commit whose fate is unknown did succeed.
+    pending: Option<Next>,
+}
+
+/// Is what a chain becomes when a segment is committed.
+#[derive(Clone)]
+pub(crate) struct Next {
+    frontier: Frontier,
+    pub(crate) hash: Hash,
+}
+
+/// Owns the chain of this process.
+pub(crate) struct Ledger {
+    db: Db,
+    chain: Arc<Mutex<Chain>>,
+    process: &'static str,
+    clock: Clock,
+}
+
+impl Ledger {
+    pub(crate) fn new(db: Db, id: ChainId, process: &'static str, clock: Clock) -> Self {
+        let chain = Chain { id, frontier: Frontier::default(), previous: [0; 32], pending: None };
+        Self { db, chain: Arc::new(Mutex::new(chain)), process, clock }
+    }
+
+    /// Waits for the turn to append. Whoever has it opens the transaction after it, never before.
+    ///
+    /// While the fate of a commit is unknown, the database is asked first. It may not know yet: then
+    /// the next segment either replaces that one, or collides with it, and the turn after asks again.
+    pub(crate) async fn turn(&self) -> Result<OwnedMutexGuard<Chain>, StoreError> {
+        let mut chain = Arc::clone(&self.chain).lock_owned().await;
+        if let Some(next) = chain.pending.clone()
+            && self.last_hash(chain.id).await? == Some(next.hash)
+        {
+            chain.adopt(next);
+        }
+        Ok(chain)
+    }
+
+    /// Inserts the entries as the next segment; the first one begins the chain.
+    ///
+    /// The chain has grown only when `Chain::adopt` is called, after the commit.
+    pub(crate) async fn append(
+        &self,
+        chain: &Chain,
+        tx: &mut Tx,
+        mut entries: Vec<Entry>,
+    ) -> Result<Next, StoreError> {
+        let at = entries.iter().map(|entry| entry.at).fold(self.clock.now(), Ord::max);
+        if chain.frontier.size() == 0 {
+            let others = tips(tx).await?;
+            self.name(chain.id, tx, &others).await?;
+            let (process, version) = (self.process.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+            let event = Event::ChainOpened { process, version, others };
+            entries.insert(
+                0,
+                Entry { at, actor: Actor::Hub, event, request: None, personal: Default::default() },
+            );
+        }
+        let mut frontier = chain.frontier.clone();
+        let segment = Segment::lay_out(chain.id, &mut frontier, chain.previous, at, entries)?;
+        segment.insert(tx).await?;
+        Ok(Next { frontier, hash: segment.hash })
+    }
+
+    async fn name(&self, chain: ChainId, tx: &mut Tx, others: &[ChainHead]) -> Result<(), StoreError> {
+        for other in others {
+            tx.execute(
+                "INSERT INTO audit_named (chain, size, by_chain) VALUES ($1, $2, $3)",
+                values![other.chain.to_string(), signed(other.size)?, chain.to_string()],
+            )
+            .await?;
+        }
+        tx.execute(
+            "INSERT INTO nodes (chain, process, seen_at, state) VALUES ($1, $2, $3, 'open')",
+            values![chain.to_string(), self.process, self.clock.now().as_micros()],
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn last_hash(&self, chain: ChainId) -> Result<Option<Hash>, StoreError> {
+        let row = self
+            .db
+            .write()
+            .await?
+            .one(
+                "SELECT hash FROM audit_segments WHERE chain = $1 ORDER BY first DESC LIMIT 1",
+                values![chain.to_string()],
+            )
+            .await?;
+        row.map(|row| row.array(0)).transpose()
+    }
+}
+
+impl Chain {
+    /// Remembers that a commit has begun whose fate isn't known yet.
+    pub(crate) fn expect(&mut self, next: Next) {
+        self.pending = Some(next);
+    }
+
+    /// Grows the chain by what has been committed.
+    pub(crate) fn adopt(&mut self, next: Next) {
+        self.frontier = next.frontier;
+        self.previous = next.hash;
+        self.pending = None;
+    }
+
+    /// Names the chain.
+    pub(crate) const fn id(&self) -> ChainId {
+        self.id
+    }
+
+    /// Returns the hash of the last segment.
+    pub(crate) const fn last(&self) -> Hash {
+        self.previous
+    }
+
+    /// Says whether anything has been appended.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.frontier.size() > 0
+    }
+}
+
+/// Lists the ends of all chains that no other chain's first record names yet.
+pub(crate) async fn tips(tx: &mut Tx) -> Result<Vec<ChainHead>, StoreError> {
+    let rows = tx
+        .all(
+            "WITH RECURSIVE chains (chain) AS (
+                SELECT MIN(chain) FROM audit_segments UNION ALL
+                SELECT (SELECT MIN(s.chain) FROM audit_segments s WHERE s.chain > c.chain)
+                  FROM chains c WHERE c.chain IS NOT NULL)
+             SELECT s.chain, s.first + s.count, s.root
+               FROM chains c JOIN audit_segments s ON s.chain = c.chain
+                AND s.first = (SELECT MAX(t.first) FROM audit_segments t WHERE t.chain = c.chain)
+              WHERE NOT EXISTS (SELECT 1 FROM audit_named n WHERE n.chain = s.chain AND n.size = s.first + s.count)
+              ORDER BY s.chain",
+            values![],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ChainHead {
+                chain: row.parse(0)?,
+                size: unsigned(row.get(1)?)?,
+                root: hex::encode(row.array::<32>(2)?),
+            })
+        })
+        .collect()
+}

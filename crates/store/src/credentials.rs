@@ -1,0 +1,153 @@
+//! People's credentials and shared values, as the vault sealed them.
+
+use mcphub_domain::{CredentialId, Destination, ServerId, SlotName, Timestamp, UserId};
+
+use crate::db::{Row, Tx, values};
+use crate::error::StoreError;
+use crate::snapshot::ChangeKind;
+use crate::store::Store;
+use crate::tx::WriteTx;
+
+/// Is a sealed value for one slot of one server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SealedValue {
+    /// Its id.
+    pub id: CredentialId,
+    /// Whose it is; a shared value is nobody's.
+    pub owner: Option<UserId>,
+    /// For which server.
+    pub server: ServerId,
+    /// For which slot.
+    pub slot: SlotName,
+    /// The sealed value.
+    pub sealed: Vec<u8>,
+    /// Where it may be sent; also sealed into the value.
+    pub destination: Destination,
+    /// Counts the changes of this row, from 1; also sealed into the value.
+    pub revision: i64,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl WriteTx {
+    /// Adds a credential, or replaces the one with the revision before, of the person whose context
+    /// the transaction has.
+    pub async fn put_credential(&mut self, owner: UserId, value: &SealedValue) -> Result<(), StoreError> {
+        let changed = self
+            .tx
+            .execute(
+                "INSERT INTO credentials (id, owner_id, server_id, slot, sealed, destination, revision, updated_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                 ON CONFLICT (owner_id, server_id, slot) DO UPDATE SET
+                     sealed = excluded.sealed, destination = excluded.destination,
+                     revision = excluded.revision, updated_at = excluded.updated_at
+                 WHERE credentials.revision = excluded.revision - 1",
+                values![
+                    value.id.to_string(),
+                    owner.to_string(),
+                    value.server.to_string(),
+                    value.slot.as_str(),
+                    value.sealed.as_slice(),
+                    value.destination.as_bytes().as_slice(),
+                    value.revision,
+                    value.updated_at.as_micros(),
+                ],
+            )
+            .await?;
+        if changed == 0 {
+            return Err(StoreError::stale(format!("credential {}", value.slot)));
+        }
+        self.changed(ChangeKind::Credential, format!("{owner}/{}", value.server));
+        Ok(())
+    }
+
+    /// Removes a credential of the person whose context the transaction has.
+    pub async fn remove_credential(&mut self, owner: UserId, value: &SealedValue) -> Result<(), StoreError> {
+        let gone = self
+            .tx
+            .execute(
+                "DELETE FROM credentials WHERE id = $1 AND owner_id = $2 AND revision = $3",
+                values![value.id.to_string(), owner.to_string(), value.revision],
+            )
+            .await?;
+        if gone == 0 {
+            return Err(StoreError::stale(format!("credential {}", value.slot)));
+        }
+        self.changed(ChangeKind::Credential, format!("{owner}/{}", value.server));
+        Ok(())
+    }
+
+    /// Adds a shared value, or replaces the one with the revision before.
+    pub async fn put_shared_value(&mut self, value: &SealedValue) -> Result<(), StoreError> {
+        let changed = self
+            .tx
+            .execute(
+                "INSERT INTO shared_values (id, server_id, slot, sealed, destination, revision, updated_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+                 ON CONFLICT (server_id, slot) DO UPDATE SET
+                     sealed = excluded.sealed, destination = excluded.destination,
+                     revision = excluded.revision, updated_at = excluded.updated_at
+                 WHERE shared_values.revision = excluded.revision - 1",
+                values![
+                    value.id.to_string(),
+                    value.server.to_string(),
+                    value.slot.as_str(),
+                    value.sealed.as_slice(),
+                    value.destination.as_bytes().as_slice(),
+                    value.revision,
+                    value.updated_at.as_micros(),
+                ],
+            )
+            .await?;
+        if changed == 0 {
+            return Err(StoreError::stale(format!("shared value {}", value.slot)));
+        }
+        self.changed(ChangeKind::SharedValue, value.server);
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Loads a person's credentials for a server.
+    pub async fn credentials(&self, owner: UserId, server: ServerId) -> Result<Vec<SealedValue>, StoreError> {
+        let mut tx = self.app().read().await?;
+        tx.act_for(&owner.to_string()).await?;
+        let rows = tx
+            .all(
+                "SELECT id, server_id, slot, sealed, destination, revision, updated_at, owner_id FROM credentials
+                  WHERE owner_id = $1 AND server_id = $2",
+                values![owner.to_string(), server.to_string()],
+            )
+            .await?;
+        rows.iter().map(|row| from_row(row, Some(row.parse(7)?))).collect()
+    }
+
+    /// Loads the shared values of a server.
+    pub async fn shared_values(&self, server: ServerId) -> Result<Vec<SealedValue>, StoreError> {
+        load_shared_values(&mut self.app().read().await?, server).await
+    }
+}
+
+async fn load_shared_values(tx: &mut Tx, server: ServerId) -> Result<Vec<SealedValue>, StoreError> {
+    let rows = tx
+        .all(
+            "SELECT id, server_id, slot, sealed, destination, revision, updated_at FROM shared_values
+              WHERE server_id = $1",
+            values![server.to_string()],
+        )
+        .await?;
+    rows.iter().map(|row| from_row(row, None)).collect()
+}
+
+fn from_row(row: &Row, owner: Option<UserId>) -> Result<SealedValue, StoreError> {
+    Ok(SealedValue {
+        id: row.parse(0)?,
+        owner,
+        server: row.parse(1)?,
+        slot: row.parse(2)?,
+        sealed: row.get(3)?,
+        destination: Destination::from_bytes(row.array(4)?),
+        revision: row.get(5)?,
+        updated_at: Timestamp::from_micros(row.get(6)?),
+    })
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+pub mod audit;
+pub mod credentials;
+pub mod error;
+pub mod groups;
+pub mod install;
+pub mod keys;
+pub mod prepare;
+pub mod servers;
+pub mod sessions;
+pub mod snapshot;
+pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod users;
+
+mod db;
+mod migrate;
+mod tx;
+
+pub use db::{DatabaseUrls, Revisions};
+pub use error::StoreError;
+pub use store::{Place, Process, Store};
+pub use tx::WriteTx;

@@ -1,0 +1,89 @@
+//! Legacy MCP sessions: rows, so that any node and any restart can go on with them.
+
+use mcphub_domain::{KeyId, Timestamp, UserId};
+
+use crate::db::values;
+use crate::error::StoreError;
+use crate::store::Store;
+
+/// Is a session of a client that speaks a protocol version with sessions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// SHA-256 of the session's id; the id itself is known to the client alone.
+    pub id_hash: [u8; 32],
+    /// Whose it is.
+    pub owner: UserId,
+    /// The key it was opened with.
+    pub key: KeyId,
+    /// The endpoint's path.
+    pub endpoint: String,
+    /// The negotiated protocol version.
+    pub version: String,
+    /// The client's capabilities, as JSON.
+    pub capabilities: String,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// When it was ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// Adds a session.
+    pub async fn add_session(&self, session: &Session) -> Result<(), StoreError> {
+        let mut tx = self.app().write().await?;
+        tx.act_for(&session.owner.to_string()).await?;
+        tx.execute(
+            "INSERT INTO sessions (id_hash, owner_id, key_id, endpoint, version, capabilities, created_at, seen_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+            values![
+                session.id_hash.as_slice(),
+                session.owner.to_string(),
+                session.key.to_string(),
+                session.endpoint.as_str(),
+                session.version.as_str(),
+                session.capabilities.as_str(),
+                session.created_at.as_micros(),
+            ],
+        )
+        .await?;
+        tx.commit().await
+    }
+
+    /// Finds a session of a person. Somebody else's is not found.
+    pub async fn session(&self, owner: UserId, id_hash: &[u8; 32]) -> Result<Option<Session>, StoreError> {
+        let mut tx = self.app().read().await?;
+        tx.act_for(&owner.to_string()).await?;
+        let row = tx
+            .one(
+                "SELECT owner_id, key_id, endpoint, version, capabilities, created_at, ended_at FROM sessions
+                  WHERE id_hash = $1 AND owner_id = $2",
+                values![id_hash.as_slice(), owner.to_string()],
+            )
+            .await?;
+        row.map(|row| {
+            Ok(Session {
+                id_hash: *id_hash,
+                owner: row.parse(0)?,
+                key: row.parse(1)?,
+                endpoint: row.get(2)?,
+                version: row.get(3)?,
+                capabilities: row.get(4)?,
+                created_at: Timestamp::from_micros(row.get(5)?),
+                ended_at: row.get::<Option<i64>>(6)?.map(Timestamp::from_micros),
+            })
+        })
+        .transpose()
+    }
+
+    /// Ends a session of a person.
+    pub async fn end_session(&self, owner: UserId, id_hash: &[u8; 32]) -> Result<(), StoreError> {
+        let mut tx = self.app().write().await?;
+        tx.act_for(&owner.to_string()).await?;
+        tx.execute(
+            "UPDATE sessions SET ended_at = $2 WHERE id_hash = $1 AND owner_id = $3 AND ended_at IS NULL",
+            values![id_hash.as_slice(), self.now().as_micros(), owner.to_string()],
+        )
+        .await?;
+        tx.commit().await
+    }
+}

@@ -1,0 +1,141 @@
+//! Chains: one for each process, begun, ended, and closed by others after a kill.
+
+use std::time::Duration;
+
+use mcphub_domain::audit::{CallStatus, ChainHead};
+use mcphub_domain::{Event, Record};
+use mcphub_store::audit::Search;
+use mcphub_store::testing::TestDatabase;
+use mcphub_store::{Process, Store};
+
+use crate::build::{intent, note, outcome, permit, request, user, write};
+
+/// Lists all records, the oldest first.
+async fn log(store: &Store) -> Vec<Record> {
+    let mut found = store.search(&Search { limit: 100_000, ..Search::default() }).await.unwrap();
+    found.sort_by_key(|record| (record.entry.at, record.chain, record.number));
+    found
+}
+
+async fn unknown(store: &Store) -> Vec<Record> {
+    let search = Search { outcome: Some("unknown".to_owned()), limit: 99, ..Search::default() };
+    store.search(&search).await.unwrap()
+}
+
+/// Leaves two calls open and one finished, and dies.
+async fn die_with_open_calls(database: &TestDatabase) {
+    let store = database.open(Process::Serve).await;
+    for number in 1..=3 {
+        store.audit().open(permit(), intent(request(number))).await.unwrap();
+    }
+    store.audit().durable(outcome(request(2), CallStatus::Ok)).await.unwrap();
+}
+
+both! {
+    async fn each_process_has_a_chain_and_names_the_ends_of_the_others(database: TestDatabase) {
+        let (one, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        one.audit().durable(note("first")).await.unwrap();
+        let tips: Vec<ChainHead> = one.audit_tips().await.unwrap();
+        assert_eq!(tips.iter().map(|tip| tip.size).collect::<Vec<_>>(), [2]);
+        other.audit().durable(note("second")).await.unwrap();
+        let records = log(&one).await;
+        let openings: Vec<_> = records
+            .iter()
+            .filter_map(|record| match &record.entry.event {
+                Event::ChainOpened { process, others, .. } => Some((process.as_str(), others.clone())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(openings.len(), 2);
+        assert!(openings.contains(&("serve", Vec::new())));
+        assert!(openings.contains(&("command", tips.clone())), "{openings:?}");
+        let ends = one.audit_tips().await.unwrap();
+        assert_eq!(ends.len(), 1, "the first chain's end stands in the second");
+        assert_ne!(ends[0].chain, tips[0].chain);
+        one.audit().durable(note("third")).await.unwrap();
+        assert_eq!(one.audit_tips().await.unwrap().len(), 2, "now it has grown beyond that");
+        let report = one.verify(Vec::new()).await.unwrap();
+        assert_eq!((report.chains, report.records, report.findings.len()), (2, 5, 0));
+    }
+
+    async fn a_clean_end_is_written_and_is_the_end(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        store.audit().append(note("waits for nobody")).await.unwrap();
+        store.close().await.unwrap();
+        assert!(store.audit().durable(note("too late")).await.is_err());
+        assert!(store.write().await.is_err());
+        drop(store);
+        let store = database.open(Process::Serve).await;
+        let events: Vec<Event> = log(&store).await.into_iter().map(|record| record.entry.event).collect();
+        assert_eq!(events.len(), 3);
+        assert!(matches!(&events[1], Event::Read { method, .. } if method == "waits for nobody"));
+        assert_eq!(events[2], Event::ChainClosed);
+    }
+
+    async fn a_process_that_wrote_nothing_has_no_chain(database: TestDatabase) {
+        let store = database.open(Process::Command).await;
+        store.beat().await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        let store = database.open(Process::Command).await;
+        assert!(log(&store).await.is_empty());
+        assert_eq!(store.verify(Vec::new()).await.unwrap().chains, 0);
+    }
+
+    async fn the_open_calls_of_a_killed_process_are_closed_once(database: TestDatabase) {
+        die_with_open_calls(&database).await;
+        let store = database.open(Process::Serve).await;
+        assert_eq!(store.recover().await.unwrap(), 0, "it may be alive still");
+        database.clock().advance(Duration::from_secs(11));
+        assert_eq!(store.recover().await.unwrap(), 2);
+        let closed = unknown(&store).await;
+        let mut requests: Vec<_> = closed.iter().filter_map(|record| record.entry.request).collect();
+        requests.sort();
+        let mut expected = vec![request(1), request(3)];
+        expected.sort();
+        assert_eq!(requests, expected);
+        assert!(closed.iter().all(|record| matches!(
+            record.entry.event,
+            Event::CallOutcome { status: CallStatus::Unknown, micros: 11_000_000, .. }
+        )));
+        assert_eq!(store.recover().await.unwrap(), 0);
+        drop(store);
+        database.clock().advance(Duration::from_secs(11));
+        let store = database.open(Process::Serve).await;
+        assert_eq!(store.recover().await.unwrap(), 0);
+        assert_eq!(unknown(&store).await.len(), 2);
+        assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+    }
+
+    async fn two_that_recover_at_once_close_each_call_once(database: TestDatabase) {
+        die_with_open_calls(&database).await;
+        database.clock().advance(Duration::from_secs(11));
+        let (one, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        let (first, second) = futures_util::join!(one.recover(), other.recover());
+        assert_eq!(first.unwrap() + second.unwrap(), 2);
+        assert_eq!(unknown(&one).await.len(), 2);
+    }
+
+    async fn nobody_closes_the_calls_of_the_living_or_her_own(database: TestDatabase) {
+        let (alive, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        alive.audit().open(permit(), intent(request(1))).await.unwrap();
+        database.clock().advance(Duration::from_secs(11));
+        assert_eq!(alive.recover().await.unwrap(), 0, "its own chain");
+        alive.beat().await.unwrap();
+        assert_eq!(other.recover().await.unwrap(), 0, "it just said that it lives");
+        alive.close().await.unwrap();
+        database.clock().advance(Duration::from_secs(11));
+        assert_eq!(other.recover().await.unwrap(), 0, "it ended in order");
+    }
+
+    async fn a_change_goes_into_the_chain_of_its_process(database: TestDatabase) {
+        let (one, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        for name in ["a", "b", "c"] {
+            write(&one, async |tx| tx.add_user(&user(name)).await).await.unwrap();
+            one.audit().durable(note(name)).await.unwrap();
+            write(&other, async |tx| tx.add_user(&user(&format!("{name}2"))).await).await.unwrap();
+        }
+        let report = other.verify(Vec::new()).await.unwrap();
+        assert_eq!((report.chains, report.records, report.findings.len()), (2, 2 + 6 + 3, 0));
+    }
+}

@@ -1,0 +1,138 @@
+//! What belongs to one person: credentials, keys, sessions; nobody else reaches it, on either database.
+
+use mcphub_domain::{HubKey, Timestamp, User};
+use mcphub_store::credentials::SealedValue;
+use mcphub_store::sessions::Session;
+use mcphub_store::testing::TestDatabase;
+use mcphub_store::{Process, Store, StoreError};
+
+use crate::build::{NOW, key, sealed, server, user, write};
+
+/// Opens a store with alice, bob, and a server.
+async fn start(database: &TestDatabase) -> (Store, User, User) {
+    let store = database.open(Process::Serve).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    write(&store, async |tx| {
+        tx.add_user(&alice).await?;
+        tx.add_user(&bob).await?;
+        tx.add_server(&server("github")).await
+    })
+    .await
+    .unwrap();
+    (store, alice, bob)
+}
+
+fn session(owner: &User, key: &HubKey) -> Session {
+    Session {
+        id_hash: [3; 32],
+        owner: owner.id,
+        key: key.id,
+        endpoint: "/mcp/github".to_owned(),
+        version: "2025-06-18".to_owned(),
+        capabilities: "{}".to_owned(),
+        created_at: Timestamp::from_micros(4),
+        ended_at: None,
+    }
+}
+
+both! {
+    async fn a_credential_comes_back_to_its_owner_alone(database: TestDatabase) {
+        let (store, alice, bob) = start(&database).await;
+        let github = server("github");
+        let token = sealed("TOKEN", Some(&alice), &github);
+        let before = store.load().await.unwrap().world.unwrap();
+        write(&store, async |tx| {
+            tx.act_for(alice.id).await?;
+            tx.put_credential(alice.id, &token).await
+        })
+        .await
+        .unwrap();
+        assert_eq!(store.credentials(alice.id, github.id).await.unwrap(), std::slice::from_ref(&token));
+        assert!(store.credentials(bob.id, github.id).await.unwrap().is_empty());
+        assert_eq!(store.refresh(&before).await.unwrap().credentials, [(alice.id, github.id)]);
+        let newer = SealedValue { sealed: vec![9], revision: 2, updated_at: NOW, ..token };
+        write(&store, async |tx| {
+            tx.act_for(alice.id).await?;
+            tx.put_credential(alice.id, &newer).await
+        })
+        .await
+        .unwrap();
+        assert_eq!(store.credentials(alice.id, github.id).await.unwrap(), std::slice::from_ref(&newer));
+        write(&store, async |tx| {
+            tx.act_for(alice.id).await?;
+            tx.remove_credential(alice.id, &newer).await
+        })
+        .await
+        .unwrap();
+        assert!(store.credentials(alice.id, github.id).await.unwrap().is_empty());
+    }
+
+    async fn nobody_changes_or_removes_what_is_anothers(database: TestDatabase) {
+        let (store, alice, bob) = start(&database).await;
+        let (github, laptop) = (server("github"), key("laptop", &alice));
+        let token = sealed("TOKEN", Some(&alice), &github);
+        write(&store, async |tx| {
+            tx.act_for(alice.id).await?;
+            tx.add_key(&laptop).await?;
+            tx.put_credential(alice.id, &token).await
+        })
+        .await
+        .unwrap();
+        store.add_session(&session(&alice, &laptop)).await.unwrap();
+        let removed = write(&store, async |tx| {
+            tx.act_for(bob.id).await?;
+            tx.remove_credential(bob.id, &token).await
+        });
+        assert!(matches!(removed.await, Err(StoreError::Stale { .. })));
+        let revoked = HubKey { owner: bob.id, revoked_at: Some(NOW), revision: 2, ..laptop.clone() };
+        let changed = write(&store, async |tx| {
+            tx.act_for(bob.id).await?;
+            tx.put_key(&revoked).await
+        });
+        assert!(matches!(changed.await, Err(StoreError::Stale { .. })));
+        store.end_session(bob.id, &[3; 32]).await.unwrap();
+        let kept = store.session(alice.id, &[3; 32]).await.unwrap().unwrap();
+        assert_eq!(kept.ended_at, None, "somebody else ended the session");
+        assert_eq!(store.credentials(alice.id, github.id).await.unwrap(), [token]);
+        assert_eq!(store.load().await.unwrap().world.unwrap().key(laptop.id), Some(&laptop));
+    }
+
+    async fn a_shared_value_comes_back(database: TestDatabase) {
+        let (store, _, _) = start(&database).await;
+        let github = server("github");
+        let site = sealed("SITE", None, &github);
+        let before = store.load().await.unwrap().world.unwrap();
+        write(&store, async |tx| tx.put_shared_value(&site).await).await.unwrap();
+        assert_eq!(store.refresh(&before).await.unwrap().shared_values, [github.id]);
+        let newer = SealedValue { sealed: vec![8], revision: 2, ..site };
+        write(&store, async |tx| tx.put_shared_value(&newer).await).await.unwrap();
+        assert_eq!(store.shared_values(github.id).await.unwrap(), [newer]);
+    }
+
+    async fn a_session_comes_back_until_it_ends(database: TestDatabase) {
+        let (store, alice, bob) = start(&database).await;
+        let laptop = key("laptop", &alice);
+        write(&store, async |tx| {
+            tx.act_for(alice.id).await?;
+            tx.add_key(&laptop).await
+        })
+        .await
+        .unwrap();
+        let opened = session(&alice, &laptop);
+        store.add_session(&opened).await.unwrap();
+        assert_eq!(store.session(alice.id, &[3; 32]).await.unwrap(), Some(opened.clone()));
+        assert_eq!(store.session(bob.id, &[3; 32]).await.unwrap(), None);
+        assert_eq!(store.session(alice.id, &[4; 32]).await.unwrap(), None);
+        store.end_session(alice.id, &[3; 32]).await.unwrap();
+        let ended = Session { ended_at: Some(database.clock().now()), ..opened };
+        assert_eq!(store.session(alice.id, &[3; 32]).await.unwrap(), Some(ended));
+    }
+
+    async fn a_persons_log_key_is_made_once(database: TestDatabase) {
+        let (store, alice, bob) = start(&database).await;
+        assert_eq!(store.find_person_key(alice.id).await.unwrap(), None);
+        assert_eq!(store.person_key(alice.id, b"first").await.unwrap(), b"first");
+        assert_eq!(store.person_key(alice.id, b"second").await.unwrap(), b"first");
+        assert_eq!(store.find_person_key(bob.id).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! The queue: many records in few segments, nothing done that isn't recorded, nothing lost by a fault.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use mcphub_domain::audit::CallStatus;
+use mcphub_domain::{Event, Record, Timestamp};
+use mcphub_store::audit::Search;
+use mcphub_store::audit::queue::Health;
+use mcphub_store::testing::TestDatabase;
+use mcphub_store::{Process, Store, StoreError};
+
+use crate::build::{intent, note, outcome, permit, request};
+use crate::raw::Raw;
+
+async fn log(store: &Store) -> Vec<Record> {
+    let mut found = store.search(&Search { limit: 100_000, ..Search::default() }).await.unwrap();
+    found.sort_by_key(|record| record.number);
+    found
+}
+
+fn count(log: &[Record], name: &str) -> usize {
+    log.iter()
+        .filter(|record| matches!(&record.entry.event, Event::Read { method, .. } if method == name))
+        .count()
+}
+
+/// Waits until the queue says what it is asked for; a test that waits in vain fails.
+async fn wait(store: &Store, wanted: impl FnMut(&Health) -> bool) -> Health {
+    let mut health = store.audit().health();
+    let found = tokio::time::timeout(Duration::from_secs(20), health.wait_for(wanted)).await;
+    found.unwrap().unwrap().clone()
+}
+
+fn is_failing(health: &Health) -> bool {
+    matches!(health, Health::Failing { .. })
+}
+
+/// Lists when the log was failing, by the records that say that it can be written again.
+fn resumptions(log: &[Record]) -> Vec<(Timestamp, u64)> {
+    log.iter()
+        .filter_map(|record| match record.entry.event {
+            Event::AuditResumed { failing_since, dropped } => Some((failing_since, dropped)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Checks a queue whose log fails by `break_log`, and works again after `mend_log`.
+async fn check_failure(
+    database: &TestDatabase,
+    break_log: impl AsyncFnOnce(&mut Raw),
+    mend_log: impl AsyncFnOnce(&mut Raw),
+) {
+    let store = database.open(Process::Serve).await;
+    store.audit().open(permit(), intent(request(1))).await.unwrap();
+    let mut raw = Raw::open(database).await;
+    break_log(&mut raw).await;
+    let since = database.clock().now();
+    let audit = store.audit();
+    let (refused, appended) = futures_util::join!(
+        audit.open(permit(), intent(request(2))),
+        audit.append(outcome(request(1), CallStatus::Ok))
+    );
+    assert!(matches!(refused, Err(StoreError::AuditUnavailable { .. })), "{refused:?}");
+    appended.unwrap();
+    wait(&store, is_failing).await;
+    database.clock().advance(Duration::from_secs(60));
+    let refused = store.audit().durable(note("refused")).await;
+    assert!(matches!(refused, Err(StoreError::AuditUnavailable { .. })), "{refused:?}");
+    let Health::Failing { since: told, .. } = wait(&store, is_failing).await else { panic!("failing") };
+    assert_eq!(told, since, "since the first failure");
+    mend_log(&mut raw).await;
+    wait(&store, |health| *health == Health::Writable).await;
+    store.audit().open(permit(), intent(request(3))).await.unwrap();
+
+    let log = log(&store).await;
+    let with = |number| log.iter().filter(|record| record.entry.request == Some(request(number))).count();
+    assert_eq!([with(1), with(2), with(3)], [2, 0, 1], "{log:?}");
+    assert_eq!(count(&log, "refused"), 0);
+    assert_eq!(resumptions(&log), [(since, 0)]);
+    assert!(log.iter().map(|record| record.number).eq(0..log.len() as u64));
+    assert_eq!(store.audit().dropped(), 0);
+    assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+}
+
+both! {
+    async fn a_thousand_at_once_are_numbered_without_a_gap(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let audit = store.audit();
+        let calls = join_all((0..500).map(|number| audit.open(permit(), intent(request(number)))));
+        let notes = join_all((0..500).map(|number| audit.durable(note(&number.to_string()))));
+        let (calls, notes) = futures_util::join!(calls, notes);
+        assert!(notes.iter().all(Result::is_ok));
+        let recorded: BTreeSet<_> = calls.into_iter().map(|call| call.unwrap().request()).collect();
+        assert_eq!(recorded.len(), 500);
+        drop((store, audit));
+        let store = database.open(Process::Serve).await;
+        let log = log(&store).await;
+        assert!(log.iter().map(|record| record.number).eq(0..1_001), "{} records", log.len());
+        let intents: BTreeSet<_> = log
+            .iter()
+            .filter(|record| matches!(record.entry.event, Event::CallIntent { .. }))
+            .filter_map(|record| record.entry.request)
+            .collect();
+        assert_eq!(intents, recorded);
+        let segments = Raw::open(&database).await.number("SELECT COUNT(*) FROM audit_segments").await;
+        assert!(segments <= 20, "{segments} segments");
+        assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+    }
+
+    async fn records_stand_in_the_order_in_which_they_came(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        for number in 0..50 {
+            store.audit().append(note(&number.to_string())).await.unwrap();
+        }
+        store.audit().durable(note("last")).await.unwrap();
+        let names: Vec<String> = log(&store)
+            .await
+            .into_iter()
+            .filter_map(|record| match record.entry.event {
+                Event::Read { method, .. } => Some(method),
+                _ => None,
+            })
+            .collect();
+        let expected: Vec<String> = (0..50).map(|number| number.to_string()).chain(["last".to_owned()]).collect();
+        assert_eq!(names, expected);
+    }
+
+    async fn the_evidence_is_for_the_permit_that_was_given(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let recorded = store.audit().open(permit(), intent(request(1))).await.unwrap();
+        assert_eq!((recorded.permit(), recorded.request()), (&permit(), request(1)));
+        let Event::CallIntent { tool, definition, world, .. } = &log(&store).await[1].entry.event else {
+            panic!("an intent")
+        };
+        let route = permit();
+        assert_eq!((tool, definition, *world), (&route.route().tool, &route.route().digest, route.world()));
+    }
+
+    async fn a_log_that_refuses_stops_everything_until_it_is_mended(database: TestDatabase) {
+        check_failure(&database, Raw::block_log, Raw::unblock_log).await;
+    }
+
+    async fn a_log_that_hangs_stops_everything_until_it_goes_on(database: TestDatabase) {
+        check_failure(&database, Raw::hold_log, Raw::release_log).await;
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_is_taken_away_stops_everything_on_postgres() {
+    let database = TestDatabase::postgres().await;
+    let app = database.roles().unwrap().app.clone();
+    let revoke = format!("REVOKE INSERT ON audit_segments FROM {app}");
+    let give = format!("GRANT INSERT ON audit_segments TO {app}");
+    check_failure(
+        &database,
+        async |raw: &mut Raw| raw.run(&revoke).await.unwrap(),
+        async |raw: &mut Raw| raw.run(&give).await.unwrap(),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_are_replaced_on_postgres() {
+    let database = TestDatabase::postgres().await;
+    let store = database.open(Process::Serve).await;
+    let (mut raw, app) = (Raw::open(&database).await, database.roles().unwrap().app.clone());
+    for number in 0..5 {
+        store.audit().append(note(&format!("outcome {number}"))).await.unwrap();
+        raw.run(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{app}'"))
+            .await
+            .unwrap();
+        wait(&store, |health| *health == Health::Writable).await;
+    }
+    for _ in 0..20 {
+        if store.audit().durable(note("after")).await.is_ok() {
+            break;
+        }
+    }
+    let log = log(&store).await;
+    assert_eq!(count(&log, "after"), 1);
+    assert!((0..5).all(|number| count(&log, &format!("outcome {number}")) == 1), "{log:?}");
+    assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+}
+
+/// The commit takes longer than the queue waits, and succeeds after all: nothing may be written twice
+/// for it, and the queue must find the end of its chain again.
+#[tokio::test]
+async fn a_commit_whose_fate_was_unknown_is_found_out_on_postgres() {
+    let database = TestDatabase::postgres().await;
+    let store = database.open(Process::Serve).await;
+    store.audit().durable(note("before")).await.unwrap();
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    IF position('is slow'::bytea IN NEW.body) > 0 THEN PERFORM pg_sleep(3); END IF;
+                    RETURN NULL; END $$;
+                CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON audit_segments
+                    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()";
+    Raw::open(&database).await.run(slow).await.unwrap();
+    let audit = store.audit();
+    let (waited, carried) =
+        futures_util::join!(audit.durable(note("is slow")), audit.append(note("nobody waits for it")));
+    assert!(matches!(waited, Err(StoreError::AuditUnavailable { .. })), "{waited:?}");
+    carried.unwrap();
+    store.audit().append(note("comes meanwhile")).await.unwrap();
+    wait(&store, |health| *health == Health::Writable).await;
+    store.audit().durable(note("after")).await.unwrap();
+    let log = log(&store).await;
+    let names = ["before", "is slow", "nobody waits for it", "comes meanwhile", "after"];
+    assert_eq!(names.map(|name| count(&log, name)), [1; 5], "{log:?}");
+    assert_eq!(resumptions(&log).len(), 1);
+    assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+}

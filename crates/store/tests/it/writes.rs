@@ -1,0 +1,163 @@
+//! A change and its record are one: both are there, or neither is.
+
+use mcphub_domain::{Event, GroupId, HubKey, Server, ServerId, ToolDigest, User, UserId};
+use mcphub_store::audit::Search;
+use mcphub_store::credentials::SealedValue;
+use mcphub_store::{Process, Store, StoreError};
+
+use crate::build::{bytes, entry, grant, group, key, membership, sealed, server, tool, user, write};
+use crate::raw::Raw;
+
+/// Counts the records in the log that a test's change would have written.
+async fn records(store: &Store) -> usize {
+    let all = Search { limit: 1_000, outcome: Some("changed".to_owned()), ..Search::default() };
+    let found = store.search(&all).await.unwrap();
+    found.iter().filter(|record| record.entry.event == Event::VaultUnsealed).count()
+}
+
+async fn revision(store: &Store) -> i64 {
+    store.load().await.unwrap().world.unwrap().revision()
+}
+
+both! {
+    async fn a_commit_writes_change_and_record(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let alice = user("alice");
+        let mut tx = store.write().await.unwrap();
+        tx.add_user(&alice).await.unwrap();
+        let event = Event::UserAdded { user: alice.id, role: alice.role };
+        assert_eq!(tx.commit(entry(event.clone())).await.unwrap(), 1);
+        let found = store.search(&Search { person: Some(alice.id), limit: 9, ..Search::default() }).await.unwrap();
+        assert_eq!(found.iter().map(|record| &record.entry.event).collect::<Vec<_>>(), [&event]);
+        assert_eq!(store.load().await.unwrap().world.unwrap().user(alice.id), Some(&alice));
+    }
+
+    async fn a_dropped_write_leaves_nothing(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let mut tx = store.write().await.unwrap();
+        tx.add_user(&user("alice")).await.unwrap();
+        tx.add_group(&group("staff")).await.unwrap();
+        drop(tx);
+        let world = store.load().await.unwrap().world.unwrap();
+        assert_eq!((world.users().count(), world.groups().count(), world.revision()), (0, 0, 0));
+        assert_eq!(records(&store).await, 0);
+        write(&store, async |tx| tx.add_user(&user("alice")).await).await.unwrap();
+        assert_eq!(records(&store).await, 1, "the turn was given back");
+    }
+
+    async fn no_record_means_no_change(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        write(&store, async |tx| tx.add_user(&user("alice")).await).await.unwrap();
+        let mut raw = Raw::open(&database).await;
+        raw.block_log().await;
+        let error = write(&store, async |tx| tx.add_user(&user("bob")).await).await.unwrap_err();
+        assert!(matches!(error, StoreError::Database(_)), "{error}");
+        assert_eq!(raw.number("SELECT COUNT(*) FROM users").await, 1);
+        raw.unblock_log().await;
+        assert_eq!((revision(&store).await, records(&store).await), (1, 1));
+        write(&store, async |tx| tx.add_user(&user("bob")).await).await.unwrap();
+        assert_eq!((revision(&store).await, records(&store).await), (2, 2));
+        assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+    }
+
+    async fn a_stale_change_writes_nothing(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let (alice, github, staff) = (user("alice"), server("github"), group("staff"));
+        let (laptop, look) = (key("laptop", &alice), tool(&github, "look"));
+        let (token, site) = (sealed("TOKEN", Some(&alice), &github), sealed("SITE", None, &github));
+        write(&store, async |tx| {
+            tx.add_user(&alice).await?;
+            tx.add_server(&github).await?;
+            tx.add_group(&staff).await?;
+            tx.put_tools(github.id, std::slice::from_ref(&look)).await?;
+            tx.put_shared_value(&site).await?;
+            tx.act_for(alice.id).await?;
+            tx.add_key(&laptop).await?;
+            tx.put_credential(alice.id, &token).await
+        })
+        .await
+        .unwrap();
+        // Each is based on revision 0 or 2; the rows have 1.
+        for revision in [1, 3] {
+            let mut other = look.tool.clone();
+            other.digest = ToolDigest::of(b"another definition");
+            let results = [
+                write(&store, async |tx| tx.put_user(&User { revision, email: None, ..alice.clone() }).await).await,
+                write(&store, async |tx| tx.put_server(&Server { revision, ..github.clone() }).await).await,
+                write(&store, async |tx| tx.put_tool(&other).await).await,
+                write(&store, async |tx| {
+                    tx.put_shared_value(&SealedValue { revision, ..site.clone() }).await
+                })
+                .await,
+                write(&store, async |tx| {
+                    tx.act_for(alice.id).await?;
+                    tx.put_credential(alice.id, &SealedValue { revision, ..token.clone() })
+                        .await
+                })
+                .await,
+                write(&store, async |tx| {
+                    tx.act_for(alice.id).await?;
+                    tx.put_key(&HubKey { revision, ..laptop.clone() }).await
+                })
+                .await,
+            ];
+            for (place, result) in results.into_iter().enumerate() {
+                assert!(matches!(result, Err(StoreError::Stale { .. })), "{place} at {revision}: {result:?}");
+            }
+        }
+        let newer = Server { revision: 2, ..github.clone() };
+        let result = write(&store, async |tx| tx.remove_server(&newer).await).await;
+        assert!(matches!(result, Err(StoreError::Stale { .. })), "{result:?}");
+        assert_eq!((revision(&store).await, records(&store).await), (1, 1));
+        let world = store.load().await.unwrap().world.unwrap();
+        assert_eq!(world.user(alice.id), Some(&alice));
+        assert_eq!(store.credentials(alice.id, github.id).await.unwrap(), [token]);
+    }
+
+    async fn a_taken_name_is_refused_and_nothing_written(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        write(&store, async |tx| {
+            tx.add_user(&user("alice")).await?;
+            tx.add_group(&group("tools")).await?;
+            tx.add_server(&server("github")).await
+        })
+        .await
+        .unwrap();
+        let fresh = |name: &str| {
+            let id = bytes("fresh");
+            let (mut user, mut group, mut server) = (user("x"), group("x"), server("x"));
+            (user.id, user.name) = (UserId::from_bytes(id), name.parse().unwrap());
+            (group.id, group.name) = (GroupId::from_bytes(id), name.parse().unwrap());
+            (server.id, server.name) = (ServerId::from_bytes(id), name.parse().unwrap());
+            (user, group, server)
+        };
+        let results = [
+            ("alice", write(&store, async |tx| tx.add_user(&fresh("alice").0).await).await),
+            ("tools", write(&store, async |tx| tx.add_group(&fresh("tools").1).await).await),
+            ("github", write(&store, async |tx| tx.add_group(&fresh("github").1).await).await),
+            ("tools", write(&store, async |tx| tx.add_server(&fresh("tools").2).await).await),
+            ("github", write(&store, async |tx| tx.add_server(&fresh("github").2).await).await),
+        ];
+        for (expected, result) in results {
+            let Err(StoreError::Taken { name }) = result else { panic!("{expected}: {result:?}") };
+            assert_eq!(name, expected);
+        }
+        assert_eq!((revision(&store).await, records(&store).await), (1, 1));
+    }
+
+    async fn what_does_not_exist_can_not_be_taken_away(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let (alice, staff, github) = (user("alice"), group("staff"), server("github"));
+        let results = [
+            write(&store, async |tx| tx.remove_membership(staff.id, alice.id).await).await,
+            write(&store, async |tx| tx.remove_grant(&grant("g", &staff, &github)).await).await,
+            write(&store, async |tx| tx.remove_group(&staff).await).await,
+        ];
+        for result in results {
+            assert!(matches!(result, Err(StoreError::Missing { .. })), "{result:?}");
+        }
+        let result = write(&store, async |tx| tx.put_membership(&membership(&staff, &alice)).await).await;
+        assert!(result.is_err(), "nobody is in a group that doesn't exist");
+        assert_eq!(records(&store).await, 0);
+    }
+}
