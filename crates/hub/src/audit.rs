@@ -62,6 +62,13 @@ impl Hub {
         }
     }
 
+    /// Begins a change of what is a person's own.
+    pub(crate) async fn write_for(&self, owner: UserId) -> Result<WriteTx, HubError> {
+        let mut tx = self.store.write().await?;
+        tx.act_for(owner).await?;
+        Ok(tx)
+    }
+
     /// Commits a change with its record, and takes the change up.
     pub(crate) async fn commit(
         &self,

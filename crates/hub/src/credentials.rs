@@ -55,8 +55,7 @@ impl Hub {
         let before = find(&self.store.credentials(owner, server.id).await?, &slot);
         let sealed = self.seal_value(self.place(Some(owner), &server, &slot, before.as_ref()), value)?;
         let event = Event::CredentialSet { credential: sealed.id, owner, server: server.id, slot };
-        let mut tx = self.store.write().await?;
-        tx.act_for(owner).await?;
+        let mut tx = self.write_for(owner).await?;
         tx.put_credential(owner, &sealed).await?;
         self.commit(tx, permit, caller, event).await
     }
@@ -76,8 +75,7 @@ impl Hub {
         let value = open_value(&self.seal.open()?.vault, &before)?;
         let sealed = self.seal_value(self.place(Some(owner), &server, &slot, Some(&before)), &value)?;
         let event = Event::CredentialConfirmed { credential: sealed.id, owner, server: server.id, slot };
-        let mut tx = self.store.write().await?;
-        tx.act_for(owner).await?;
+        let mut tx = self.write_for(owner).await?;
         tx.put_credential(owner, &sealed).await?;
         self.commit(tx, permit, caller, event).await
     }
@@ -94,8 +92,7 @@ impl Hub {
         let before =
             find(&self.store.credentials(owner, server).await?, &slot).ok_or_else(|| missing(&slot))?;
         let event = Event::CredentialRemoved { credential: before.id, owner, server, slot };
-        let mut tx = self.store.write().await?;
-        tx.act_for(owner).await?;
+        let mut tx = self.write_for(owner).await?;
         tx.remove_credential(owner, &before).await?;
         self.commit(tx, permit, caller, event).await
     }

@@ -57,8 +57,7 @@ impl Hub {
             exposed_at: None,
             revision: 1,
         };
-        let mut tx = self.store.write().await?;
-        tx.act_for(key.owner).await?;
+        let mut tx = self.write_for(key.owner).await?;
         tx.add_key(&key).await?;
         let event = Event::KeyCreated { key: key.id, owner: key.owner, expires_at: key.expires_at };
         self.commit(tx, permit, caller, event).await?;
@@ -78,8 +77,7 @@ impl Hub {
         }
         let owner = key.owner;
         let revoked = HubKey { revoked_at: Some(self.clock.now()), revision: key.revision + 1, ..key };
-        let mut tx = self.store.write().await?;
-        tx.act_for(owner).await?;
+        let mut tx = self.write_for(owner).await?;
         tx.put_key(&revoked).await?;
         self.commit(tx, permit, caller, Event::KeyRevoked { key: id, owner }).await
     }
@@ -101,8 +99,7 @@ impl Hub {
         let (id, now) = (key.id, self.clock.now());
         let permit = decide::administration(&world, principal, Administration::RevokeKey(user), now)?;
         let exposed = HubKey { exposed_at: Some(now), revision: key.revision + 1, ..key };
-        let mut tx = self.store.write().await?;
-        tx.act_for(user).await?;
+        let mut tx = self.write_for(user).await?;
         tx.put_key(&exposed).await?;
         let caller =
             Caller { principal, address: None, request: mcphub_domain::RequestId::random(&self.entropy) };

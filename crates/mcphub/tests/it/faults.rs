@@ -149,12 +149,7 @@ fn set_up(installation: &Installation) -> String {
         "args": [program("credential_server.py"), "--stdio", "--record", installation.folder().join("local.jsonl")],
         "env": { "CREDENTIAL": "${USER_TOKEN}" },
     } } });
-    let path = installation.file("servers.json", &file.to_string());
-    installation.ok("user add alice --role user");
-    installation.ok("group add devs");
-    installation.ok("group join devs alice");
-    installation.ok(&format!("server import {}", path.display()));
-    installation.ok("grant add devs local --rights read,write,execute");
+    installation.grant_all("alice", "local", &file);
     installation.ok_with("credential set alice local TOKEN", "token-of-alice");
     installation.key("alice")
 }

@@ -131,6 +131,21 @@ impl Installation {
         serde_json::from_str(&self.ok(&format!("{line} --json"))).unwrap()
     }
 
+    /// Imports servers, and grants a person everything on one of them through the group `devs`. What
+    /// exists already stays.
+    pub(crate) fn grant_all(&self, person: &str, server: &str, file: &Value) {
+        let path = self.file("servers.json", &file.to_string());
+        if !self.ok("user list").contains(person) {
+            self.ok(&format!("user add {person} --role user"));
+        }
+        if !self.ok("group list").contains("devs") {
+            self.ok("group add devs");
+        }
+        self.ok(&format!("group join devs {person}"));
+        self.ok(&format!("server import {}", path.display()));
+        self.ok(&format!("grant add devs {server} --rights read,write,execute"));
+    }
+
     /// Makes a hub key and returns its text.
     pub(crate) fn key(&self, person: &str) -> String {
         self.json(&format!("key create {person} --name test"))["key"].as_str().unwrap().to_owned()

@@ -13,6 +13,7 @@ mod cli;
 mod edge;
 mod faults;
 mod floors;
+mod front;
 mod harness;
 mod isolation;
 mod peers;

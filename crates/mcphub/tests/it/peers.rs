@@ -69,14 +69,7 @@ on_both! {
 
 /// Sets up alice with everything granted on a server, and returns her key.
 fn set_up(installation: &Installation, server: &str, file: &Value) -> String {
-    let path = installation.file("servers.json", &file.to_string());
-    if !installation.ok("user list").contains("alice") {
-        installation.ok("user add alice --role user");
-        installation.ok("group add devs");
-        installation.ok("group join devs alice");
-    }
-    installation.ok(&format!("server import {}", path.display()));
-    installation.ok(&format!("grant add devs {server} --rights read,write,execute"));
+    installation.grant_all("alice", server, file);
     installation.key("alice")
 }
 

@@ -39,6 +39,19 @@ on_both! {
         assert_eq!(list(hub.address, "/mcp", &key).status, 200, "another key of hers still works");
     }
 
+    fn a_changed_credential_closes_what_used_it(installation) {
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        for command in ["credential set alice local TOKEN", "credential remove alice local TOKEN"] {
+            assert_eq!(list(hub.address, "/mcp", &key).status, 200);
+            let running = start(&hub, &key, "local__hang", json!({}));
+            eventually("the call runs", || (open_leases(&hub) == 1).then_some(()));
+            eventually("the server works on it", || installation.ok("server logs local").contains("hanging").then_some(()));
+            installation.ok_with(command, "another-token");
+            all_end(vec![("a running call", running)]);
+        }
+    }
+
     fn a_taken_grant_ends_what_it_allowed(installation) {
         let key = set_up(&installation);
         let hub = installation.serve();
@@ -58,12 +71,7 @@ fn set_up(installation: &Installation) -> String {
         "command": tool("MCPHUB_TEST_PYTHON_2"), "args": [program("credential_server.py"), "--stdio"],
         "env": { "CREDENTIAL": "${USER_TOKEN}" },
     } } });
-    let path = installation.file("servers.json", &file.to_string());
-    installation.ok("user add alice --role user");
-    installation.ok("group add devs");
-    installation.ok("group join devs alice");
-    installation.ok(&format!("server import {}", path.display()));
-    installation.ok("grant add devs local --rights read,write,execute");
+    installation.grant_all("alice", "local", &file);
     installation.ok_with("credential set alice local TOKEN", "token-of-alice");
     installation.key("alice")
 }

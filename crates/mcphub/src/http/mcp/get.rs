@@ -1,7 +1,5 @@
 //! `GET`: the stream of a legacy session, for what belongs to no request.
 
-use std::sync::Arc;
-
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::header::ALLOW;
@@ -17,7 +15,6 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::failed;
 use super::legacy::find_session;
 use super::live::{Entry, Live};
 use super::post::malformed;
@@ -35,13 +32,9 @@ pub(super) async fn get(
     caller: Result<Authenticated, ApiError>,
     headers: HeaderMap,
 ) -> Response {
-    let Authenticated(caller) = match caller {
-        Ok(caller) => caller,
-        Err(error) => return error.into_response(),
-    };
-    let visit = match Visit::enter(Arc::clone(&state.hub), caller, name.map(|Path(name)| name)).await {
+    let visit = match Visit::arrive(&state, caller, name).await {
         Ok(visit) => visit,
-        Err(error) => return failed(&error, None).into_response(),
+        Err(response) => return response,
     };
     let fields: Headers<'_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     if fields.is_modern() {

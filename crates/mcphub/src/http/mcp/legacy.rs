@@ -138,7 +138,10 @@ async fn last_message(response: Response) -> Option<Vec<u8>> {
 
 async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: Request) -> Response {
     match &*request.method {
-        method::PING => json_body(StatusCode::OK, message::result(&request.id, &Raw::empty_object())),
+        method::PING => {
+            visit.hub.record_read(&visit.caller, method::PING, None, 0).await;
+            json_body(StatusCode::OK, message::result(&request.id, &Raw::empty_object()))
+        }
         method::TOOLS_LIST => match list_tools(visit, &request, Words::Legacy).await {
             Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
             Err(error) => refuse_method(error, &request.id),
@@ -180,13 +183,9 @@ pub(super) async fn delete(
     caller: Result<Authenticated, ApiError>,
     headers: HeaderMap,
 ) -> Response {
-    let Authenticated(caller) = match caller {
-        Ok(caller) => caller,
-        Err(error) => return error.into_response(),
-    };
-    let visit = match Visit::enter(state.hub, caller, name.map(|Path(name)| name)).await {
+    let visit = match Visit::arrive(&state, caller, name).await {
         Ok(visit) => visit,
-        Err(error) => return failed(&error, None).into_response(),
+        Err(response) => return response,
     };
     let fields: Headers<'_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let session = match find_session(&visit, &fields).await {

@@ -2,7 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::extract::Path;
+use axum::response::{IntoResponse, Response};
 use mcphub_hub::{Caller, Endpoint, Hub, HubError};
+
+use super::answer::failed;
+use crate::http::AppState;
+use crate::http::caller::Authenticated;
+use crate::http::error::ApiError;
 
 /// Is an authenticated caller at an endpoint that she may know of.
 #[derive(Clone)]
@@ -15,6 +22,18 @@ pub(super) struct Visit {
 }
 
 impl Visit {
+    /// Takes in who comes without a message: to listen, or to end a session.
+    pub(super) async fn arrive(
+        state: &AppState,
+        caller: Result<Authenticated, ApiError>,
+        name: Option<Path<String>>,
+    ) -> Result<Self, Response> {
+        let Authenticated(caller) = caller.map_err(IntoResponse::into_response)?;
+        Self::enter(Arc::clone(&state.hub), caller, name.map(|Path(name)| name))
+            .await
+            .map_err(|error| failed(&error, None).into_response())
+    }
+
     /// Finds the endpoint. An unknown name and a forbidden one are the same error.
     pub(super) async fn enter(hub: Arc<Hub>, caller: Caller, name: Option<String>) -> Result<Self, HubError> {
         let endpoint = hub.endpoint(&caller, name.as_deref()).await?;
