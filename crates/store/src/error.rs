@@ -80,6 +80,9 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The database took too long.
+    #[error("the database did not answer within 10 seconds")]
+    TimedOut,
     /// The database doesn't answer, or not as it should.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),

@@ -2,8 +2,8 @@
 
 use mcphub_domain::{InstallId, UserId};
 
-use crate::db::values;
 use crate::error::StoreError;
+use crate::statement::values;
 use crate::store::Store;
 
 impl Store {

@@ -2,9 +2,9 @@
 
 use mcphub_domain::{HubKey, KeyId, Timestamp};
 
-use crate::db::{Row, Tx, values};
 use crate::error::StoreError;
 use crate::snapshot::ChangeKind;
+use crate::statement::{Row, Tx, values};
 use crate::tx::WriteTx;
 
 impl WriteTx {

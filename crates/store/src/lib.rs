@@ -17,6 +17,7 @@ pub mod users;
 
 mod db;
 mod migrate;
+mod statement;
 mod tx;
 
 pub use db::{DatabaseUrls, Revisions};

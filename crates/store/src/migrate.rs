@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::db::{Db, Tx, fill, values};
+use crate::db::{Db, fill};
 use crate::error::StoreError;
 use crate::prepare::Roles;
+use crate::statement::{Tx, values};
 
 /// Is one step: a text for both databases and what only one of them needs.
 struct Migration {

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use mcphub_domain::Entropy;
 use url::Url;
 
-use crate::db::{Db, fill, values};
+use crate::db::{Db, fill};
 use crate::error::StoreError;
 use crate::migrate::migrate;
+use crate::statement::values;
 
 /// Names the three PostgreSQL roles of an installation.
 #[derive(Clone, Debug)]

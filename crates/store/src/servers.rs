@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use mcphub_domain::{Server, ServerDefinition, ServerId, Timestamp, Tool};
 
-use crate::db::{Row, Tx, values};
 use crate::error::StoreError;
 use crate::snapshot::ChangeKind;
+use crate::statement::{Row, Tx, values};
 use crate::store::Store;
 use crate::tx::WriteTx;
 

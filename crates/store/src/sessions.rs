@@ -2,8 +2,8 @@
 
 use mcphub_domain::{KeyId, Timestamp, UserId};
 
-use crate::db::values;
 use crate::error::StoreError;
+use crate::statement::values;
 use crate::store::Store;
 
 /// Is a session of a client that speaks a protocol version with sessions.

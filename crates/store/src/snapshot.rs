@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use mcphub_domain::{GroupId, KeyId, ServerId, UserId};
 use mcphub_policy::World;
 
-use crate::db::{Tx, values};
 use crate::error::StoreError;
 use crate::groups::{LoadedGroup, load_group, load_groups};
 use crate::keys::{load_key, load_keys};
 use crate::servers::{StoredTool, load_all_tools, load_server, load_servers, load_tools};
+use crate::statement::{Tx, values};
 use crate::store::Store;
 use crate::users::{load_user, load_users};
 

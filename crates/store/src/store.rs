@@ -13,9 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::queue::Writer;
 use crate::audit::{AuditQueue, Ledger};
-use crate::db::{DatabaseUrls, Db, Revisions, values};
+use crate::db::{DatabaseUrls, Db, Revisions};
 use crate::error::StoreError;
 use crate::migrate;
+use crate::statement::values;
 use crate::tx::WriteTx;
 
 /// Says which process opens the store.
@@ -190,7 +191,12 @@ impl Store {
         self.clock.now()
     }
 
-    async fn set_node(&self, tx: &mut crate::db::Tx, chain: ChainId, state: &str) -> Result<(), StoreError> {
+    async fn set_node(
+        &self,
+        tx: &mut crate::statement::Tx,
+        chain: ChainId,
+        state: &str,
+    ) -> Result<(), StoreError> {
         tx.execute(
             "UPDATE nodes SET seen_at = $2, state = $3 WHERE chain = $1",
             values![chain.to_string(), self.clock.now().as_micros(), state],

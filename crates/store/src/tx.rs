@@ -5,9 +5,9 @@ use mcphub_policy::PermitEntry;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::audit::{Chain, Ledger};
-use crate::db::{Tx, values};
 use crate::error::StoreError;
 use crate::snapshot::ChangeKind;
+use crate::statement::{Tx, values};
 
 /// Is an open write. Dropped without `commit`, it leaves nothing behind.
 pub struct WriteTx {

@@ -8,8 +8,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::segment::{Segment, signed, unsigned};
 use super::tree::{Frontier, Hash};
-use crate::db::{Db, Tx, values};
+use crate::db::Db;
 use crate::error::StoreError;
+use crate::statement::{Tx, values};
 
 /// Is the end of a chain that this process grows.
 pub(crate) struct Chain {

@@ -7,8 +7,8 @@ use mcphub_domain::audit::{CallStatus, Entry};
 use mcphub_domain::{Actor, ChainId, Event, RequestId, Timestamp};
 
 use super::segment::Segment;
-use crate::db::{Tx, values};
 use crate::error::StoreError;
+use crate::statement::{Tx, values};
 
 /// No call lasts longer than this, so no intent older than it before a chain's end is open.
 const LONGEST_CALL: Duration = Duration::from_secs(12 * 3600);

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use mcphub_domain::{ChainId, Record, ServerId, Timestamp, ToolName, UserId};
 
 use super::segment::{Segment, signed, unsigned};
-use crate::db::{Tx, values};
 use crate::error::StoreError;
+use crate::statement::{Tx, values};
 use crate::store::Store;
 
 /// Says which records are wanted.

@@ -5,8 +5,8 @@ use mcphub_domain::{ChainId, Record, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::tree::{Frontier, Hash, leaf};
-use crate::db::{Row, Tx, values};
 use crate::error::StoreError;
+use crate::statement::{Row, Tx, values};
 
 /// Is one row of `audit_segments`.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -10,8 +10,8 @@ use mcphub_domain::{ChainId, Event, Record};
 use super::ledger::tips;
 use super::segment::{Segment, segment_hash};
 use super::tree::{Frontier, Hash, leaf};
-use crate::db::{Tx, values};
 use crate::error::StoreError;
+use crate::statement::{Tx, values};
 use crate::store::Store;
 
 /// Says that a chain had this root at this size, according to somebody.
