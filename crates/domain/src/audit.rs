@@ -241,8 +241,6 @@ pub enum Event {
     },
     #[serde(rename = "user.added")]
     UserAdded { user: UserId, role: Role },
-    #[serde(rename = "user.named")]
-    UserNamed { user: UserId },
     #[serde(rename = "user.updated")]
     UserUpdated { user: UserId, role: Role, auditor: Auditor, state: UserState },
     #[serde(rename = "group.added")]
@@ -348,7 +346,6 @@ impl Event {
     pub const fn subject(&self) -> Option<UserId> {
         match self {
             Self::UserAdded { user, .. }
-            | Self::UserNamed { user }
             | Self::UserUpdated { user, .. }
             | Self::GroupJoined { user, .. }
             | Self::GroupLeft { user, .. } => Some(*user),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mcphub_domain::audit::{Entry, PersonalFields};
-use mcphub_domain::{Event, Record, User, UserId};
+use mcphub_domain::{Event, Record, RequestId, User, UserId};
 use mcphub_policy::{AdminPermit, Administration, decide};
 use mcphub_store::WriteTx;
 pub use mcphub_store::audit::{Report, Search};
@@ -20,6 +20,13 @@ pub struct ReadRecord {
     pub record: Record,
     /// What names people in it, decrypted.
     pub personal: BTreeMap<UserId, PersonalFields>,
+}
+
+/// Is an administrative permit with everything that its record needs.
+pub(crate) struct Granted {
+    permit: AdminPermit,
+    request: RequestId,
+    personal: BTreeMap<UserId, String>,
 }
 
 impl Hub {
@@ -51,15 +58,21 @@ impl Hub {
         caller: &Caller,
         action: Administration,
         method: &str,
-    ) -> Result<AdminPermit, HubError> {
+    ) -> Result<Granted, HubError> {
         let world = self.snapshot.fresh()?;
         match decide::administration(&world, caller.principal, action, self.clock.now()) {
-            Ok(permit) => Ok(permit),
+            Ok(permit) => self.granted(permit, caller).await,
             Err(denial) => {
                 self.record(caller, denial.clone().into_event(method)).await;
                 Err(denial.into())
             }
         }
+    }
+
+    /// Puts what a permit's record will need beside it, before any transaction begins.
+    pub(crate) async fn granted(&self, permit: AdminPermit, caller: &Caller) -> Result<Granted, HubError> {
+        let personal = self.seal_personal(caller.principal.user(), &caller.personal_fields()).await?;
+        Ok(Granted { permit, request: caller.request, personal })
     }
 
     /// Begins a change of what is a person's own.
@@ -70,28 +83,26 @@ impl Hub {
     }
 
     /// Commits a change with its record, and takes the change up.
-    pub(crate) async fn commit(
-        &self,
-        tx: WriteTx,
-        permit: AdminPermit,
-        caller: &Caller,
-        event: Event,
-    ) -> Result<(), HubError> {
-        let personal = self.seal_personal(caller.principal.user(), &caller.personal_fields()).await?;
-        tx.commit(permit.entry(event, caller.request, personal)).await?;
+    pub(crate) async fn commit(&self, tx: WriteTx, granted: Granted, event: Event) -> Result<(), HubError> {
+        let Granted { permit, request, personal } = granted;
+        tx.commit(permit.entry(event, request, personal)).await?;
         if let Err(error) = self.refresh().await {
             tracing::warn!(%error, "a change is committed, but could not be taken up yet");
         }
         Ok(())
     }
 
-    /// Writes down, under a new person's own key, how she is called: the log's only link from her
-    /// pseudonym to her name.
-    pub(crate) async fn name_in_log(&self, user: &User) -> Result<(), HubError> {
-        let personal = self.seal_personal(Some(user.id), &fields_of(user)).await?;
-        let event = Event::UserNamed { user: user.id };
-        let mut entry = self.myself().entry(event, self.clock.now());
-        entry.personal = personal;
+    /// Encrypts how a person is called under her own key: with the record that adds her, the log's
+    /// only link from her pseudonym to her name.
+    pub(crate) async fn name(&self, granted: &mut Granted, user: &User) -> Result<(), HubError> {
+        granted.personal.extend(self.seal_personal(Some(user.id), &fields_of(user)).await?);
+        Ok(())
+    }
+
+    /// Records something and waits until it is durable, for what must not happen without.
+    pub(crate) async fn record_durable(&self, caller: &Caller, event: Event) -> Result<(), HubError> {
+        let mut entry = caller.entry(event, self.clock.now());
+        entry.personal = self.seal_personal(caller.principal.user(), &caller.personal_fields()).await?;
         Ok(self.audit.durable(entry).await?)
     }
 

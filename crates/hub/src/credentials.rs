@@ -57,7 +57,7 @@ impl Hub {
         let event = Event::CredentialSet { credential: sealed.id, owner, server: server.id, slot };
         let mut tx = self.write_for(owner).await?;
         tx.put_credential(owner, &sealed).await?;
-        self.commit(tx, permit, caller, event).await
+        self.commit(tx, permit, event).await
     }
 
     /// Confirms that a value may go where the server is now. Only its owner can, never an admin.
@@ -77,7 +77,7 @@ impl Hub {
         let event = Event::CredentialConfirmed { credential: sealed.id, owner, server: server.id, slot };
         let mut tx = self.write_for(owner).await?;
         tx.put_credential(owner, &sealed).await?;
-        self.commit(tx, permit, caller, event).await
+        self.commit(tx, permit, event).await
     }
 
     /// Removes a value of one's own; connections that used it close within a second.
@@ -94,7 +94,7 @@ impl Hub {
         let event = Event::CredentialRemoved { credential: before.id, owner, server, slot };
         let mut tx = self.write_for(owner).await?;
         tx.remove_credential(owner, &before).await?;
-        self.commit(tx, permit, caller, event).await
+        self.commit(tx, permit, event).await
     }
 
     /// Sets the one value that everybody's calls to a server use.
@@ -111,7 +111,7 @@ impl Hub {
         let event = Event::SharedValueSet { credential: sealed.id, server: server.id, slot };
         let mut tx = self.store.write().await?;
         tx.put_shared_value(&sealed).await?;
-        self.commit(tx, permit, caller, event).await
+        self.commit(tx, permit, event).await
     }
 
     /// Lists the slots of a server and how they stand for a person.

@@ -87,11 +87,12 @@ impl Hub {
         let caller = self.myself();
         let world = self.snapshot.fresh()?;
         let permit = decide::administration(&world, caller.principal(), Administration::ManageServers, now)?;
+        let permit = self.granted(permit, &caller).await?;
         let mut tx = self.store.write().await?;
         tx.put_tools(server.id, &tools).await?;
         let Listed { approved, pending, removed } = listed;
         let event = Event::ToolsListed { server: server.id, approved, pending, removed };
-        self.commit(tx, permit, &caller, event).await?;
+        self.commit(tx, permit, event).await?;
         Ok(listed)
     }
 

@@ -47,7 +47,7 @@ impl Hub {
         let mut tx = self.store.write().await?;
         tx.add_group(&group).await?;
         let event = Event::GroupAdded { group: group.id, name: group.name.clone() };
-        self.commit(tx, permit, caller, event).await?;
+        self.commit(tx, permit, event).await?;
         Ok(group)
     }
 
@@ -57,7 +57,7 @@ impl Hub {
         let group = self.snapshot.fresh()?.group(id).cloned().ok_or_else(|| not_found(id))?;
         let mut tx = self.store.write().await?;
         tx.remove_group(&group).await?;
-        self.commit(tx, permit, caller, Event::GroupRemoved { group: id, name: group.name }).await
+        self.commit(tx, permit, Event::GroupRemoved { group: id, name: group.name }).await
     }
 
     /// Puts a person into a group, or changes how she is in it.
@@ -73,7 +73,7 @@ impl Hub {
         let mut tx = self.store.write().await?;
         tx.put_membership(&membership).await?;
         let Membership { group, user, expires_at, .. } = membership;
-        self.commit(tx, permit, caller, Event::GroupJoined { group, user, expires_at }).await
+        self.commit(tx, permit, Event::GroupJoined { group, user, expires_at }).await
     }
 
     /// Takes a person out of a group.
@@ -81,7 +81,7 @@ impl Hub {
         let permit = self.administrate(caller, Administration::RunGroup(group), "groups.leave").await?;
         let mut tx = self.store.write().await?;
         tx.remove_membership(group, user).await?;
-        self.commit(tx, permit, caller, Event::GroupLeft { group, user }).await
+        self.commit(tx, permit, Event::GroupLeft { group, user }).await
     }
 
     /// Lists all groups with what belongs to them, by name.
@@ -128,7 +128,7 @@ impl Hub {
             tools: grant.tools.iter().map(ToString::to_string).collect(),
             expires_at: grant.expires_at,
         };
-        self.commit(tx, permit, caller, event).await?;
+        self.commit(tx, permit, event).await?;
         Ok(grant)
     }
 
@@ -144,7 +144,7 @@ impl Hub {
         let mut tx = self.store.write().await?;
         tx.remove_grant(&grant).await?;
         let event = Event::GrantRemoved { grant: id, group: grant.group, server: grant.server };
-        self.commit(tx, permit, caller, event).await
+        self.commit(tx, permit, event).await
     }
 
     fn check_future(&self, end: Option<Timestamp>) -> Result<(), HubError> {

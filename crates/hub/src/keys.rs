@@ -60,7 +60,7 @@ impl Hub {
         let mut tx = self.write_for(key.owner).await?;
         tx.add_key(&key).await?;
         let event = Event::KeyCreated { key: key.id, owner: key.owner, expires_at: key.expires_at };
-        self.commit(tx, permit, caller, event).await?;
+        self.commit(tx, permit, event).await?;
         Ok(ShownKey { key, text: shown.reveal() })
     }
 
@@ -79,7 +79,7 @@ impl Hub {
         let revoked = HubKey { revoked_at: Some(self.clock.now()), revision: key.revision + 1, ..key };
         let mut tx = self.write_for(owner).await?;
         tx.put_key(&revoked).await?;
-        self.commit(tx, permit, caller, Event::KeyRevoked { key: id, owner }).await
+        self.commit(tx, permit, Event::KeyRevoked { key: id, owner }).await
     }
 
     /// Lists a person's keys, the newest first.
@@ -97,12 +97,13 @@ impl Hub {
         let world = self.snapshot.fresh()?;
         let Some(key) = world.key(key).filter(|key| key.exposed_at.is_none()).cloned() else { return Ok(()) };
         let (id, now) = (key.id, self.clock.now());
+        let caller =
+            Caller { principal, address: None, request: mcphub_domain::RequestId::random(&self.entropy) };
         let permit = decide::administration(&world, principal, Administration::RevokeKey(user), now)?;
+        let permit = self.granted(permit, &caller).await?;
         let exposed = HubKey { exposed_at: Some(now), revision: key.revision + 1, ..key };
         let mut tx = self.write_for(user).await?;
         tx.put_key(&exposed).await?;
-        let caller =
-            Caller { principal, address: None, request: mcphub_domain::RequestId::random(&self.entropy) };
-        self.commit(tx, permit, &caller, Event::KeyExposed { key: id, owner: user }).await
+        self.commit(tx, permit, Event::KeyExposed { key: id, owner: user }).await
     }
 }

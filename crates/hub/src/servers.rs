@@ -57,7 +57,7 @@ impl Hub {
             name: server.name.clone(),
             definition: text(&server.definition)?,
         };
-        self.commit(tx, permit, caller, event).await?;
+        self.commit(tx, permit, event).await?;
         Ok(server)
     }
 
@@ -86,7 +86,7 @@ impl Hub {
             state: server.state,
             destination: hex::encode(server.definition.destination().as_bytes()),
         };
-        self.commit(tx, permit, caller, event).await?;
+        self.commit(tx, permit, event).await?;
         Ok(server)
     }
 
@@ -96,7 +96,7 @@ impl Hub {
         let server = Server { revision, ..self.server(id)? };
         let mut tx = self.store.write().await?;
         tx.remove_server(&server).await?;
-        self.commit(tx, permit, caller, Event::ServerRemoved { server: id, name: server.name }).await
+        self.commit(tx, permit, Event::ServerRemoved { server: id, name: server.name }).await
     }
 
     /// Lists all servers, by name.
@@ -148,7 +148,7 @@ impl Hub {
             state: tool.state,
             definition: tool.digest,
         };
-        self.commit(tx, permit, caller, event).await?;
+        self.commit(tx, permit, event).await?;
         Ok(tool)
     }
 

@@ -36,8 +36,9 @@ impl Hub {
             created_at: self.clock.now(),
             ended_at: None,
         };
+        let event = Event::SessionOpened { endpoint: new.endpoint, version: new.version };
+        self.record_durable(caller, event).await?;
         self.store.add_session(&session).await?;
-        self.record(caller, Event::SessionOpened { endpoint: new.endpoint, version: new.version }).await;
         Ok(id)
     }
 
@@ -60,9 +61,9 @@ impl Hub {
 
     /// Ends a session of the caller's.
     pub async fn close_session(&self, caller: &Caller, session: &Session) -> Result<(), HubError> {
+        self.record_durable(caller, Event::SessionClosed { endpoint: session.endpoint.clone() }).await?;
         self.sessions.lock().pop(&(session.owner, session.id_hash));
         self.store.end_session(session.owner, &session.id_hash).await?;
-        self.record(caller, Event::SessionClosed { endpoint: session.endpoint.clone() }).await;
         Ok(())
     }
 }

@@ -55,7 +55,7 @@ impl UpdateUser {
 impl Hub {
     /// Adds a person. She is in no group, so she can call nothing.
     pub async fn add_user(&self, caller: &Caller, new: NewUser) -> Result<User, HubError> {
-        let permit = self.administrate(caller, Administration::ManageUsers, "users.add").await?;
+        let mut permit = self.administrate(caller, Administration::ManageUsers, "users.add").await?;
         check_email(new.email.as_deref())?;
         let user = User {
             id: UserId::random(&self.entropy),
@@ -67,11 +67,11 @@ impl Hub {
             revision: 1,
             created_at: self.clock.now(),
         };
+        self.name(&mut permit, &user).await?;
         let mut tx = self.store.write().await?;
         tx.add_user(&user).await?;
         let event = Event::UserAdded { user: user.id, role: user.role };
-        self.commit(tx, permit, caller, event).await?;
-        self.name_in_log(&user).await?;
+        self.commit(tx, permit, event).await?;
         Ok(user)
     }
 
@@ -97,7 +97,7 @@ impl Hub {
         tx.put_user(&user).await?;
         let event =
             Event::UserUpdated { user: id, role: user.role, auditor: user.auditor, state: user.state };
-        self.commit(tx, permit, caller, event).await?;
+        self.commit(tx, permit, event).await?;
         Ok(user)
     }
 

@@ -145,8 +145,9 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_by_time ON sessions (seen_at);
 
 -- The key that a person's personal fields in the log are encrypted with; destroying it erases her.
+-- It is there before the person is, for the record that adds her.
 CREATE TABLE person_keys (
-    owner_id TEXT PRIMARY KEY REFERENCES users (id),
+    owner_id TEXT PRIMARY KEY,
     sealed BYTEA NOT NULL,
     created_at BIGINT NOT NULL
 );

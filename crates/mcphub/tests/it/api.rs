@@ -83,6 +83,14 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 }
 
 on_both! {
+    fn the_first_thing_that_a_person_does_may_be_a_change(installation) {
+        let (_serving, admin, _alice) = start(&installation);
+        admin.makes("/users", &json!({ "name": "carol", "role": "user" }));
+        let found = installation.json("audit list --person carol");
+        let records = found.as_array().unwrap();
+        assert_eq!(records.len(), 1, "the record that adds her is about her: {found}");
+    }
+
     fn a_problem_is_a_document_with_a_stable_code(installation) {
         let (_serving, admin, alice) = start(&installation);
         let nobody = "6b1f0c9e-3c1d-4c55-9d8e-0a5f6b7c8d9e";
