@@ -1,7 +1,9 @@
-//! Finding a server by what people call it.
+//! Finding things by what people call them.
 
-use mcphub_domain::{Server, ServerId, UserId};
-use mcphub_policy::{Administration, Endpoint, decide};
+use std::sync::Arc;
+
+use mcphub_domain::{Group, GroupName, Server, ServerId, ServerName, User, UserId, UserName};
+use mcphub_policy::{Administration, Endpoint, World, decide};
 
 use crate::caller::Caller;
 use crate::error::HubError;
@@ -11,6 +13,27 @@ use crate::hub::Hub;
 const SHOWN: usize = 64;
 
 impl Hub {
+    /// Finds a person by name, for something that has a record of its own.
+    pub fn user_by_name(&self, caller: &Caller, name: &UserName) -> Result<Option<User>, HubError> {
+        Ok(self.directory(caller)?.user_named(name.as_str()).cloned())
+    }
+
+    /// Finds a group by name, for something that has a record of its own.
+    pub fn group_by_name(&self, caller: &Caller, name: &GroupName) -> Result<Option<Group>, HubError> {
+        Ok(self.directory(caller)?.group_named(name.as_str()).cloned())
+    }
+
+    /// Finds a server by name, for something that has a record of its own.
+    pub fn server_by_name(&self, caller: &Caller, name: &ServerName) -> Result<Option<Server>, HubError> {
+        Ok(self.directory(caller)?.server_named(name.as_str()).map(|entry| entry.server().clone()))
+    }
+
+    fn directory(&self, caller: &Caller) -> Result<Arc<World>, HubError> {
+        let world = self.snapshot.fresh()?;
+        decide::administration(&world, caller.principal, Administration::ReadDirectory, self.clock.now())?;
+        Ok(world)
+    }
+
     /// Finds a server.
     pub async fn find_server(&self, caller: &Caller, id: ServerId) -> Result<Server, HubError> {
         self.administrate(caller, Administration::ReadDirectory, "servers.show").await?;

@@ -56,29 +56,35 @@ impl Desk {
 
     /// Finds a person by name.
     pub(crate) async fn user(&self, name: &UserName) -> Result<User, Failure> {
+        if let Some(user) = self.hub.user_by_name(&self.operator, name)? {
+            return Ok(user);
+        }
         let users = self.users().await?;
-        let unknown =
-            || unknown("person", name.as_str(), users.iter().map(|user| user.name.as_str()), "user list");
-        users.iter().find(|user| user.name == *name).cloned().ok_or_else(unknown)
+        Err(unknown("person", name.as_str(), users.iter().map(|user| user.name.as_str()), "user list"))
     }
 
     /// Finds a group by name.
     pub(crate) async fn group(&self, name: &GroupName) -> Result<Group, Failure> {
+        if let Some(group) = self.hub.group_by_name(&self.operator, name)? {
+            return Ok(group);
+        }
         let groups = self.groups().await?;
-        let names = || groups.iter().map(|details| details.group.name.as_str());
-        let found = groups.iter().find(|details| details.group.name == *name);
-        found
-            .map(|details| details.group.clone())
-            .ok_or_else(|| unknown("group", name.as_str(), names(), "group list"))
+        let names = groups.iter().map(|details| details.group.name.as_str());
+        Err(unknown("group", name.as_str(), names, "group list"))
     }
 
     /// Finds a server by name.
     pub(crate) async fn server(&self, name: &ServerName) -> Result<Server, Failure> {
+        if let Some(server) = self.hub.server_by_name(&self.operator, name)? {
+            return Ok(server);
+        }
         let servers = self.servers().await?;
-        let unknown = || {
-            unknown("server", name.as_str(), servers.iter().map(|server| server.name.as_str()), "server list")
-        };
-        servers.iter().find(|server| server.name == *name).cloned().ok_or_else(unknown)
+        Err(unknown(
+            "server",
+            name.as_str(),
+            servers.iter().map(|server| server.name.as_str()),
+            "server list",
+        ))
     }
 }
 
