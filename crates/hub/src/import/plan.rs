@@ -137,13 +137,12 @@ impl Planner {
                 Some(url),
                 None,
             ) => {
-                let url = self.template("url", url, Literal::Plain)?;
+                let url = self.url(url)?;
                 let headers = self.templates(&entry.headers, str::to_ascii_lowercase)?;
                 Ok(Transport::Http(HttpTarget { url, headers }))
             }
             (None | Some("stdio"), None, Some(command)) => {
-                let args = entry.args.iter().map(|arg| self.template("args", arg, Literal::Plain));
-                let args = args.collect::<Result<_, _>>()?;
+                let args = self.args(&entry.args)?;
                 let env = self.templates(&entry.env, str::to_owned)?;
                 Ok(Transport::Stdio(StdioTarget { command: command.clone(), args, env }))
             }
@@ -159,25 +158,82 @@ impl Planner {
         values: &BTreeMap<String, String>,
         rename: fn(&str) -> String,
     ) -> Result<BTreeMap<String, Template>, String> {
-        values
-            .iter()
-            .map(|(name, value)| Ok((rename(name), self.template(name, value, Literal::MaybeSecret)?)))
-            .collect()
+        values.iter().map(|(name, value)| Ok((rename(name), self.template(name, value)?))).collect()
     }
 
-    fn template(&mut self, name: &str, value: &str, literal: Literal) -> Result<Template, String> {
+    fn template(&mut self, name: &str, value: &str) -> Result<Template, String> {
         let named = self.placeholders(name, value)?;
         let parsed: Template = named.parse().map_err(|error| format!("{name}: {error}"))?;
-        let secret = parsed.literal().filter(|_| literal == Literal::MaybeSecret);
-        let Some((before, secret)) = secret.and_then(|text| secrets::find(name, text)) else {
+        let Some((before, secret)) = parsed.literal().and_then(|text| secrets::find(name, text)) else {
             return Ok(parsed);
         };
-        let slot = slot_name(name).ok_or_else(|| format!("{name:?} can't become a slot's name"))?;
+        let kept = self.keep(name, secret)?;
+        format!("{before}{kept}").parse().map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// Arguments are visible to everybody on the machine, so a secret among them can't stay, and can't
+    /// become a placeholder either.
+    fn args(&mut self, args: &[String]) -> Result<Vec<Template>, String> {
+        let mut flag = "";
+        let mut templates = Vec::with_capacity(args.len());
+        for arg in args {
+            let (name, value) = arg.split_once('=').unwrap_or((flag, arg));
+            if secrets::is_named(name, value) {
+                return Err(format!(
+                    "args: the value of {name:?} looks like a secret, and arguments are visible to everybody on the machine; put it in `env`"
+                ));
+            }
+            let named = self.placeholders("args", arg)?;
+            templates.push(named.parse().map_err(|error| format!("args: {error}"))?);
+            flag = if arg.starts_with('-') { arg } else { "" };
+        }
+        Ok(templates)
+    }
+
+    /// Looks for secrets in the path and the query of a URL, part by part.
+    fn url(&mut self, url: &str) -> Result<Template, String> {
+        let named = self.placeholders("url", url)?;
+        let (path, query) =
+            named.split_once('?').map_or((named.as_str(), None), |(path, query)| (path, Some(query)));
+        let mut parts = Vec::new();
+        for (place, segment) in path.split('/').enumerate() {
+            // The first three are the scheme, nothing, and the host.
+            let secret = place > 2 && !segment.contains("${") && secrets::find("", segment).is_some();
+            parts.push(if secret { self.keep("url", segment)? } else { segment.to_owned() });
+        }
+        let mut whole = parts.join("/");
+        for (place, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+            whole.push(if place == 0 { '?' } else { '&' });
+            whole.push_str(&self.pair(pair)?);
+        }
+        whole.parse().map_err(|error| format!("url: {error}"))
+    }
+
+    fn pair(&mut self, pair: &str) -> Result<String, String> {
+        let decoded = url::form_urlencoded::parse(pair.as_bytes()).next();
+        match decoded {
+            Some((name, value)) if !value.contains("${") && secrets::find(&name, &value).is_some() => {
+                let (written, _) = pair.split_once('=').unwrap_or((pair, ""));
+                Ok(format!("{written}={}", self.keep(&name, &value)?))
+            }
+            _ => Ok(pair.to_owned()),
+        }
+    }
+
+    /// Puts a secret aside for the vault, and returns the placeholder that stands for it.
+    fn keep(&mut self, name: &str, secret: &str) -> Result<String, String> {
+        let taken = |slot: &SlotName| self.secrets.iter().any(|(known, _)| known == slot);
+        let names = std::iter::once(name.to_owned()).chain((2..100).map(|number| format!("{name}_{number}")));
+        let slot = names
+            .filter_map(|name| slot_name(&name))
+            .find(|slot| !taken(slot))
+            .ok_or_else(|| format!("{name:?} can't become a slot's name"))?;
         self.notes.push(format!(
             "the value of {name} looks like a secret and went into the vault as ${{SHARED_{slot}}}"
         ));
-        self.secrets.push((slot.clone(), SecretText::new(secret.to_owned())));
-        format!("{before}${{SHARED_{slot}}}").parse().map_err(|error| format!("{name}: {error}"))
+        let placeholder = format!("${{SHARED_{slot}}}");
+        self.secrets.push((slot, SecretText::new(secret.to_owned())));
+        Ok(placeholder)
     }
 
     /// Turns `${X}`, and the ways in which other programs write it, into `${USER_X}`.
@@ -205,12 +261,6 @@ impl Planner {
             .push(format!("{place}: ${{{inside}}} became ${{USER_{slot}}}, which each person fills in"));
         Ok(format!("${{USER_{slot}}}"))
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Literal {
-    Plain,
-    MaybeSecret,
 }
 
 #[cfg(test)]
@@ -248,6 +298,36 @@ mod tests {
         let text = serde_json::to_string(&plan.definition).unwrap();
         assert!(text.contains("Bearer ${SHARED_AUTHORIZATION}"), "{text}");
         assert!(!text.contains("ghp_"));
+    }
+
+    #[test]
+    fn a_literal_secret_in_a_url_goes_into_the_vault() {
+        let plan =
+            one(r#"{"url":"https://a.example/mcp/c2VjcmV0LXRva2VuLTEyMzQ1Njc4?api_key=a%2Bbcdef&page=2"}"#)
+                .ok()
+                .unwrap();
+        let text = serde_json::to_string(&plan.definition).unwrap();
+        assert!(
+            text.contains("https://a.example/mcp/${SHARED_URL}?api_key=${SHARED_API_KEY}&page=2"),
+            "{text}"
+        );
+        let kept: Vec<&str> = plan.secrets.iter().map(|(_, value)| value.expose()).collect();
+        assert_eq!(kept, ["c2VjcmV0LXRva2VuLTEyMzQ1Njc4", "a+bcdef"]);
+    }
+
+    #[test]
+    fn a_literal_secret_in_an_argument_is_refused() {
+        for args in [r#"["--api-key","abcd1234"]"#, r#"["--token=abcd1234"]"#, r#"["ghp_0123456789abcdef"]"#]
+        {
+            let error = one(&format!(r#"{{"command":"x","args":{args}}}"#)).err().unwrap();
+            assert!(error.contains("env") && !error.contains("1234"), "{error}");
+        }
+        assert!(
+            one(
+                r#"{"command":"npx","args":["-y","@scope/server-name-1234567890@2026.1.2","--port","8080"]}"#
+            )
+            .is_ok()
+        );
     }
 
     #[test]

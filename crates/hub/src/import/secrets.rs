@@ -39,7 +39,6 @@ const WORDS: &[&str] = &[
     "PASSWD",
     "APIKEY",
     "API_KEY",
-    "API-KEY",
     "AUTHORIZATION",
     "CREDENTIAL",
     "PRIVATE_KEY",
@@ -58,10 +57,15 @@ pub(super) fn find<'v>(name: &str, value: &'v str) -> Option<(&'v str, &'v str)>
             value.strip_prefix(scheme).map(|rest| (value.get(..scheme.len()).unwrap_or(""), rest))
         })
         .unwrap_or(("", value));
-    let named = WORDS.iter().any(|word| name.to_ascii_uppercase().contains(word)) && secret.len() >= 4;
-    let begun = BEGINNINGS.iter().any(|beginning| secret.starts_with(beginning)) && secret.len() >= 12;
     let scheme = !before.is_empty() && !secret.is_empty();
-    (named || begun || scheme || is_random(secret)).then_some((before, secret))
+    (is_named(name, secret) || scheme || is_random(secret)).then_some((before, secret))
+}
+
+/// Says whether a value is a secret by the name that it stands under, or by its own beginning.
+pub(super) fn is_named(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_uppercase().replace('-', "_");
+    let named = WORDS.iter().any(|word| name.contains(word)) && value.len() >= 4 && !value.contains("${");
+    named || (BEGINNINGS.iter().any(|beginning| value.starts_with(beginning)) && value.len() >= 12)
 }
 
 /// Says whether a text looks drawn by chance: long, of one alphabet, with digits among the letters.
