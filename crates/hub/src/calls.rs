@@ -73,11 +73,15 @@ impl Hub {
         let lease = self.lease(&cleared.permit, &call.name);
         let recorded = self.record_intent(cleared.permit, caller, &call).await?; // durable before the effect
         let outcome = OutcomeRecord::of(self, &recorded, now);
-        let reply = self.dispatch(recorded, cleared.server, &cleared.values, call).await; // unseal, send
+        let reply = tokio::select! {
+            biased;
+            () = lease.revoked() => Err(HubError::Unauthenticated(Refusal::RevokedKey)),
+            reply = self.dispatch(recorded, cleared.server, &cleared.values, call) => reply, // unseal, send
+        };
         match reply {
             Ok(reply) => Ok(Running { reply, lease, outcome, _place: cleared.place }),
             Err(error) => {
-                outcome.end(CallStatus::Unreachable, None, 0);
+                outcome.end(status_of(&error));
                 Err(error)
             }
         }
@@ -265,9 +269,8 @@ impl OutcomeRecord {
         self.open.is_none()
     }
 
-    fn end(mut self, status: CallStatus, code: Option<i64>, bytes: u64) {
-        self.bytes = bytes;
-        self.finish(status, code);
+    fn end(mut self, status: CallStatus) {
+        self.finish(status, None);
     }
 
     fn finish(&mut self, status: CallStatus, code: Option<i64>) {
@@ -285,6 +288,14 @@ impl OutcomeRecord {
 impl Drop for OutcomeRecord {
     fn drop(&mut self) {
         self.finish(CallStatus::Cancelled, None);
+    }
+}
+
+/// Says how a call ended that was never sent.
+const fn status_of(error: &HubError) -> CallStatus {
+    match error {
+        HubError::Unauthenticated(_) => CallStatus::Revoked,
+        _ => CallStatus::Unreachable,
     }
 }
 
