@@ -195,7 +195,8 @@ impl ServerDefinition {
         self.isolation != Isolation::Auto || self.templates().any(Template::is_personal)
     }
 
-    /// Names where this server's credentials go: the URL's origin, or the command and its arguments.
+    /// Names where this server's credentials go: the URL's origin, or the command, its
+    /// arguments and its environment, which can lead a program to load another's code.
     pub fn destination(&self) -> Destination {
         match &self.transport {
             Transport::Http(target) => {
@@ -204,6 +205,8 @@ impl ServerDefinition {
             }
             Transport::Stdio(target) => {
                 let args: Vec<String> = target.args.iter().map(ToString::to_string).collect();
+                let env = target.env.iter().map(|(name, value)| format!("{name}={value}"));
+                let args: Vec<String> = args.into_iter().chain(["env".to_owned()]).chain(env).collect();
                 Destination::digest(
                     ["stdio", target.command.as_str()].into_iter().chain(args.iter().map(String::as_str)),
                 )
@@ -390,5 +393,7 @@ mod tests {
         assert_ne!(http("https://a.example/"), http("http://a.example/"));
         let stdio = |args: &str| at(&format!(r#"{{"type":"stdio","command":"x","args":{args}}}"#));
         assert_ne!(stdio(r#"["a","b"]"#), stdio(r#"["a b"]"#));
+        let with = |env: &str| at(&format!(r#"{{"type":"stdio","command":"x","env":{env}}}"#));
+        assert_ne!(with("{}"), with(r#"{"PATH":"/tmp/other"}"#));
     }
 }

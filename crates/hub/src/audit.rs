@@ -6,7 +6,8 @@ use mcphub_domain::audit::{Entry, PersonalFields};
 use mcphub_domain::{Event, Record, RequestId, User, UserId};
 use mcphub_policy::{AdminPermit, Administration, decide};
 use mcphub_store::WriteTx;
-pub use mcphub_store::audit::{Report, Search};
+use mcphub_store::audit::queue::Health;
+use mcphub_store::audit::{Report, Search};
 
 use crate::caller::Caller;
 use crate::error::HubError;
@@ -46,6 +47,12 @@ impl Hub {
     /// Checks the whole log against itself and the signed heads.
     pub async fn verify_audit(&self, caller: &Caller) -> Result<Report, HubError> {
         self.administrate(caller, Administration::ReadAudit, "audit.verify").await?;
+        if let (Ok(unsealed), Some(stored)) = (self.seal.open(), self.store.signer().await?)
+            && unsealed.signer.public() != stored
+        {
+            let text = "the database names another signer of heads than the vault: somebody replaced it";
+            return Err(HubError::Invalid(text.to_owned()));
+        }
         let witnesses = self.heads.witnesses(&self.store).await?;
         let report = self.store.verify(witnesses).await?;
         self.record_read(caller, "audit.verify", None, report.findings.len()).await;
@@ -59,6 +66,7 @@ impl Hub {
         action: Administration,
         method: &str,
     ) -> Result<Granted, HubError> {
+        self.recordable()?;
         let world = self.snapshot.fresh()?;
         match decide::administration(&world, caller.principal, action, self.clock.now()) {
             Ok(permit) => self.granted(permit, caller).await,
@@ -73,6 +81,14 @@ impl Hub {
     pub(crate) async fn granted(&self, permit: AdminPermit, caller: &Caller) -> Result<Granted, HubError> {
         let personal = self.seal_personal(caller.principal.user(), &caller.personal_fields()).await?;
         Ok(Granted { permit, request: caller.request, personal })
+    }
+
+    /// Refuses everything, reads included, while the log can't be written.
+    pub(crate) fn recordable(&self) -> Result<(), HubError> {
+        match &*self.audit.health().borrow() {
+            Health::Writable => Ok(()),
+            Health::Failing { reason, .. } => Err(HubError::Unavailable { reason: reason.clone() }),
+        }
     }
 
     /// Begins a change of what is a person's own.

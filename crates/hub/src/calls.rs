@@ -71,8 +71,14 @@ impl Hub {
         let world = self.snapshot.fresh()?; // too old to trust = refuse
         let cleared = self.permit(&world, caller, &call, now).await?; // route, rights, limits, credentials; a refusal is recorded inside
         let lease = self.lease(&cleared.permit, &call.name);
-        let recorded = self.record_intent(cleared.permit, caller, &call).await?; // durable before the effect
-        let outcome = OutcomeRecord::of(self, &recorded, now);
+        let outcome = OutcomeRecord::of(self, &cleared.permit, caller, now);
+        let recorded = match self.record_intent(cleared.permit, caller, &call).await {
+            Ok(recorded) => recorded, // durable before the effect
+            Err(error) => {
+                outcome.forget();
+                return Err(error);
+            }
+        };
         let reply = tokio::select! {
             biased;
             () = lease.revoked() => Err(HubError::Unauthenticated(Refusal::RevokedKey)),
@@ -253,13 +259,12 @@ struct OpenIntent {
 }
 
 impl OutcomeRecord {
-    fn of(hub: &Hub, recorded: &Recorded, started: Timestamp) -> Self {
-        let permit = recorded.permit();
+    fn of(hub: &Hub, permit: &Permit, caller: &Caller, started: Timestamp) -> Self {
         let open = OpenIntent {
             actor: Actor::from(permit.principal()),
             server: permit.route().server,
             tool: permit.route().tool.clone(),
-            request: recorded.request(),
+            request: caller.request,
             started,
         };
         Self { hub: hub.handle(), open: Some(open), bytes: 0 }
@@ -267,6 +272,11 @@ impl OutcomeRecord {
 
     const fn is_over(&self) -> bool {
         self.open.is_none()
+    }
+
+    /// Writes nothing: there is no intent.
+    fn forget(mut self) {
+        self.open = None;
     }
 
     fn end(mut self, status: CallStatus) {

@@ -13,7 +13,7 @@ use mcphub_store::audit::AuditQueue;
 use mcphub_store::servers::StoredTool;
 use mcphub_store::sessions::Session;
 use mcphub_store::snapshot::Delta;
-use mcphub_store::{Place, Process, Store};
+use mcphub_store::{Place, Process, Store, StoreError};
 use mcphub_upstream::{Catalog, ToolDefinition, Upstreams};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -86,6 +86,8 @@ pub struct Hub {
 const SESSIONS: usize = 16_384;
 /// How often the database is asked what changed.
 const POLL: Duration = Duration::from_millis(250);
+/// How long a refresh may take before the streams are looked at again.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often the rest is looked after: heads, leases that end by time, folded refusals, the seal.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -179,7 +181,14 @@ impl Hub {
 
     /// Takes up what the database has that this process hasn't.
     pub async fn refresh(&self) -> Result<(), HubError> {
-        self.snapshot.refresh(&self.store, |delta| self.take_up(delta)).await
+        let before = self.snapshot.newest().revision();
+        self.snapshot.refresh(&self.store, |delta| self.take_up(delta)).await?;
+        let world = self.snapshot.newest();
+        if world.revision() != before {
+            // Once more, for leases that were made while the change was taken up.
+            self.leases.review(&world, self.clock.now());
+        }
+        Ok(())
     }
 
     /// Tells of every change of the world, by its revision.
@@ -281,7 +290,9 @@ impl Hub {
                 _ = interval.tick() => {}
                 heard = heard => if heard.is_err() { told = None },
             }
-            if let Err(error) = self.refresh().await {
+            let refreshed = tokio::time::timeout(PATIENCE, self.refresh()).await;
+            let refreshed = refreshed.unwrap_or_else(|_| Err(HubError::from(StoreError::TimedOut)));
+            if let Err(error) = refreshed {
                 tracing::warn!(%error, "the database does not tell what changed");
             } else if told.is_none() {
                 told = self.store.revisions().await.ok();

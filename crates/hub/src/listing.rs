@@ -45,6 +45,7 @@ impl Hub {
     /// Connects a caller to the endpoint that a path names.
     pub async fn endpoint(&self, caller: &Caller, name: Option<&str>) -> Result<Endpoint, HubError> {
         self.seal.open()?;
+        self.recordable()?;
         let world = self.snapshot.fresh()?;
         match decide::endpoint(&world, caller.principal, name, self.clock.now()) {
             Ok(endpoint) => Ok(endpoint),
@@ -106,8 +107,13 @@ impl Hub {
             let _turn = turn.lock().await;
             let listed =
                 self.snapshot.newest().server(server.id).is_some_and(|entry| entry.tools().next().is_some());
-            if listed || !self.lookout.try_first(user, server) {
+            if listed {
                 return Ok(());
+            }
+            if !self.lookout.try_first(user, server) {
+                return Err(HubError::Invalid(
+                    "its list failed a moment ago; it is tried again soon".to_owned(),
+                ));
             }
             self.discover_as(user, server).await.map(|_| ())
         };

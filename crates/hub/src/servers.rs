@@ -70,10 +70,16 @@ impl Hub {
     ) -> Result<Server, HubError> {
         let permit = self.administrate(caller, Administration::ManageServers, "servers.update").await?;
         let before = self.server(id)?;
+        if before.revision != update.revision {
+            return Err(HubError::Stale(format!(
+                "server {} was changed by somebody else: read it again",
+                before.name
+            )));
+        }
         let server = Server {
             definition: update.definition.unwrap_or_else(|| before.definition.clone()),
             state: update.state.unwrap_or(before.state),
-            revision: update.revision + 1,
+            revision: before.revision + 1,
             ..before
         };
         server.definition.check().map_err(|error| HubError::Invalid(error.to_string()))?;

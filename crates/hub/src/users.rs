@@ -46,7 +46,7 @@ impl UpdateUser {
             role: self.role.unwrap_or(user.role),
             auditor: self.auditor.unwrap_or(user.auditor),
             state: self.state.unwrap_or(user.state),
-            revision: self.revision + 1,
+            revision: user.revision + 1,
             ..user.clone()
         }
     }
@@ -86,6 +86,12 @@ impl Hub {
         check_email(update.email.as_deref())?;
         let world = self.snapshot.fresh()?;
         let before = world.user(id).ok_or_else(|| not_found(id))?;
+        if before.revision != update.revision {
+            return Err(HubError::Stale(format!(
+                "user {} was changed by somebody else: read it again",
+                before.name
+            )));
+        }
         let user = update.apply(before);
         if is_admin(before) && !is_admin(&user) && world.users().filter(|user| is_admin(user)).count() == 1 {
             return Err(HubError::Conflict(format!(

@@ -222,7 +222,12 @@ on_both! {
             let place = |record: &Value| format!("{}/{}", record["record"]["chain"], record["record"]["number"]);
             page["records"].as_array().unwrap().iter().map(place).collect()
         };
-        let mut whole = ids(&admin.gets(&format!("/audit?person={hers}&limit=1000")));
+        // Nobody waits for the record of a refusal, so it may become durable after its answer.
+        let mut whole = eventually("the last refusal", || {
+            let page = admin.gets(&format!("/audit?person={hers}&limit=1000"));
+            let refused = page.to_string().matches(r#""reason":"role""#).count();
+            (refused == 9).then(|| ids(&page))
+        });
         let (mut paged, mut before) = (Vec::new(), String::new());
         for _ in 0..100 {
             let page = admin.gets(&format!("/audit?person={hers}&limit=2{before}"));

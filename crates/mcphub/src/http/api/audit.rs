@@ -8,7 +8,8 @@ use axum::extract::State;
 use mcphub_domain::audit::PersonalFields;
 use mcphub_domain::{ServerId, Timestamp, ToolName, UserId};
 use mcphub_hub::Hub;
-use mcphub_hub::audit::{ReadRecord, Report, Search};
+use mcphub_hub::audit::ReadRecord;
+use mcphub_hub::{Report, Search};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 

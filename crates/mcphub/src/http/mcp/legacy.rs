@@ -13,13 +13,11 @@ use mcphub_wire::{
 };
 use serde_json::json;
 
-use super::answer::{
-    Refused, Words, changed_tool, failed, json_body, missing_credential, server_info, unknown_tool,
-};
+use super::answer::{Refused, Words, failed, json_body, server_info};
 use super::live::Live;
-use super::methods::{MethodError, call_tool, list_tools};
+use super::methods::{call_tool, list_tools};
 use super::modern::short;
-use super::post::{malformed, unreadable};
+use super::post::{malformed, refuse_method, unreadable};
 use super::streaming::until_cancelled;
 use super::visit::Visit;
 use crate::http::AppState;
@@ -144,7 +142,7 @@ async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: 
         }
         method::TOOLS_LIST => match list_tools(visit, &request, Words::Legacy).await {
             Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
-            Err(error) => refuse_method(error, &request.id),
+            Err(error) => refuse_method(visit, error, &request.id, Words::Legacy).await,
         },
         method::TOOLS_CALL => run_tool(visit, live, session, request).await,
         other => {
@@ -163,7 +161,7 @@ async fn run_tool(visit: &Visit, live: &Live, session: &Session, request: Reques
     };
     match call_tool(visit, request.params, Some(session.id_hash)).await {
         Ok(running) => until_cancelled(&visit.hub, running, request.id, entry).await,
-        Err(error) => refuse_method(error, &request.id),
+        Err(error) => refuse_method(visit, error, &request.id, Words::Legacy).await,
     }
 }
 
@@ -213,20 +211,6 @@ pub(super) async fn find_session(visit: &Visit, headers: &Headers<'_>) -> Result
             Err(Refused::new(StatusCode::NOT_FOUND, error::INVALID_REQUEST, text))
         }
         Err(error) => Err(failed(&error, None)),
-    }
-}
-
-fn refuse_method(failure: MethodError, id: &Id) -> Response {
-    match failure {
-        MethodError::UnknownTool(name) => unknown_tool(&name, id).into_response(),
-        MethodError::ChangedTool(name) => changed_tool(&name, id).into_response(),
-        MethodError::Params(text) => {
-            Refused::new(StatusCode::OK, error::INVALID_PARAMS, text).of(Some(id.clone())).into_response()
-        }
-        MethodError::Hub(HubError::MissingCredential(missing)) => {
-            json_body(StatusCode::OK, missing_credential(&missing, id, Words::Legacy))
-        }
-        MethodError::Hub(error) => failed(&error, Some(id)).within_session().into_response(),
     }
 }
 

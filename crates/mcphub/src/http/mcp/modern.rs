@@ -8,11 +8,9 @@ use mcphub_wire::header::{self, HeaderError, Headers};
 use mcphub_wire::{Envelope, Id, Notification, Raw, Request, Version, error, message, method};
 use serde_json::json;
 
-use super::answer::{
-    Refused, Words, changed_tool, failed, json_body, missing_credential, server_info, unknown_tool,
-};
-use super::methods::{MethodError, call_tool, list_tools};
-use super::post::malformed;
+use super::answer::{Refused, Words, json_body, server_info};
+use super::methods::{call_tool, list_tools};
+use super::post::{malformed, refuse_method};
 use super::streaming::until_disconnect;
 use super::visit::Visit;
 
@@ -36,11 +34,11 @@ async fn answer_request(visit: Visit, request: Request) -> Response {
         method::DISCOVER => discover(&visit, &request.id).await,
         method::TOOLS_LIST => match list_tools(&visit, &request, Words::Modern).await {
             Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
-            Err(error) => refuse_method(error, &request.id),
+            Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await,
         },
         method::TOOLS_CALL => match call_tool(&visit, request.params, None).await {
             Ok(running) => until_disconnect(running, request.id).await,
-            Err(error) => refuse_method(error, &request.id),
+            Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await,
         },
         other => {
             let text = format!("Method not found: {}", short(other));
@@ -71,20 +69,6 @@ async fn accept(visit: Visit, headers: &Headers<'_>, notification: &Notification
 
 fn refuse(problem: &HeaderError) -> Refused {
     Refused::new(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()).with_data(problem.data())
-}
-
-fn refuse_method(failure: MethodError, id: &Id) -> Response {
-    match failure {
-        MethodError::UnknownTool(name) => unknown_tool(&name, id).into_response(),
-        MethodError::ChangedTool(name) => changed_tool(&name, id).into_response(),
-        MethodError::Params(text) => {
-            Refused::new(StatusCode::OK, error::INVALID_PARAMS, text).of(Some(id.clone())).into_response()
-        }
-        MethodError::Hub(mcphub_hub::HubError::MissingCredential(missing)) => {
-            json_body(StatusCode::OK, missing_credential(&missing, id, Words::Modern))
-        }
-        MethodError::Hub(error) => failed(&error, Some(id)).into_response(),
-    }
 }
 
 /// Cuts a method's name that a stranger chose.

@@ -1,11 +1,11 @@
 //! `POST`: one message, its era found, its answer written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use mcphub_domain::audit::Refusal;
@@ -13,40 +13,38 @@ use mcphub_hub::{Hub, HubError, Readiness};
 use mcphub_wire::header::{self, Era, Headers};
 use mcphub_wire::{Envelope, Fault, Id, ParseError, error};
 
-use super::answer::{Refused, failed};
+use super::answer::{Refused, Words, changed_tool, failed, json_body, missing_credential, unknown_tool};
 use super::live::Live;
+use super::methods::MethodError;
 use super::visit::Visit;
 use super::{legacy, modern};
 use crate::http::AppState;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 
-/// Answers a message that was posted to an endpoint.
+/// How long a known caller may take to send a message.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Answers a message that was posted to an endpoint. Nothing of it is read before its sender is known.
 pub(super) async fn post(
     State(state): State<AppState>,
     Extension(live): Extension<Live>,
     name: Option<Path<String>>,
     caller: Result<Authenticated, ApiError>,
-    Posted { headers, body }: Posted,
+    request: Request,
 ) -> Response {
     let Authenticated(caller) = match caller {
         Ok(caller) => caller,
-        Err(error) => return turn_away(&state.hub, error, &body),
+        Err(error) => return turn_away(&state.hub, error, request).await,
     };
+    let headers = request.headers().clone();
     let visit = match Visit::enter(Arc::clone(&state.hub), caller, name.map(|Path(name)| name)).await {
         Ok(visit) => visit,
-        Err(error) => return failed(&error, id_in(&body).as_ref()).into_response(),
+        Err(error) => return failed(&error, id_in(request).await.as_ref()).into_response(),
     };
-    let Ok(body) = body else {
-        return malformed(
-            &visit,
-            Refused::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                error::INVALID_REQUEST,
-                "the body is larger than 4 MiB",
-            ),
-        )
-        .await;
+    let body = match read(request).await {
+        Ok(body) => body,
+        Err(refused) => return malformed(&visit, refused).await,
     };
     let fields = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let fields: Headers<'_> = fields.collect();
@@ -62,10 +60,41 @@ pub(super) async fn post(
     }
 }
 
+/// Reads a body of at most 4 MiB in at most 30 seconds.
+async fn read(request: Request) -> Result<Bytes, Refused> {
+    let refuse = |status, text| Refused::new(status, error::INVALID_REQUEST, text);
+    match tokio::time::timeout(PATIENCE, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => {
+            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 MiB, or was cut off"))
+        }
+        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 seconds")),
+    }
+}
+
 /// Records that a known caller sent something malformed, and says so.
 pub(super) async fn malformed(visit: &Visit, refused: Refused) -> Response {
     visit.hub.record_refusal(&visit.caller, "mcp", Refusal::Malformed, None).await;
     refused.into_response()
+}
+
+/// Says why a method has no result, in the words of the client's era.
+pub(super) async fn refuse_method(visit: &Visit, failure: MethodError, id: &Id, words: Words) -> Response {
+    match failure {
+        MethodError::UnknownTool(name) => unknown_tool(&name, id).into_response(),
+        MethodError::ChangedTool(name) => changed_tool(&name, id).into_response(),
+        MethodError::Params(text) => {
+            let refused = Refused::new(StatusCode::OK, error::INVALID_PARAMS, text);
+            malformed(visit, refused.of(Some(id.clone()))).await
+        }
+        MethodError::Hub(HubError::MissingCredential(missing)) => {
+            json_body(StatusCode::OK, missing_credential(&missing, id, words))
+        }
+        MethodError::Hub(error) => match words {
+            Words::Modern => failed(&error, Some(id)).into_response(),
+            Words::Legacy => failed(&error, Some(id)).within_session().into_response(),
+        },
+    }
 }
 
 pub(super) fn unreadable(error: ParseError) -> Refused {
@@ -84,7 +113,7 @@ fn no_era(message: Envelope) -> Refused {
 
 /// Answers somebody who could not be authenticated. That the hub can't do it now is said in the
 /// words of the protocol, everything else in those of HTTP.
-fn turn_away(hub: &Hub, error: ApiError, body: &Result<Bytes, BytesRejection>) -> Response {
+async fn turn_away(hub: &Hub, error: ApiError, request: Request) -> Response {
     if error.status() != StatusCode::SERVICE_UNAVAILABLE {
         return error.into_response();
     }
@@ -93,28 +122,16 @@ fn turn_away(hub: &Hub, error: ApiError, body: &Result<Bytes, BytesRejection>) -
         Readiness::Unavailable(reason) => HubError::Unavailable { reason },
         Readiness::Ready => HubError::Unavailable { reason: "it was, a moment ago".to_owned() },
     };
-    failed(&reason, id_in(body).as_ref()).into_response()
+    failed(&reason, id_in(request).await.as_ref()).into_response()
 }
 
-fn id_in(body: &Result<Bytes, BytesRejection>) -> Option<Id> {
-    match Envelope::parse(body.as_ref().ok()?) {
+/// Finds the id of a request that is refused as a whole, if its first 64 KiB come within a second.
+async fn id_in(request: Request) -> Option<Id> {
+    const SHORT: usize = 64 * 1024;
+    let body = axum::body::to_bytes(request.into_body(), SHORT);
+    let body = tokio::time::timeout(Duration::from_secs(1), body).await.ok()?.ok()?;
+    match Envelope::parse(&body) {
         Ok(Envelope::Request(request)) => Some(request.id),
         _ => None,
-    }
-}
-
-/// Is what was posted, read after the caller is known.
-pub(super) struct Posted {
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-}
-
-impl<S: Send + Sync> axum::extract::FromRequest<S> for Posted {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Self::Rejection> {
-        let headers = request.headers().clone();
-        let body = Bytes::from_request(request, state).await;
-        Ok(Self { headers, body })
     }
 }
