@@ -116,7 +116,7 @@ impl Planner {
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
             .collect();
-        let plain = plain.trim_matches(|c: char| c == '-' || c.is_ascii_digit());
+        let plain = plain.trim_start_matches(|c: char| !c.is_ascii_lowercase()).trim_end_matches('-');
         let short: String =
             if plain == "my" { "my-server".to_owned() } else { plain.chars().take(32).collect() };
         let name: ServerName =
@@ -361,6 +361,14 @@ mod tests {
         let plan = found.remove(0).1.ok().unwrap();
         assert_eq!(plan.name.as_str(), "my-server");
         assert_eq!(plan.notes.len(), 1);
+    }
+
+    #[test]
+    fn a_name_that_fits_stays_as_it_is() {
+        let found = read(r#"{"mcpServers":{"echo-1":{"command":"x"},"echo-2":{"command":"x"}}}"#).unwrap();
+        let names: Vec<_> = found.into_iter().map(|(_, plan)| plan.ok().unwrap()).collect();
+        let names: Vec<_> = names.iter().map(|plan| (plan.name.as_str(), plan.notes.len())).collect();
+        assert_eq!(names, [("echo-1", 0), ("echo-2", 0)]);
     }
 
     #[test]
