@@ -239,6 +239,9 @@ pub enum Event {
         target: Option<String>,
         items: u64,
     },
+    /// A request was answered, and nothing else here says so.
+    #[serde(rename = "answered")]
+    Answered { method: String, target: String, status: u16 },
     #[serde(rename = "user.added")]
     UserAdded { user: UserId, role: Role },
     #[serde(rename = "user.updated")]
@@ -366,6 +369,7 @@ impl Event {
             Self::Refused { reason, .. } | Self::RefusedFolded { reason, .. } => reason.as_str(),
             Self::CallIntent { .. } => "intent",
             Self::Read { .. } => "read",
+            Self::Answered { .. } => "answered",
             _ => "changed",
         }
     }

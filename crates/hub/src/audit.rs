@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mcphub_domain::audit::{Entry, PersonalFields};
-use mcphub_domain::{Event, Record, RequestId, User, UserId};
+use mcphub_domain::{Event, Record, User, UserId};
 use mcphub_policy::{AdminPermit, Administration, decide};
 use mcphub_store::WriteTx;
 use mcphub_store::audit::queue::Health;
@@ -26,7 +26,7 @@ pub struct ReadRecord {
 /// Is an administrative permit with everything that its record needs.
 pub(crate) struct Granted {
     permit: AdminPermit,
-    request: RequestId,
+    caller: Caller,
     personal: BTreeMap<UserId, String>,
 }
 
@@ -80,7 +80,7 @@ impl Hub {
     /// Puts what a permit's record will need beside it, before any transaction begins.
     pub(crate) async fn granted(&self, permit: AdminPermit, caller: &Caller) -> Result<Granted, HubError> {
         let personal = self.seal_personal(caller.principal.user(), &caller.personal_fields()).await?;
-        Ok(Granted { permit, request: caller.request, personal })
+        Ok(Granted { permit, caller: caller.clone(), personal })
     }
 
     /// Refuses everything, reads included, while the log can't be written.
@@ -100,8 +100,9 @@ impl Hub {
 
     /// Commits a change with its record, and takes the change up.
     pub(crate) async fn commit(&self, tx: WriteTx, granted: Granted, event: Event) -> Result<(), HubError> {
-        let Granted { permit, request, personal } = granted;
-        tx.commit(permit.entry(event, request, personal)).await?;
+        let Granted { permit, caller, personal } = granted;
+        tx.commit(permit.entry(event, caller.request, personal)).await?;
+        caller.note_record();
         if let Err(error) = self.refresh().await {
             tracing::warn!(%error, "a change is committed, but could not be taken up yet");
         }
@@ -119,7 +120,9 @@ impl Hub {
     pub(crate) async fn record_durable(&self, caller: &Caller, event: Event) -> Result<(), HubError> {
         let mut entry = caller.entry(event, self.clock.now());
         entry.personal = self.seal_personal(caller.principal.user(), &caller.personal_fields()).await?;
-        Ok(self.audit.durable(entry).await?)
+        self.audit.durable(entry).await?;
+        caller.note_record();
+        Ok(())
     }
 
     /// Records something after the fact; nobody waits until it is durable.
@@ -130,6 +133,7 @@ impl Hub {
             Err(error) => tracing::warn!(%error, "a record goes without its personal fields"),
         }
         self.append(entry).await;
+        caller.note_record();
     }
 
     pub(crate) async fn append(&self, entry: Entry) {

@@ -12,6 +12,19 @@ use crate::error::HubError;
 use crate::hub::Hub;
 use tokio::time::Instant;
 
+/// Says how a request was answered.
+#[derive(Debug)]
+pub struct Answered {
+    /// What was asked for, without anything that the caller chose.
+    pub method: String,
+    /// The path, without its query.
+    pub target: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Why it was refused, if it was.
+    pub refused: Option<Refusal>,
+}
+
 impl Hub {
     /// Authenticates a hub key that came in a header, from `address`.
     ///
@@ -25,9 +38,7 @@ impl Hub {
             checked = self.check_key(key);
         }
         match checked {
-            Ok(principal) => {
-                Ok(Caller { principal, address: Some(address), request: RequestId::random(&self.entropy) })
-            }
+            Ok(principal) => Ok(Caller::new(principal, Some(address), RequestId::random(&self.entropy))),
             Err(HubError::Unauthenticated(reason)) => {
                 self.strangers.note(self, reason, address).await;
                 Err(HubError::Unauthenticated(reason))
@@ -54,7 +65,7 @@ impl Hub {
 
     /// Acts as somebody at the command line of the machine that holds the data.
     pub fn operator(&self) -> Caller {
-        Caller { principal: Principal::Operator, address: None, request: RequestId::random(&self.entropy) }
+        Caller::new(Principal::Operator, None, RequestId::random(&self.entropy))
     }
 
     /// Records that the edge refused somebody who has not proven who she is, folded by network.
@@ -66,6 +77,20 @@ impl Hub {
     pub async fn record_refusal(&self, caller: &Caller, method: &str, reason: Refusal, target: Option<&str>) {
         let denial = decide::refuse(caller.principal, reason, target);
         self.record(caller, denial.into_event(method)).await;
+    }
+
+    /// Records a request that was answered and that nothing else has a record of, so that none is
+    /// without. `reason` says why, if it was refused.
+    pub async fn record_answer(&self, caller: &Caller, answered: Answered) {
+        if caller.has_record() {
+            return;
+        }
+        let Answered { method, target, status, refused } = answered;
+        let event = match refused {
+            Some(reason) => decide::refuse(caller.principal, reason, Some(&target)).into_event(&method),
+            None => Event::Answered { method, target, status },
+        };
+        self.record(caller, event).await;
     }
 
     /// Records something that was read.

@@ -1,6 +1,8 @@
 //! Who calls: proven once, at the edge, and handed to every use case.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mcphub_domain::audit::{Entry, PersonalFields};
 use mcphub_domain::{Actor, Event, Principal, RequestId, Timestamp};
@@ -11,9 +13,25 @@ pub struct Caller {
     pub(crate) principal: Principal,
     pub(crate) address: Option<IpAddr>,
     pub(crate) request: RequestId,
+    /// Whether the log has a record of the request; all copies of a caller share it.
+    recorded: Arc<AtomicBool>,
 }
 
 impl Caller {
+    pub(crate) fn new(principal: Principal, address: Option<IpAddr>, request: RequestId) -> Self {
+        Self { principal, address, request, recorded: Arc::default() }
+    }
+
+    /// Notes that the log has a record of the request.
+    pub(crate) fn note_record(&self) {
+        self.recorded.store(true, Ordering::Release);
+    }
+
+    /// Says whether the log has a record of the request.
+    pub(crate) fn has_record(&self) -> bool {
+        self.recorded.load(Ordering::Acquire)
+    }
+
     /// Says who it is.
     pub const fn principal(&self) -> Principal {
         self.principal

@@ -143,7 +143,9 @@ impl Hub {
             arguments: hex::encode(Sha256::digest(arguments)),
             personal: self.personal_of(caller).await?,
         };
-        Ok(self.audit.open(permit, intent).await?)
+        let recorded = self.audit.open(permit, intent).await?;
+        caller.note_record();
+        Ok(recorded)
     }
 
     async fn dispatch(

@@ -209,7 +209,7 @@ impl Hub {
 
     /// Acts as the hub itself.
     pub(crate) fn myself(&self) -> Caller {
-        Caller { principal: Principal::Hub, address: None, request: RequestId::random(&self.entropy) }
+        Caller::new(Principal::Hub, None, RequestId::random(&self.entropy))
     }
 
     pub(crate) fn handle(&self) -> Weak<Self> {

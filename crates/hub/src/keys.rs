@@ -97,8 +97,7 @@ impl Hub {
         let world = self.snapshot.fresh()?;
         let Some(key) = world.key(key).filter(|key| key.exposed_at.is_none()).cloned() else { return Ok(()) };
         let (id, now) = (key.id, self.clock.now());
-        let caller =
-            Caller { principal, address: None, request: mcphub_domain::RequestId::random(&self.entropy) };
+        let caller = Caller::new(principal, None, mcphub_domain::RequestId::random(&self.entropy));
         let permit = decide::administration(&world, principal, Administration::RevokeKey(user), now)?;
         let permit = self.granted(permit, &caller).await?;
         let exposed = HubKey { exposed_at: Some(now), revision: key.revision + 1, ..key };

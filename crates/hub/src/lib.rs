@@ -29,6 +29,7 @@ mod seal;
 mod snapshot;
 mod strangers;
 
+pub use auth::Answered;
 pub use caller::Caller;
 pub use calls::{Running, Said, ToolCall};
 pub use error::{HubError, MissingCredential};

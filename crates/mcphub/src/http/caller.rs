@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use url::form_urlencoded;
 
-use crate::http::AppState;
 use crate::http::error::ApiError;
 use crate::http::peer::ClientAddress;
+use crate::http::{AppState, account};
 
 /// The header that takes a hub key where `Authorization` is taken already.
 pub(crate) const KEY_HEADER: HeaderName = HeaderName::from_static("x-mcphub-key");
@@ -70,7 +70,10 @@ pub(super) async fn authenticate(state: &AppState, parts: &Parts) -> Result<Call
             return Err(state.edge.failures.charge(address).err().unwrap_or(error));
         }
     };
-    state.hub.authenticate(key, address).await.map_err(|error| state.edge.failures.weigh(error, address))
+    let caller = state.hub.authenticate(key, address).await;
+    let caller = caller.map_err(|error| state.edge.failures.weigh(error, address))?;
+    account::note(parts, &caller);
+    Ok(caller)
 }
 
 /// Refuses a key that stands in the URL, where logs and histories keep it.

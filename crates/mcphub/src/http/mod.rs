@@ -1,7 +1,7 @@
 //! The hub's HTTP face: what is routed where, and what every request and response must keep to.
 //!
 //! `guard` is the one gate: it names the client's address, refuses foreign hosts, foreign origins and
-//! keys in URLs, and hardens every response, errors included.
+//! keys in URLs, sees to it that every request is recorded, and hardens every response, errors included.
 
 pub(crate) mod caller;
 pub(crate) mod error;
@@ -9,6 +9,7 @@ pub(crate) mod mcp;
 pub(crate) mod origin;
 pub(crate) mod peer;
 
+mod account;
 mod api;
 mod health;
 mod metrics;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use api::openapi;
 pub(crate) use serve::serve;
 
+use crate::http::account::{Account, Outcome};
 use crate::http::caller::Failures;
 use crate::http::error::ApiError;
 use crate::http::origin::Trust;
@@ -84,11 +86,15 @@ fn router(state: AppState) -> Router {
 async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let shared = origin::shared_with(&parts, &state.edge.trust);
-    let mut response = match admit(&state, &mut parts).await {
+    let account = Account::open(&mut parts);
+    let admitted = admit(&state, &mut parts).await;
+    let address = account::address(&parts);
+    let mut response = match admitted {
         Ok(()) if shared.is_preflight(&parts) => responses::empty(),
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(error) => error.into_response(),
     };
+    account.settle(&state.hub, address, Outcome::of(&response)).await;
     responses::harden(&mut response);
     shared.allow(&mut response);
     response

@@ -17,5 +17,6 @@ mod front;
 mod harness;
 mod isolation;
 mod peers;
+mod recorded;
 mod revocation;
 mod routes;

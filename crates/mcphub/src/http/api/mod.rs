@@ -1,7 +1,7 @@
 //! `/api/v1`: administration for programs, described by `/api/v1/openapi.json`.
 //!
 //! Each handler adapts one use case of the hub and does nothing else. `admit` proves who calls before
-//! anything is routed, and sees to it that no refusal stays without a record.
+//! anything is routed.
 
 mod audit;
 mod credentials;
@@ -15,7 +15,7 @@ mod servers;
 mod tools;
 mod users;
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -28,14 +28,12 @@ use utoipa_axum::routes;
 
 use crate::http::AppState;
 use crate::http::caller;
-use crate::http::error::{self, Problem, Unrecorded};
+use crate::http::error::{self, Problem};
 
 /// The largest body of a request to the API.
 const LARGEST_BODY: usize = 1 << 20;
 /// Where the API begins.
 const ROOT: &str = "/api/v1";
-/// How much of a refused path is recorded.
-const RECORDED: usize = 160;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -111,22 +109,14 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(audit::verify))
 }
 
-/// Proves who calls, before anything else is known of the request, and records what no use case has.
+/// Proves who calls, before anything else is known of the request.
 async fn admit(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let caller = match caller::authenticate(&state, &parts).await {
-        Ok(caller) => caller,
+    match caller::authenticate(&state, &parts).await {
+        Ok(caller) => parts.extensions.insert(caller),
         Err(error) => return error.into_response(),
     };
-    let matched = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let method = format!("{} {}", parts.method, matched.as_deref().unwrap_or(ROOT));
-    let target: String = parts.uri.path().chars().take(RECORDED).collect();
-    parts.extensions.insert(caller.clone());
-    let response = next.run(Request::from_parts(parts, body)).await;
-    if let Some(Unrecorded(reason)) = response.extensions().get().copied() {
-        state.hub.record_refusal(&caller, &method, reason, Some(&target)).await;
-    }
-    response
+    next.run(Request::from_parts(parts, body)).await
 }
 
 #[cfg(test)]

@@ -1,0 +1,83 @@
+//! No request goes without a record: what no use case has written down is written down here, when the
+//! response is known.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::MatchedPath;
+use axum::response::Response;
+use http::request::Parts;
+use mcphub_domain::audit::Refusal;
+use mcphub_hub::{Answered, Caller, Hub};
+
+use crate::http::error::Unrecorded;
+use crate::http::peer::{self, ClientAddress};
+
+/// How much of a path is recorded.
+const RECORDED: usize = 160;
+
+/// Is the place beside a request where its caller is noted, once she has proven who she is.
+#[derive(Clone, Default)]
+pub(super) struct Known(Arc<OnceLock<Caller>>);
+
+/// Is an open account: a request that has to be in the log when it is answered.
+pub(super) struct Account {
+    known: Known,
+    method: String,
+    target: String,
+}
+
+/// Is what an account says of the response.
+pub(super) struct Outcome {
+    status: u16,
+    refused: Option<Refusal>,
+}
+
+/// Notes who makes a request.
+pub(super) fn note(parts: &Parts, caller: &Caller) {
+    if let Some(Known(place)) = parts.extensions.get() {
+        place.get_or_init(|| caller.clone());
+    }
+}
+
+impl Account {
+    /// Opens the account of a request.
+    pub(super) fn open(parts: &mut Parts) -> Self {
+        let known = Known::default();
+        parts.extensions.insert(known.clone());
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        Self {
+            known,
+            method: format!("{} {route}", parts.method).trim_end().to_owned(),
+            target: parts.uri.path().chars().take(RECORDED).collect(),
+        }
+    }
+
+    /// Writes down what nobody else has, with the reason if it was a refusal. Strangers are counted
+    /// by network.
+    pub(super) async fn settle(self, hub: &Hub, address: Option<IpAddr>, outcome: Outcome) {
+        let Outcome { status, refused } = outcome;
+        let Self { known: Known(caller), method, target } = self;
+        match (caller.get(), refused, address) {
+            (Some(caller), ..) => {
+                hub.record_answer(caller, Answered { method, target, status, refused }).await;
+            }
+            (None, Some(reason), Some(address)) => hub.record_stranger(reason, address).await,
+            (None, ..) => {}
+        }
+    }
+}
+
+impl Outcome {
+    /// Reads the outcome off a response.
+    pub(super) fn of(response: &Response) -> Self {
+        let refused = response.extensions().get().map(|Unrecorded(reason)| *reason);
+        Self { status: response.status().as_u16(), refused }
+    }
+}
+
+/// Finds the address that a request is recorded with.
+pub(super) fn address(parts: &Parts) -> Option<IpAddr> {
+    let noted = parts.extensions.get().map(|ClientAddress(address)| *address);
+    noted.or_else(|| peer::ends(parts).ok().map(|ends| ends.peer.ip().to_canonical()))
+}
