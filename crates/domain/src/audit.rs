@@ -4,6 +4,8 @@
 //! would name them (name, e-mail, address) stands under `personal`, encrypted with a key of their
 //! own, so that erasing a person destroys a key and leaves the log whole.
 
+mod canonical;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -310,7 +312,7 @@ impl Record {
 
     /// Writes the record as canonical JSON (RFC 8785).
     pub fn canonical(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json_canonicalizer::to_vec(self)
+        canonical::write(self)
     }
 }
 
