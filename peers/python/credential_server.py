@@ -76,6 +76,15 @@ async def slow(context: Context, times: int = 3, interval_ms: int = 100) -> str:
     return f"done after {times}"
 
 
+@tool(READS)
+async def flood(context: Context, times: int, size: int) -> str:
+    """Reports progress `times` times with `size` bytes each, as fast as it is taken, and counts on stderr."""
+    for step in range(1, times + 1):
+        await context.report_progress(step, times, "x" * size)
+        say(f"flooded {step}")
+    return f"done after {times}"
+
+
 @tool(WRITES)
 async def write_note(text: str) -> str:
     """Pretends to write a note and returns its length in characters."""

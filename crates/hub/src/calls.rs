@@ -183,6 +183,11 @@ impl Hub {
 }
 
 impl Running {
+    /// Waits until the caller's right has ended.
+    pub async fn revoked(&self) {
+        self.lease.revoked().await;
+    }
+
     /// Waits for what the call says next; nothing after the answer.
     pub async fn next(&mut self) -> Option<Said> {
         if self.outcome.is_over() {

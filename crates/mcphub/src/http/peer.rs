@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use http::request::Parts;
+use tokio_util::sync::CancellationToken;
 
 use crate::http::error::ApiError;
 
@@ -14,6 +15,22 @@ pub(crate) struct Ends {
     pub(crate) peer: SocketAddr,
     /// The hub's end.
     pub(crate) local: SocketAddr,
+}
+
+/// Closes the connection that a request came on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HangUp(CancellationToken);
+
+impl HangUp {
+    /// Closes it now, whatever waits to be sent.
+    pub(crate) fn now(&self) {
+        self.0.cancel();
+    }
+
+    /// Waits until it is to be closed.
+    pub(crate) async fn wanted(&self) {
+        self.0.cancelled().await;
+    }
 }
 
 /// Is the address that a request is charged to and recorded with.

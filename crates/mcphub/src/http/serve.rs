@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -22,7 +22,7 @@ use tower::ServiceExt as _;
 
 use crate::config::Config;
 use crate::http::origin::Trust;
-use crate::http::peer::{Ends, Proxy};
+use crate::http::peer::{Ends, HangUp, Proxy};
 use crate::http::{AppState, router};
 
 /// How many connections may be open: 10,000 streams and some for everybody else.
@@ -113,10 +113,15 @@ impl Server {
         let (Ok(()), Ok(local)) = (stream.set_nodelay(true), stream.local_addr()) else { return };
         let heard = Arc::new(AtomicBool::new(false));
         let (ends, first) = (Ends { peer, local }, Arc::clone(&heard));
+        let hang_up = HangUp::default();
+        let hanging_up = hang_up.clone();
         let service = self.router.clone().map_request(move |request: Request<Incoming>| {
             first.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ends);
+            if request.version() < Version::HTTP_2 {
+                request.extensions_mut().insert(hanging_up.clone());
+            }
             request
         });
         let service = TowerToHyperService::new(service);
@@ -136,6 +141,7 @@ impl Server {
                     connection.as_mut().graceful_shutdown();
                 }
                 () = self.over.cancelled() => return,
+                () = hang_up.wanted() => return,
                 () = &mut silent => return,
             }
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::client::{Answer, begin, call_headers, list, modern, send};
-use crate::harness::peer::program;
+use crate::harness::peer::{CredentialServer, program};
 use crate::harness::{Installation, Serving, eventually, on_both, tool};
 
 /// The versions that a session can have, and what an unknown one becomes.
@@ -49,6 +49,33 @@ on_both! {
         eventually("the server works on it", || written(&installation, "hanging"));
         drop(call);
         eventually("the server is told", || written(&installation, "cancelled"));
+        eventually("the log says so", || {
+            let found = installation.json("audit list --outcome cancelled");
+            (found.as_array().map(Vec::len) == Some(1)).then_some(())
+        });
+    }
+
+    fn a_legacy_call_that_waits_for_its_first_byte_is_cancelled_too(installation) {
+        let record = installation.folder().join("received");
+        let server = CredentialServer::start("MCPHUB_TEST_PYTHON_2", Some(&record));
+        let file = json!({ "mcpServers": { "remote": {
+            "url": server.url, "headers": { "Authorization": "Bearer ${USER_TOKEN}" },
+        } } });
+        installation.grant_all("alice", "remote", &file);
+        installation.ok_with("credential set alice remote TOKEN", "token-of-alice");
+        let alice = installation.key("alice");
+        let hub = installation.serve();
+        list(hub.address, "/mcp", &alice);
+        let session = session_of(&initialize(&hub, "/mcp", &alice, "2025-06-18"));
+        let bearer = format!("Bearer {alice}");
+        let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": "remote__hang", "arguments": {} } });
+        let running = begin(hub.address, "POST", "/mcp", &legacy_headers(&bearer, &session), &call.to_string());
+        eventually("the server works on it", || {
+            std::fs::read_to_string(&record).unwrap_or_default().contains("\\\"hang\\\"").then_some(())
+        });
+        drop(running);
+        let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 7 } });
+        assert_eq!(legacy(&hub, "/mcp", &alice, &session, &cancel).status, 202);
         eventually("the log says so", || {
             let found = installation.json("audit list --outcome cancelled");
             (found.as_array().map(Vec::len) == Some(1)).then_some(())

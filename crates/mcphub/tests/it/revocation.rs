@@ -52,6 +52,33 @@ on_both! {
         }
     }
 
+    fn who_reads_nothing_is_out_within_a_second(installation) {
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        assert_eq!(list(hub.address, "/mcp", &key).status, 200);
+        let bearer = format!("Bearer {key}");
+        let mut params = json!({ "name": "local__flood", "arguments": { "times": 10_000, "size": 60_000 } });
+        params["_meta"]["progressToken"] = json!("p");
+        let flood = client::begin(
+            hub.address, "POST", "/mcp", &call_headers(&bearer, "local__flood"), &modern(1, "tools/call", params),
+        );
+        let mut last = 0;
+        eventually("nothing more fits between the server and her", || {
+            let sent = installation.ok("server logs local").matches("flooded").count();
+            (std::mem::replace(&mut last, sent) == sent && sent > 10).then_some(())
+        });
+        assert_eq!(open_leases(&hub), 1);
+        installation.ok("user disable alice");
+        let revoked = Instant::now();
+        eventually("her call ends", || (open_leases(&hub) == 0).then_some(()));
+        assert!(revoked.elapsed() < DEADLINE, "after {:?}", revoked.elapsed());
+        all_end(vec![("what was on its way", flood)]);
+        eventually("the log says so", || {
+            let found = installation.json("audit list --outcome revoked");
+            (found.as_array().map(Vec::len) == Some(1)).then_some(())
+        });
+    }
+
     fn a_taken_grant_ends_what_it_allowed(installation) {
         let key = set_up(&installation);
         let hub = installation.serve();

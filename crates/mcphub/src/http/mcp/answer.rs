@@ -48,19 +48,46 @@ impl Refused {
 
     /// Answers as HTTP 200: within a legacy session a client takes any other status for the end of
     /// the session.
-    pub(super) fn within_session(self) -> Self {
+    pub(super) fn with_ok_status(self) -> Self {
         Self { status: StatusCode::OK, ..self }
     }
 
     /// Writes the JSON-RPC message alone.
-    pub(super) fn message(&self) -> Bytes {
+    fn message(&self) -> Bytes {
         message::error(self.id.as_ref(), self.code, &self.text, self.data.as_ref())
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut response = json_body(self.status, self.message());
+        Last::from(self).into_response()
+    }
+}
+
+/// Is the last message of a response, and how it goes out if it comes alone.
+#[derive(Debug)]
+pub(super) struct Last {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+    retry_after: Option<Duration>,
+}
+
+impl Last {
+    /// Answers with a message that is no refusal.
+    pub(super) const fn ok(body: Bytes) -> Self {
+        Self { status: StatusCode::OK, body, retry_after: None }
+    }
+}
+
+impl From<Refused> for Last {
+    fn from(refused: Refused) -> Self {
+        Self { status: refused.status, body: refused.message(), retry_after: refused.retry_after }
+    }
+}
+
+impl IntoResponse for Last {
+    fn into_response(self) -> Response {
+        let mut response = json_body(self.status, self.body);
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));

@@ -1,5 +1,7 @@
 //! `GET`: the stream of a legacy session, for what belongs to no request.
 
+use std::io;
+
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::header::ALLOW;
@@ -75,14 +77,14 @@ impl Open {
         }
     }
 
-    async fn step(open: Option<Self>) -> Option<(Bytes, Option<Self>)> {
+    async fn step(open: Option<Self>) -> Option<(io::Result<Bytes>, Option<Self>)> {
         let mut open = open?;
         if !open.greeted {
             open.greeted = true;
-            return Some((KEEP_ALIVE, Some(open)));
+            return Some((Ok(KEEP_ALIVE), Some(open)));
         }
         let bytes = open.next().await?;
-        Some((bytes, Some(open)))
+        Some((Ok(bytes), Some(open)))
     }
 
     async fn next(&mut self) -> Option<Bytes> {

@@ -13,12 +13,12 @@ use mcphub_wire::{
 };
 use serde_json::json;
 
-use super::answer::{Refused, Words, failed, json_body, server_info};
+use super::answer::{Last, Refused, Words, failed, json_body, server_info};
 use super::live::Live;
-use super::methods::{call_tool, list_tools};
+use super::methods::list_tools;
 use super::modern::short;
-use super::post::{malformed, refuse_method, unreadable};
-use super::streaming::until_cancelled;
+use super::post::{malformed, note_malformed, refuse_method, unreadable};
+use super::streaming::{Messages, until_cancelled};
 use super::visit::Visit;
 use crate::http::AppState;
 use crate::http::caller::Authenticated;
@@ -73,7 +73,10 @@ pub(super) async fn answer(visit: Visit, live: Live, headers: &Headers<'_>, mess
         Err(refused) => return malformed(&visit, refused.of(id_of(&message))).await,
     };
     match message {
-        Envelope::Request(request) => answer_request(&visit, &live, &session, request).await,
+        Envelope::Request(request) => match answer_request(&visit, &live, &session, request).await {
+            Answering::Over(last) => last.into_response(),
+            Answering::Going(messages) => messages.respond().await,
+        },
         Envelope::Notification(notification) => {
             take_note(&live, &session, &notification);
             StatusCode::ACCEPTED.into_response()
@@ -98,17 +101,13 @@ pub(super) async fn batch(visit: Visit, live: Live, headers: &Headers<'_>, body:
     };
     let mut answers = Vec::new();
     for message in messages {
-        let one = match message {
-            Envelope::Request(request) => answer_request(&visit, &live, &session, request).await,
-            Envelope::Notification(notification) => {
-                take_note(&live, &session, &notification);
-                continue;
-            }
-            Envelope::Response(_) => continue,
-        };
-        match last_message(one).await {
-            Some(answer) => answers.push(answer),
-            None => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        match message {
+            Envelope::Request(request) => match answer_request(&visit, &live, &session, request).await {
+                Answering::Over(last) => answers.push(last.body),
+                Answering::Going(messages) => answers.extend(messages.last().await.map(|last| last.body)),
+            },
+            Envelope::Notification(notification) => take_note(&live, &session, &notification),
+            Envelope::Response(_) => {}
         }
     }
     if answers.is_empty() {
@@ -117,52 +116,39 @@ pub(super) async fn batch(visit: Visit, live: Live, headers: &Headers<'_>, body:
     json_body(StatusCode::OK, [&b"["[..], &answers.join(&b","[..]), b"]"].concat().into())
 }
 
-/// Takes the answer out of a response, whose notifications a batch has no place for.
-async fn last_message(response: Response) -> Option<Vec<u8>> {
-    use http_body_util::BodyExt;
-    let streamed = response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
-    let body = response.into_body().collect().await.ok()?.to_bytes();
-    if !streamed {
-        return Some(body.to_vec());
-    }
-    let mut decoder = mcphub_wire::sse::Decoder::new(mcphub_wire::Limits::RESPONSE.body);
-    decoder.push(&body);
-    let mut last = None;
-    while let Ok(Some(event)) = decoder.next_event() {
-        last = Some(event.data.to_vec());
-    }
-    last
+/// Is a request that is answered, or being answered.
+enum Answering {
+    Over(Last),
+    Going(Messages),
 }
 
-async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: Request) -> Response {
-    match &*request.method {
+async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: Request) -> Answering {
+    let last = match &*request.method {
         method::PING => {
             visit.hub.record_read(&visit.caller, method::PING, None, 0).await;
-            json_body(StatusCode::OK, message::result(&request.id, &Raw::empty_object()))
+            Last::ok(message::result(&request.id, &Raw::empty_object()))
         }
         method::TOOLS_LIST => match list_tools(visit, &request, Words::Legacy).await {
-            Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
+            Ok(result) => Last::ok(message::result(&request.id, &result)),
             Err(error) => refuse_method(visit, error, &request.id, Words::Legacy).await,
         },
-        method::TOOLS_CALL => run_tool(visit, live, session, request).await,
+        method::TOOLS_CALL => match live.call(session.id_hash, &request.id) {
+            Some(entry) => {
+                return Answering::Going(until_cancelled(visit, request, session.id_hash, entry));
+            }
+            None => {
+                let text = "a request with this id is still running";
+                let refused = Refused::new(StatusCode::OK, error::INVALID_REQUEST, text);
+                note_malformed(visit, refused.of(Some(request.id))).await
+            }
+        },
         other => {
             let text = format!("Method not found: {}", short(other));
             let refused = Refused::new(StatusCode::OK, error::METHOD_NOT_FOUND, &text);
-            malformed(visit, refused.of(Some(request.id))).await
+            note_malformed(visit, refused.of(Some(request.id))).await
         }
-    }
-}
-
-async fn run_tool(visit: &Visit, live: &Live, session: &Session, request: Request) -> Response {
-    let Some(entry) = live.call(session.id_hash, &request.id) else {
-        let text = "a request with this id is still running";
-        let refused = Refused::new(StatusCode::OK, error::INVALID_REQUEST, text);
-        return malformed(visit, refused.of(Some(request.id))).await;
     };
-    match call_tool(visit, request.params, Some(session.id_hash)).await {
-        Ok(running) => until_cancelled(&visit.hub, running, request.id, entry).await,
-        Err(error) => refuse_method(visit, error, &request.id, Words::Legacy).await,
-    }
+    Answering::Over(last)
 }
 
 fn take_note(live: &Live, session: &Session, notification: &Notification) {

@@ -9,7 +9,7 @@ use mcphub_wire::{Envelope, Id, Notification, Raw, Request, Version, error, mess
 use serde_json::json;
 
 use super::answer::{Refused, Words, json_body, server_info};
-use super::methods::{call_tool, list_tools};
+use super::methods::list_tools;
 use super::post::{malformed, refuse_method};
 use super::streaming::until_disconnect;
 use super::visit::Visit;
@@ -34,12 +34,9 @@ async fn answer_request(visit: Visit, request: Request) -> Response {
         method::DISCOVER => discover(&visit, &request.id).await,
         method::TOOLS_LIST => match list_tools(&visit, &request, Words::Modern).await {
             Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
-            Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await,
+            Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await.into_response(),
         },
-        method::TOOLS_CALL => match call_tool(&visit, request.params, None).await {
-            Ok(running) => until_disconnect(running, request.id).await,
-            Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await,
-        },
+        method::TOOLS_CALL => until_disconnect(visit, request).await,
         other => {
             let text = format!("Method not found: {}", short(other));
             let refused = Refused::new(StatusCode::NOT_FOUND, error::METHOD_NOT_FOUND, &text);

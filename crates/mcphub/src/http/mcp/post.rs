@@ -13,7 +13,7 @@ use mcphub_hub::{Hub, HubError, Readiness};
 use mcphub_wire::header::{self, Era, Headers};
 use mcphub_wire::{Envelope, Fault, Id, ParseError, error};
 
-use super::answer::{Refused, Words, changed_tool, failed, json_body, missing_credential, unknown_tool};
+use super::answer::{Last, Refused, Words, changed_tool, failed, missing_credential, unknown_tool};
 use super::live::Live;
 use super::methods::MethodError;
 use super::visit::Visit;
@@ -38,7 +38,9 @@ pub(super) async fn post(
         Err(error) => return turn_away(&state.hub, error, request).await,
     };
     let headers = request.headers().clone();
-    let visit = match Visit::enter(Arc::clone(&state.hub), caller, name.map(|Path(name)| name)).await {
+    let hang_up = request.extensions().get().cloned();
+    let name = name.map(|Path(name)| name);
+    let visit = match Visit::enter(Arc::clone(&state.hub), caller, name, hang_up).await {
         Ok(visit) => visit,
         Err(error) => return failed(&error, id_in(request).await.as_ref()).into_response(),
     };
@@ -74,25 +76,30 @@ async fn read(request: Request) -> Result<Bytes, Refused> {
 
 /// Records that a known caller sent something malformed, and says so.
 pub(super) async fn malformed(visit: &Visit, refused: Refused) -> Response {
+    note_malformed(visit, refused).await.into_response()
+}
+
+/// Records that a known caller sent something malformed.
+pub(super) async fn note_malformed(visit: &Visit, refused: Refused) -> Last {
     visit.hub.record_refusal(&visit.caller, "mcp", Refusal::Malformed, None).await;
-    refused.into_response()
+    refused.into()
 }
 
 /// Says why a method has no result, in the words of the client's era.
-pub(super) async fn refuse_method(visit: &Visit, failure: MethodError, id: &Id, words: Words) -> Response {
+pub(super) async fn refuse_method(visit: &Visit, failure: MethodError, id: &Id, words: Words) -> Last {
     match failure {
-        MethodError::UnknownTool(name) => unknown_tool(&name, id).into_response(),
-        MethodError::ChangedTool(name) => changed_tool(&name, id).into_response(),
+        MethodError::UnknownTool(name) => unknown_tool(&name, id).into(),
+        MethodError::ChangedTool(name) => changed_tool(&name, id).into(),
         MethodError::Params(text) => {
             let refused = Refused::new(StatusCode::OK, error::INVALID_PARAMS, text);
-            malformed(visit, refused.of(Some(id.clone()))).await
+            note_malformed(visit, refused.of(Some(id.clone()))).await
         }
         MethodError::Hub(HubError::MissingCredential(missing)) => {
-            json_body(StatusCode::OK, missing_credential(&missing, id, words))
+            Last::ok(missing_credential(&missing, id, words))
         }
         MethodError::Hub(error) => match words {
-            Words::Modern => failed(&error, Some(id)).into_response(),
-            Words::Legacy => failed(&error, Some(id)).within_session().into_response(),
+            Words::Modern => failed(&error, Some(id)).into(),
+            Words::Legacy => failed(&error, Some(id)).with_ok_status().into(),
         },
     }
 }

@@ -1,102 +1,245 @@
 //! How a call's messages become a response: one JSON body if the answer comes first, else a stream
 //! of server-sent events, each forwarded as it comes.
+//!
+//! A stream has a task of its own, so that the call ends with the caller's right, or when the client
+//! takes nothing any more, even though nobody reads the response.
 
+use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use mcphub_domain::audit::Refusal;
-use mcphub_hub::{Hub, HubError, Running, Said};
-use mcphub_wire::Id;
+use mcphub_hub::{HubError, Running, Said};
 use mcphub_wire::sse::{Event, KEEP_ALIVE, encode};
+use mcphub_wire::{Id, Request};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use super::answer::{Words, failed, forward, json_body};
+use super::answer::{Last, Words, failed, forward};
 use super::live::Entry;
+use super::methods::call_tool;
+use super::post::refuse_method;
+use super::visit::Visit;
+use crate::http::peer::HangUp;
 
 /// How long a stream may be silent before a comment says that it lives.
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
+/// How long a client may take nothing of what waits for her.
+const STALLED: Duration = Duration::from_secs(60);
 /// How many messages wait for a client that reads slowly; then the call waits.
 const WAITING: usize = 64;
 
 /// Is a message to the client.
-struct Message {
-    bytes: Bytes,
-    kind: Kind,
+enum Message {
+    /// A notification; more follows.
+    Event(Bytes),
+    /// The answer.
+    Last(Last),
 }
 
-/// Says whether another message follows, and how an answer that comes alone goes out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Notification,
-    Answer(StatusCode),
+/// Is a call that runs: what it says goes through here.
+struct Talk {
+    running: Running,
+    id: Id,
+    words: Words,
 }
 
-/// Is where a response's messages come from.
-enum Source {
-    /// The call itself, which ends with the response.
-    Call(Box<Running>, Id),
-    /// A task that goes on without the response.
-    Task(mpsc::Receiver<Message>),
+/// Says what came of a call first.
+enum Opened {
+    Over(Last),
+    Talking(Bytes, Box<Talk>),
+}
+
+type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
+
+/// Says what ends a call before its answer.
+enum Until {
+    /// The client goes away.
+    Disconnect,
+    /// The client says so, or ends her session; going away means nothing.
+    Cancelled(Entry),
+}
+
+/// Is the end of a stream where messages go in.
+struct Outlet {
+    sender: mpsc::Sender<Message>,
+    cut: CancellationToken,
+    hang_up: Option<HangUp>,
+}
+
+/// Is the end of a stream where messages come out.
+pub(super) struct Messages {
+    receiver: mpsc::Receiver<Message>,
+    /// Cancelled when nothing that waits may go out any more.
+    cut: CancellationToken,
 }
 
 /// Answers a modern client: a client that goes away cancels its call.
-pub(super) async fn until_disconnect(running: Running, id: Id) -> Response {
-    respond(Source::Call(Box::new(running), id)).await
+pub(super) async fn until_disconnect(visit: Visit, request: Request) -> Response {
+    let mut opening: Opening = Box::pin(open(visit.clone(), request, Words::Modern, None));
+    let opening = match timeout(SILENCE, &mut opening).await {
+        Ok(Opened::Over(last)) => return last.into_response(),
+        Ok(talking) => Box::pin(std::future::ready(talking)),
+        Err(_) => opening,
+    };
+    events(pump(&visit, opening, Until::Disconnect), None)
 }
 
-/// Answers a legacy client: the call goes on without her, until it is cancelled or her session ends.
-pub(super) async fn until_cancelled(hub: &Hub, running: Running, id: Id, entry: Entry) -> Response {
+/// Starts a call of a legacy client: it goes on without her, until it is cancelled or her session ends.
+pub(super) fn until_cancelled(visit: &Visit, request: Request, session: [u8; 32], entry: Entry) -> Messages {
+    let opening = Box::pin(open(visit.clone(), request, Words::Legacy, Some(session)));
+    pump(visit, opening, Until::Cancelled(entry))
+}
+
+async fn open(visit: Visit, request: Request, words: Words, session: Option<[u8; 32]>) -> Opened {
+    let Request { id, params, .. } = request;
+    let running = match call_tool(&visit, params, session).await {
+        Ok(running) => running,
+        Err(failure) => return Opened::Over(refuse_method(&visit, failure, &id, words).await),
+    };
+    let mut talk = Talk { running, id, words };
+    match talk.next().await {
+        Message::Event(first) => Opened::Talking(first, Box::new(talk)),
+        Message::Last(last) => Opened::Over(last),
+    }
+}
+
+/// Gives a call a task of its own.
+fn pump(visit: &Visit, opening: Opening, until: Until) -> Messages {
     let (sender, receiver) = mpsc::channel(WAITING);
-    hub.spawn(run(running, id, entry, sender));
-    respond(Source::Task(receiver)).await
+    let cut = CancellationToken::new();
+    let outlet = Outlet { sender, cut: cut.clone(), hang_up: visit.hang_up.clone() };
+    visit.hub.spawn(async move {
+        let ended = async {
+            match &until {
+                Until::Disconnect => outlet.sender.closed().await,
+                Until::Cancelled(entry) => entry.cancelled().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = ended => {}
+            () = run(opening, &outlet) => {}
+        }
+    });
+    Messages { receiver, cut }
 }
 
-async fn run(mut running: Running, id: Id, entry: Entry, sender: mpsc::Sender<Message>) {
+async fn run(opening: Opening, outlet: &Outlet) {
+    let (first, mut talk) = match opening.await {
+        Opened::Over(last) => return outlet.close(last).await,
+        Opened::Talking(first, talk) => (first, talk),
+    };
+    outlet.give(Message::Event(first), &talk).await;
     loop {
-        let message = tokio::select! {
-            biased;
-            () = entry.cancelled() => return,
-            message = next(&mut running, &id, Words::Legacy) => message,
-        };
-        let Some(message) = message else { return };
-        let kind = message.kind;
-        if !sender.is_closed() && sender.send(message).await.is_err() {
-            tracing::debug!("a client went away; its call goes on");
-        }
-        if kind != Kind::Notification {
+        let message = talk.next().await;
+        let is_last = matches!(message, Message::Last(_));
+        outlet.give(message, &talk).await;
+        if is_last {
             return;
         }
     }
 }
 
-async fn respond(mut source: Source) -> Response {
-    match timeout(SILENCE, source.next()).await {
-        Ok(Some(Message { bytes, kind: Kind::Answer(status) })) => json_body(status, bytes),
-        Ok(Some(first)) => events(source, Some(first)),
-        Ok(None) => json_body(StatusCode::ACCEPTED, Bytes::new()),
-        Err(_) => events(source, None),
+impl Talk {
+    async fn next(&mut self) -> Message {
+        let refuse = |error: &HubError| Message::Last(failed(error, Some(&self.id)).into());
+        match self.running.next().await {
+            Some(Said::Notification(bytes)) => Message::Event(bytes),
+            Some(Said::Answer(answer)) => Message::Last(Last::ok(forward(&answer, &self.id, self.words))),
+            Some(Said::Failed(error)) => {
+                Message::Last(failed(&error, Some(&self.id)).with_ok_status().into())
+            }
+            Some(Said::Revoked) => refuse(&HubError::Unauthenticated(Refusal::RevokedKey)),
+            None => refuse(&HubError::Internal("a reply ended without its answer".to_owned())),
+        }
     }
 }
 
-fn events(source: Source, first: Option<Message>) -> Response {
-    event_stream(stream::unfold((Some(source), first), |(source, first)| async move {
-        let mut source = source?;
-        let message = match first {
-            Some(first) => Some(first),
-            None => match timeout(SILENCE, source.next()).await {
-                Err(_) => return Some((KEEP_ALIVE, (Some(source), None))),
-                Ok(message) => message,
-            },
+impl Outlet {
+    /// Hands a message on. While the client takes nothing, the call waits; but not longer than she
+    /// has the right to it, nor than `STALLED`.
+    async fn give(&self, message: Message, talk: &Talk) {
+        let message = match self.sender.try_send(message) {
+            Ok(()) | Err(TrySendError::Closed(_)) => return,
+            Err(TrySendError::Full(message)) => message,
         };
-        let message = message?;
-        let rest = (message.kind == Kind::Notification).then_some(source);
-        Some((event(message.bytes), (rest, None)))
+        tokio::select! {
+            biased;
+            () = talk.running.revoked() => self.hang_up(),
+            sent = timeout(STALLED, self.sender.send(message)) => if sent.is_err() {
+                self.hang_up();
+            },
+        }
+    }
+
+    async fn close(&self, last: Last) {
+        if self.sender.send(Message::Last(last)).await.is_err() {
+            tracing::debug!("a client went away before her answer");
+        }
+    }
+
+    /// Lets nothing more out, and closes the connection of a client that doesn't read: nothing else
+    /// would tell her, and the system would hold what she was sent for as long as she likes.
+    fn hang_up(&self) {
+        self.cut.cancel();
+        if let Some(hang_up) = &self.hang_up {
+            hang_up.now();
+        }
+    }
+}
+
+impl Messages {
+    /// Waits for the answer alone; nothing if the call was cancelled.
+    pub(super) async fn last(mut self) -> Option<Last> {
+        loop {
+            match self.receiver.recv().await? {
+                Message::Event(_) => {}
+                Message::Last(last) => return Some(last),
+            }
+        }
+    }
+
+    /// Answers with one JSON body if the answer comes first and soon, else with a stream.
+    pub(super) async fn respond(mut self) -> Response {
+        match timeout(SILENCE, self.receiver.recv()).await {
+            Ok(Some(Message::Last(last))) => last.into_response(),
+            Ok(Some(Message::Event(first))) => events(self, Some(first)),
+            Ok(None) => StatusCode::ACCEPTED.into_response(),
+            Err(_) => events(self, None),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Message>, io::Error> {
+        tokio::select! {
+            biased;
+            () = self.cut.cancelled() => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
+            message = self.receiver.recv() => Ok(message),
+        }
+    }
+}
+
+fn events(messages: Messages, first: Option<Bytes>) -> Response {
+    event_stream(stream::unfold((Some(messages), first), |(messages, first)| async move {
+        let mut messages = messages?;
+        if let Some(first) = first {
+            return Some((Ok(event(first)), (Some(messages), None)));
+        }
+        match timeout(SILENCE, messages.next()).await {
+            Err(_) => Some((Ok(KEEP_ALIVE), (Some(messages), None))),
+            Ok(Err(error)) => Some((Err(error), (None, None))),
+            Ok(Ok(None)) => None,
+            Ok(Ok(Some(Message::Event(bytes)))) => Some((Ok(event(bytes)), (Some(messages), None))),
+            Ok(Ok(Some(Message::Last(last)))) => Some((Ok(event(last.body)), (None, None))),
+        }
     }))
 }
 
@@ -106,34 +249,10 @@ pub(super) fn event(data: Bytes) -> Bytes {
 }
 
 /// Answers with a stream of server-sent events.
-pub(super) fn event_stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
-    use futures_util::StreamExt;
-    let body = Body::from_stream(events.map(Ok::<_, std::convert::Infallible>));
-    let mut response = Response::new(body);
+pub(super) fn event_stream(events: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
+    let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
-}
-
-impl Source {
-    async fn next(&mut self) -> Option<Message> {
-        match self {
-            Self::Call(running, id) => next(running, id, Words::Modern).await,
-            Self::Task(receiver) => receiver.recv().await,
-        }
-    }
-}
-
-async fn next(running: &mut Running, id: &Id, words: Words) -> Option<Message> {
-    let (status, bytes) = match running.next().await? {
-        Said::Notification(bytes) => return Some(Message { bytes, kind: Kind::Notification }),
-        Said::Answer(answer) => (StatusCode::OK, forward(&answer, id, words)),
-        Said::Failed(error) => (StatusCode::OK, failed(&error, Some(id)).message()),
-        Said::Revoked => {
-            let error = HubError::Unauthenticated(Refusal::RevokedKey);
-            (StatusCode::UNAUTHORIZED, failed(&error, Some(id)).message())
-        }
-    };
-    Some(Message { bytes, kind: Kind::Answer(status) })
 }
