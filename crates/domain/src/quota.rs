@@ -52,6 +52,13 @@ impl Quota {
         self.calls_per_minute
     }
 
+    /// Limits requests of any kind: ten for each call, so that whoever calls can also list and ask.
+    pub const fn of_requests(self) -> Self {
+        let requests = self.calls_per_minute.saturating_mul(10);
+        let most = if requests > 10_000_000 { 10_000_000 } else { requests };
+        Self { calls_per_minute: most, concurrent_calls: self.concurrent_calls }
+    }
+
     /// Returns the time between two calls at the full rate.
     pub const fn interval(self) -> Duration {
         Duration::from_nanos(60_000_000_000 / self.calls_per_minute as u64)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mcphub_domain::audit::{Entry, PersonalFields};
+use mcphub_domain::audit::{Entry, PersonalFields, Refusal};
 use mcphub_domain::{Event, Record, User, UserId};
 use mcphub_policy::{AdminPermit, Administration, decide};
 use mcphub_store::WriteTx;
@@ -66,7 +66,7 @@ impl Hub {
         action: Administration,
         method: &str,
     ) -> Result<Granted, HubError> {
-        self.recordable()?;
+        self.take_in(caller, method).await?;
         let world = self.snapshot.fresh()?;
         match decide::administration(&world, caller.principal, action, self.clock.now()) {
             Ok(permit) => self.granted(permit, caller).await,
@@ -83,12 +83,17 @@ impl Hub {
         Ok(Granted { permit, caller: caller.clone(), personal })
     }
 
-    /// Refuses everything, reads included, while the log can't be written.
-    pub(crate) fn recordable(&self) -> Result<(), HubError> {
-        match &*self.audit.health().borrow() {
-            Health::Writable => Ok(()),
-            Health::Failing { reason, .. } => Err(HubError::Unavailable { reason: reason.clone() }),
+    /// Takes a request in: not while the log can't be written, reads included, and not more of them
+    /// than a person may make.
+    pub(crate) async fn take_in(&self, caller: &Caller, method: &str) -> Result<(), HubError> {
+        if let Health::Failing { reason, .. } = &*self.audit.health().borrow() {
+            return Err(HubError::Unavailable { reason: reason.clone() });
         }
+        let Some(user) = caller.principal.user() else { return Ok(()) };
+        let Err(after) = self.limits.charge_request(user, self.clock.now()) else { return Ok(()) };
+        let denial = decide::refuse(caller.principal, Refusal::RateLimited, None);
+        self.record(caller, denial.into_event(method)).await;
+        Err(HubError::RateLimited { after })
     }
 
     /// Begins a change of what is a person's own.

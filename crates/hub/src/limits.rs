@@ -16,8 +16,15 @@ pub(crate) struct Limits {
 
 #[derive(Default)]
 struct Usage {
-    meter: Meter,
+    calls: Meter,
+    requests: Meter,
     running: u32,
+}
+
+impl Usage {
+    fn is_idle(&self, now: Timestamp) -> bool {
+        self.running == 0 && self.calls.is_idle(now) && self.requests.is_idle(now)
+    }
 }
 
 /// Is a place among a person's concurrent calls, given back when dropped.
@@ -40,17 +47,26 @@ impl Limits {
     /// Charges one call, or says how long to wait.
     pub(crate) fn charge(&self, user: UserId, now: Timestamp) -> Result<Place, Duration> {
         let mut people = self.people.lock();
-        if people.len() >= REMEMBERED {
-            people.retain(|_, usage| usage.running > 0 || !usage.meter.is_idle(now));
-        }
-        let usage = people.entry(user).or_default();
+        let usage = usage(&mut people, user, now);
         if usage.running >= self.quota.concurrent_calls() {
             return Err(CROWDED);
         }
-        usage.meter.charge(self.quota, now)?;
+        usage.calls.charge(self.quota, now)?;
         usage.running += 1;
         Ok(Place { user, people: Arc::clone(&self.people) })
     }
+
+    /// Charges one request of any kind, or says how long to wait.
+    pub(crate) fn charge_request(&self, user: UserId, now: Timestamp) -> Result<(), Duration> {
+        usage(&mut self.people.lock(), user, now).requests.charge(self.quota.of_requests(), now)
+    }
+}
+
+fn usage(people: &mut HashMap<UserId, Usage>, user: UserId, now: Timestamp) -> &mut Usage {
+    if people.len() >= REMEMBERED {
+        people.retain(|_, usage| !usage.is_idle(now));
+    }
+    people.entry(user).or_default()
 }
 
 impl Drop for Place {
@@ -74,6 +90,14 @@ mod tests {
         assert!(limits.charge(user, now).is_err());
         drop(one);
         assert!(limits.charge(user, now).is_ok());
+    }
+
+    #[test]
+    fn requests_have_a_meter_of_their_own() {
+        let limits = Limits::new(Quota::new(2, 5).unwrap());
+        let (user, now) = (UserId::from_bytes([1; 16]), Timestamp::from_micros(1));
+        assert_eq!((0..100).filter(|_| limits.charge_request(user, now).is_ok()).count(), 20);
+        assert!(limits.charge(user, now).is_ok(), "calls are counted apart");
     }
 
     #[test]

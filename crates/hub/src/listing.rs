@@ -45,7 +45,7 @@ impl Hub {
     /// Connects a caller to the endpoint that a path names.
     pub async fn endpoint(&self, caller: &Caller, name: Option<&str>) -> Result<Endpoint, HubError> {
         self.seal.open()?;
-        self.recordable()?;
+        self.take_in(caller, "connect").await?;
         let world = self.snapshot.fresh()?;
         match decide::endpoint(&world, caller.principal, name, self.clock.now()) {
             Ok(endpoint) => Ok(endpoint),
@@ -54,6 +54,11 @@ impl Hub {
                 Err(denial.into())
             }
         }
+    }
+
+    /// Takes in one more message of a request that came with several.
+    pub async fn take_in_message(&self, caller: &Caller) -> Result<(), HubError> {
+        self.take_in(caller, "message").await
     }
 
     /// Lists the tools that the caller may call on an endpoint.

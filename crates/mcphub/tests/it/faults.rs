@@ -77,6 +77,10 @@ on_both! {
         assert_eq!(refused["error"]["code"], -31029);
         assert!(refused["error"]["data"]["retryAfterMs"].as_u64().is_some_and(|wait| wait > 0));
         assert!(answers[3].header("retry-after").is_some());
+        let lists: Vec<_> = (0..40).map(|_| list(hub.address, "/mcp", &key)).collect();
+        let answered = lists.iter().filter(|answer| answer.status == 200).count();
+        assert!((26..30).contains(&answered), "ten requests of any kind for each call: {answered}");
+        assert_eq!(lists[39].json()["error"]["code"], -31029);
         assert_eq!(call(hub.address, "/mcp", &other, "local__fingerprint", json!({})).status, 200);
     }
 

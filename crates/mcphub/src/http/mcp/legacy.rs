@@ -102,10 +102,9 @@ pub(super) async fn batch(visit: Visit, live: Live, headers: &Headers<'_>, body:
     let mut answers = Vec::new();
     for message in messages {
         match message {
-            Envelope::Request(request) => match answer_request(&visit, &live, &session, request).await {
-                Answering::Over(last) => answers.push(last.body),
-                Answering::Going(messages) => answers.extend(messages.last().await.map(|last| last.body)),
-            },
+            Envelope::Request(request) => {
+                answers.extend(answer_one(&visit, &live, &session, request).await);
+            }
             Envelope::Notification(notification) => take_note(&live, &session, &notification),
             Envelope::Response(_) => {}
         }
@@ -114,6 +113,18 @@ pub(super) async fn batch(visit: Visit, live: Live, headers: &Headers<'_>, body:
         return StatusCode::ACCEPTED.into_response();
     }
     json_body(StatusCode::OK, [&b"["[..], &answers.join(&b","[..]), b"]"].concat().into())
+}
+
+/// Answers one request of a batch, which counts like one that comes alone. Notifications about it
+/// have no place there.
+async fn answer_one(visit: &Visit, live: &Live, session: &Session, request: Request) -> Option<Bytes> {
+    if let Err(error) = visit.hub.take_in_message(&visit.caller).await {
+        return Some(Last::from(failed(&error, Some(&request.id))).body);
+    }
+    match answer_request(visit, live, session, request).await {
+        Answering::Over(last) => Some(last.body),
+        Answering::Going(messages) => messages.last().await.map(|last| last.body),
+    }
 }
 
 /// Is a request that is answered, or being answered.
