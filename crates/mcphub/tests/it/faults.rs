@@ -29,6 +29,26 @@ on_both! {
         assert_eq!(answer.json()["result"]["content"][0]["text"].as_str().map(str::len), Some(64), "{answer:?}");
     }
 
+    fn processes_that_start_at_once_on_nothing_make_one_key(installation) {
+        let start = std::sync::Barrier::new(4);
+        let outputs: Vec<_> = std::thread::scope(|scope| {
+            let begin = || {
+                start.wait();
+                installation.run(&["user", "list"], "")
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(begin)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for output in outputs {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let file = key_file(&installation);
+        assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "one key and no draft of one");
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        assert_eq!(list(hub.address, "/mcp", &key).status, 200, "what one process sealed, another opens");
+    }
+
     fn a_key_that_others_can_read_is_refused(installation) {
         set_up(&installation);
         let file = key_file(&installation);

@@ -35,15 +35,29 @@ impl FileProvider {
     }
 
     /// Creates a key file with a new key, durably, and its folder if there is none.
+    ///
+    /// The file appears whole or not at all: it is written beside its place and then linked there,
+    /// which never replaces what another process has put there meanwhile.
     pub fn create(path: PathBuf, entropy: &Entropy) -> Result<Self, ProviderError> {
-        create_folder(path.parent().unwrap_or(Path::new(".")))?;
-        let mut file = create_file(&path)?;
-        if let Err(source) = write_key(&mut file, &path, entropy) {
-            return Err(match std::fs::remove_file(&path) {
-                Ok(()) => ProviderError::Io { action: "write", path, source },
-                Err(source) => ProviderError::Io { action: "remove the half-written", path, source },
-            });
-        }
+        let folder = path.parent().unwrap_or(Path::new("."));
+        create_folder(folder)?;
+        let draft = folder.join(format!(".{:032x}.tmp", u128::from_be_bytes(entropy.bytes())));
+        let linked = write_key(&draft, entropy).and_then(|()| std::fs::hard_link(&draft, &path));
+        let removed = remove(&draft);
+        linked.map_err(|source| match source.kind() {
+            ErrorKind::AlreadyExists => ProviderError::Exists { path: path.clone() },
+            _ => ProviderError::Io { action: "create", path: path.clone(), source },
+        })?;
+        removed.map_err(|source| ProviderError::Io {
+            action: "remove the draft of",
+            path: path.clone(),
+            source,
+        })?;
+        sync_folder(folder).map_err(|source| ProviderError::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
         Ok(Self { path })
     }
 
@@ -106,21 +120,21 @@ fn parse(bytes: &[u8]) -> Result<Keyring, KeyFault> {
     text::keyring(lines)
 }
 
-fn create_file(path: &Path) -> Result<File, ProviderError> {
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path);
-    created.map_err(|source| match source.kind() {
-        ErrorKind::AlreadyExists => ProviderError::Exists { path: path.into() },
-        _ => ProviderError::Io { action: "create", path: path.into(), source },
-    })
-}
-
-fn write_key(file: &mut File, path: &Path, entropy: &Entropy) -> io::Result<()> {
+/// Writes a file with a new key that only its owner can read, and nobody can change.
+fn write_key(path: &Path, entropy: &Entropy) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path)?;
     file.set_permissions(Permissions::from_mode(0o400))?;
     let key = text::hex(&SecretKey::random(entropy));
     let content = Zeroizing::new([HEADER, "\n", &key, "\n"].concat());
     file.write_all(content.as_bytes())?;
-    file.sync_all()?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    file.sync_all()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// Creates a folder that only its owner can enter, and those above it, durably.
@@ -131,8 +145,11 @@ fn create_folder(path: &Path) -> Result<(), ProviderError> {
         return Ok(());
     }
     create_folder(parent)?;
-    DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
-    sync_folder(parent).map_err(failed)
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Another process was faster.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|()| sync_folder(parent)).map_err(failed),
+    }
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

@@ -69,6 +69,34 @@ fn a_key_file_is_never_overwritten() {
     assert_eq!(fs::read_to_string(&path).unwrap().lines().collect::<Vec<_>>(), lines);
 }
 
+/// Many start at once: all but one find the file there, whole, and nobody leaves a draft behind.
+#[test]
+fn of_many_that_create_a_key_file_one_does_and_nobody_sees_half_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config/hub.key");
+    let (start, entropy) = (std::sync::Barrier::new(16), |seed| Entropy::fixed(seed));
+    let (created, ids): (Vec<bool>, Vec<_>) = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16)
+            .map(|seed| {
+                let (start, path) = (&start, &path);
+                scope.spawn(move || {
+                    start.wait();
+                    let created = match FileProvider::create(path.clone(), &entropy(seed)) {
+                        Ok(_) => true,
+                        Err(ProviderError::Exists { .. }) => false,
+                        Err(error) => panic!("{error}"),
+                    };
+                    (created, load(path).unwrap())
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).unzip()
+    });
+    assert_eq!(created.iter().filter(|created| **created).count(), 1);
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "a draft is left");
+}
+
 #[test]
 fn a_link_is_not_followed_when_a_key_file_is_created() {
     let (folder, _, _) = key_file();
