@@ -67,6 +67,31 @@ both! {
         assert!(store.credentials(alice.id, github.id).await.unwrap().is_empty());
     }
 
+    async fn a_value_that_is_gone_is_not_replaced_but_stale(database: TestDatabase) {
+        let (store, alice, _) = start(&database).await;
+        let github = server("github");
+        let (token, site) = (sealed("TOKEN", Some(&alice), &github), sealed("SITE", None, &github));
+        let put = async |token: SealedValue, site: SealedValue| {
+            let personal = write(&store, async |tx| {
+                tx.act_for(alice.id).await?;
+                tx.put_credential(alice.id, &token).await
+            });
+            let personal = personal.await;
+            (personal, write(&store, async |tx| tx.put_shared_value(&site).await).await)
+        };
+        let stale = |results: &(Result<i64, StoreError>, Result<i64, StoreError>)| {
+            [&results.0, &results.1].map(|result| matches!(result, Err(StoreError::Stale { .. })))
+        };
+        let later = |value: &SealedValue| SealedValue { revision: 2, sealed: vec![9], ..value.clone() };
+        assert_eq!(stale(&put(later(&token), later(&site)).await), [true; 2], "there is nothing to replace");
+        assert_eq!(stale(&put(token.clone(), site.clone()).await), [false; 2]);
+        assert_eq!(stale(&put(token.clone(), site.clone()).await), [true; 2], "somebody was faster");
+        assert_eq!(stale(&put(later(&token), later(&site)).await), [false; 2]);
+        assert_eq!(stale(&put(later(&token), later(&site)).await), [true; 2], "it has that revision already");
+        assert_eq!(store.credentials(alice.id, github.id).await.unwrap(), [later(&token)]);
+        assert_eq!(store.shared_values(github.id).await.unwrap(), [later(&site)]);
+    }
+
     async fn nobody_changes_or_removes_what_is_anothers(database: TestDatabase) {
         let (store, alice, bob) = start(&database).await;
         let (github, laptop) = (server("github"), key("laptop", &alice));
