@@ -13,6 +13,7 @@ GRANT INSERT, UPDATE, DELETE ON paths, groups, memberships, servers, grants, too
 GRANT DELETE ON credentials, shared_values TO {app};
 
 GRANT INSERT, UPDATE, DELETE ON audit_index, audit_indexed TO {worker};
+GRANT UPDATE ON nodes TO {worker};
 GRANT DELETE ON changes, sessions, nodes TO {worker};
 
 CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS

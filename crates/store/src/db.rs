@@ -93,6 +93,22 @@ impl Db {
         Ok(Self::Postgres(pool))
     }
 
+    /// Prepares connections of their own beside these, to the same database as the same login, so that
+    /// neither waits for the other; on SQLite all still take turns to write.
+    pub(crate) fn beside(&self, connections: u32) -> Self {
+        match self {
+            Self::Sqlite { readers, writer } => {
+                let options = SqlitePoolOptions::new().max_connections(connections);
+                let readers = options.connect_lazy_with(readers.connect_options().as_ref().clone());
+                Self::Sqlite { readers, writer: writer.clone() }
+            }
+            Self::Postgres(pool) => {
+                let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(BUSY);
+                Self::Postgres(options.connect_lazy_with(pool.connect_options().as_ref().clone()))
+            }
+        }
+    }
+
     /// Connects to PostgreSQL as an administrator who acts as another role from then on.
     pub(crate) async fn postgres_as(url: &str, role: &str) -> Result<Self, StoreError> {
         let set_role = fill("SET ROLE {role}", &BTreeMap::from([("role", role.to_owned())]))?;
@@ -174,6 +190,15 @@ impl Db {
             }
         }
         Ok(())
+    }
+
+    /// Says how many transactions that only read there can be at the same time.
+    #[cfg(feature = "testing")]
+    pub(crate) fn connections(&self) -> u32 {
+        match self {
+            Self::Sqlite { readers, .. } => readers.options().get_max_connections(),
+            Self::Postgres(pool) => pool.options().get_max_connections(),
+        }
     }
 
     /// Chooses between two texts that no common one can replace.

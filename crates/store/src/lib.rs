@@ -22,5 +22,5 @@ mod tx;
 
 pub use db::{DatabaseUrls, Revisions};
 pub use error::StoreError;
-pub use store::{Place, Process, Store};
+pub use store::{Ended, Place, Process, Store};
 pub use tx::WriteTx;

@@ -68,7 +68,7 @@ pub struct Delta {
 impl Store {
     /// Loads the whole world.
     pub async fn load(&self) -> Result<Delta, StoreError> {
-        let mut tx = self.worker().read().await?;
+        let mut tx = self.pulse().read().await?;
         let mut world = World::default();
         world.set_revision(revision(&mut tx).await?);
         load_users(&mut tx).await?.into_iter().for_each(|user| world.put_user(user));
@@ -84,7 +84,7 @@ impl Store {
 
     /// Loads what changed since `world`. A gap in the list of changes leads to a whole load.
     pub async fn refresh(&self, world: &World) -> Result<Delta, StoreError> {
-        let mut tx = self.worker().read().await?;
+        let mut tx = self.pulse().read().await?;
         let newest = revision(&mut tx).await?;
         if newest == world.revision() {
             return Ok(Delta::default());
@@ -100,6 +100,7 @@ impl Store {
         for row in &rows {
             let at: i64 = row.get(0)?;
             if at > seen + 1 {
+                drop(tx);
                 return self.load().await;
             }
             seen = at;
@@ -109,6 +110,7 @@ impl Store {
             changes.insert((kind, row.get(2)?));
         }
         if seen != newest {
+            drop(tx);
             return self.load().await;
         }
         let mut delta = Delta::default();

@@ -3,16 +3,16 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use mcphub_domain::audit::Entry;
 use mcphub_domain::{Actor, ChainId, Clock, Entropy, Event};
 use mcphub_policy::Recorder;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::queue::Writer;
-use crate::audit::{AuditQueue, Ledger};
+use crate::audit::{AuditQueue, Chain, Ledger};
 use crate::db::{DatabaseUrls, Db, Revisions};
 use crate::error::StoreError;
 use crate::migrate;
@@ -50,6 +50,10 @@ pub struct Place {
 pub struct Store {
     app: Db,
     worker: Db,
+    /// What confirms the world and tells that this process lives: it never waits for other reads.
+    pulse: Db,
+    /// What reads the log, which may take long.
+    archive: Db,
     ledger: Arc<Ledger>,
     audit: Arc<AuditQueue>,
     clock: Clock,
@@ -58,8 +62,12 @@ pub struct Store {
     _lock: Option<File>,
 }
 
-/// A process that hasn't told for so long that it lives is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(10);
+/// How many connections read what isn't one person's own.
+const WORKER: u32 = 4;
+/// How many connections confirm the world: one listens, one refreshes, one beats, one reads the tips.
+const PULSE: u32 = 4;
+/// How many connections read the log.
+const ARCHIVE: u32 = 3;
 
 /// The name of the SQLite file in the data directory.
 const FILE: &str = "mcphub.db";
@@ -81,10 +89,10 @@ impl Store {
             DatabaseUrls::Sqlite => {
                 let db = Db::sqlite(&place.data_dir.join(FILE)).await?;
                 migrate::migrate(&db, None).await?;
-                (db.clone(), db)
+                (db.clone(), db.beside(WORKER))
             }
             DatabaseUrls::Postgres { app, worker } => {
-                let (app, worker) = (Db::postgres(app, 16).await?, Db::postgres(worker, 4).await?);
+                let (app, worker) = (Db::postgres(app, 16).await?, Db::postgres(worker, WORKER).await?);
                 migrate::check(&app).await?;
                 app.check_login().await?;
                 worker.check_login().await?;
@@ -98,7 +106,9 @@ impl Store {
             AuditQueue::new(app.clone(), Arc::clone(&ledger), recorder, clock.clone(), stop.clone());
         let tasks = TaskTracker::new();
         tasks.spawn(Writer::run(writer));
-        Ok(Self { app, worker, ledger, audit: Arc::new(audit), clock, tasks, stop, _lock: lock })
+        let (pulse, archive) = (worker.beside(PULSE), worker.beside(ARCHIVE));
+        let audit = Arc::new(audit);
+        Ok(Self { app, worker, pulse, archive, ledger, audit, clock, tasks, stop, _lock: lock })
     }
 
     /// Shows the audit queue.
@@ -115,44 +125,30 @@ impl Store {
 
     /// Subscribes to changes of the world; SQLite tells nothing, there one asks.
     pub async fn revisions(&self) -> Result<Revisions, StoreError> {
-        self.worker.revisions().await
-    }
-
-    /// Closes, as unknown, what killed processes left open. Returns how many calls that were.
-    pub async fn recover(&self) -> Result<u64, StoreError> {
-        let now = self.clock.now();
-        let deadline = mcphub_domain::Timestamp::from_micros(now.as_micros() - DEAD_AFTER.as_micros() as i64);
-        let mut chain = self.ledger.turn().await?;
-        let mut tx = self.app.write().await?;
-        let mut entries = Vec::new();
-        for dead in crate::audit::claim_dead_chains(&mut tx, chain.id(), deadline).await? {
-            entries.extend(crate::audit::close_intents(&mut tx, dead, now).await?);
-        }
-        let closed = entries.len() as u64;
-        if closed == 0 {
-            return tx.commit().await.map(|()| 0);
-        }
-        let next = self.ledger.append(&chain, &mut tx, entries).await?;
-        chain.expect(next.clone());
-        tx.commit().await?;
-        chain.adopt(next);
-        Ok(closed)
+        self.pulse.revisions().await
     }
 
     /// Tells the others that this process lives.
     pub async fn beat(&self) -> Result<(), StoreError> {
-        let chain = self.ledger.turn().await?;
-        if !chain.is_open() {
+        if *self.grown().borrow() == 0 {
             return Ok(());
         }
-        let mut tx = self.app.write().await?;
-        self.set_node(&mut tx, chain.id(), "open").await?;
+        let mut tx = self.pulse.write().await?;
+        tx.execute(
+            "UPDATE nodes SET seen_at = $2, state = 'open' WHERE chain = $1 AND state <> 'closed'",
+            values![self.ledger.id().to_string(), self.clock.now().as_micros()],
+        )
+        .await?;
         tx.commit().await
     }
 
-    /// Writes what waits, ends this process's chain and closes the database. Whoever still uses the
-    /// queue is refused.
-    pub async fn close(&self) -> Result<(), StoreError> {
+    /// Tells how many records this process's chain has.
+    pub fn grown(&self) -> watch::Receiver<u64> {
+        self.ledger.grown()
+    }
+
+    /// Writes what waits and ends this process's chain. Whoever still uses the queue is refused.
+    pub async fn end(&self) -> Result<Ended, StoreError> {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -167,15 +163,22 @@ impl Store {
                 personal: Default::default(),
             };
             let next = self.ledger.append(&chain, &mut tx, vec![entry]).await?;
-            self.set_node(&mut tx, chain.id(), "closed").await?;
+            tx.execute(
+                "UPDATE nodes SET seen_at = $2, state = 'closed' WHERE chain = $1",
+                values![chain.id().to_string(), self.clock.now().as_micros()],
+            )
+            .await?;
             chain.expect(next.clone());
             tx.commit().await?;
             chain.adopt(next);
         }
-        // The chain stays taken until the database is closed, so that nothing comes after its end.
-        self.app.close().await;
-        self.worker.close().await;
-        drop(chain);
+        let databases = [&self.app, &self.worker, &self.pulse, &self.archive].map(Db::clone);
+        Ok(Ended { databases, _chain: chain })
+    }
+
+    /// Ends this process's chain and closes the database.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.end().await?.close().await;
         Ok(())
     }
 
@@ -187,22 +190,35 @@ impl Store {
         &self.worker
     }
 
+    pub(crate) const fn pulse(&self) -> &Db {
+        &self.pulse
+    }
+
+    pub(crate) const fn archive(&self) -> &Db {
+        &self.archive
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     pub(crate) fn now(&self) -> mcphub_domain::Timestamp {
         self.clock.now()
     }
+}
 
-    async fn set_node(
-        &self,
-        tx: &mut crate::statement::Tx,
-        chain: ChainId,
-        state: &str,
-    ) -> Result<(), StoreError> {
-        tx.execute(
-            "UPDATE nodes SET seen_at = $2, state = $3 WHERE chain = $1",
-            values![chain.to_string(), self.clock.now().as_micros(), state],
-        )
-        .await?;
-        Ok(())
+/// Is a store whose chain has ended: it can still be read, and nothing comes after the end.
+pub struct Ended {
+    databases: [Db; 4],
+    _chain: OwnedMutexGuard<Chain>,
+}
+
+impl Ended {
+    /// Closes the database; only then is the chain let go.
+    pub async fn close(self) {
+        for database in &self.databases {
+            database.close().await;
+        }
     }
 }
 

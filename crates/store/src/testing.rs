@@ -18,6 +18,7 @@ use url::Url;
 use crate::db::{DatabaseUrls, Db};
 use crate::error::StoreError;
 use crate::prepare::{Prepared, Roles, prepare};
+use crate::statement::Tx;
 use crate::store::{Place, Process, Store};
 
 /// Tells the time that the test set; it stands still until the test moves it.
@@ -146,6 +147,24 @@ impl TestDatabase {
     /// Opens a store.
     pub async fn open(&self, process: Process) -> Store {
         self.try_open(process).await.expect("opening the store")
+    }
+}
+
+/// Holds connections that a store would need.
+pub struct HeldConnections {
+    _transactions: Vec<Tx>,
+}
+
+impl HeldConnections {
+    /// Takes every connection that reads, but those that confirm the world.
+    pub async fn of(store: &Store) -> Self {
+        let mut transactions = Vec::new();
+        for db in [store.app(), store.worker(), store.archive()] {
+            for _ in 0..db.connections() {
+                transactions.push(db.read().await.expect("a connection"));
+            }
+        }
+        Self { _transactions: transactions }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mcphub_domain::audit::{ChainHead, Entry};
 use mcphub_domain::{Actor, ChainId, Clock, Event};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 use super::segment::{Segment, signed, unsigned};
 use super::tree::{Frontier, Hash};
@@ -19,6 +19,7 @@ pub(crate) struct Chain {
     previous: Hash,
     /// What the chain becomes if the commit whose fate is unknown did succeed.
     pending: Option<Next>,
+    grown: watch::Sender<u64>,
 }
 
 /// Is what a chain becomes when a segment is committed.
@@ -31,15 +32,29 @@ pub(crate) struct Next {
 /// Owns the chain of this process.
 pub(crate) struct Ledger {
     db: Db,
+    id: ChainId,
     chain: Arc<Mutex<Chain>>,
+    grown: watch::Receiver<u64>,
     process: &'static str,
     clock: Clock,
 }
 
 impl Ledger {
     pub(crate) fn new(db: Db, id: ChainId, process: &'static str, clock: Clock) -> Self {
-        let chain = Chain { id, frontier: Frontier::default(), previous: [0; 32], pending: None };
-        Self { db, chain: Arc::new(Mutex::new(chain)), process, clock }
+        let (sender, grown) = watch::channel(0);
+        let frontier = Frontier::default();
+        let chain = Chain { id, frontier, previous: [0; 32], pending: None, grown: sender };
+        Self { db, id, chain: Arc::new(Mutex::new(chain)), grown, process, clock }
+    }
+
+    /// Names the chain.
+    pub(crate) const fn id(&self) -> ChainId {
+        self.id
+    }
+
+    /// Tells how many records the chain has.
+    pub(crate) fn grown(&self) -> watch::Receiver<u64> {
+        self.grown.clone()
     }
 
     /// Waits for the turn to append. Whoever has it opens the transaction after it, never before.
@@ -123,6 +138,7 @@ impl Chain {
         self.frontier = next.frontier;
         self.previous = next.hash;
         self.pending = None;
+        self.grown.send_replace(self.frontier.size());
     }
 
     /// Names the chain.

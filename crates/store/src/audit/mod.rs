@@ -17,4 +17,3 @@ pub use search::Search;
 pub use verify::{Finding, Report, Witness};
 
 pub(crate) use ledger::{Chain, Ledger};
-pub(crate) use recover::{claim_dead_chains, close_intents};

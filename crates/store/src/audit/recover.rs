@@ -1,66 +1,165 @@
-//! What a start does about processes that were killed: their open intents are closed as `unknown`.
+//! What others do about a process that was killed: its open intents are closed as `unknown`.
+//!
+//! Its segments are read in pages, without a lock; only what is still open is kept. Then one
+//! transaction claims the chain, if it still is what was read, and writes the outcomes.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use mcphub_domain::audit::{CallStatus, Entry};
-use mcphub_domain::{Actor, ChainId, Event, RequestId, Timestamp};
+use mcphub_domain::{Actor, ChainId, Event, Record, RequestId, Timestamp};
 
 use super::segment::Segment;
 use crate::error::StoreError;
-use crate::statement::{Tx, values};
+use crate::statement::{Row, Tx, values};
+use crate::store::Store;
 
+/// A process that hasn't told for so long that it lives is dead.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// No call lasts longer than this, so no intent older than it before a chain's end is open.
 const LONGEST_CALL: Duration = Duration::from_secs(12 * 3600);
+/// How many segments are read at a time.
+const PAGE: i64 = 16;
 
-/// Claims the chains of processes that stopped telling that they live. Of several that recover at
-/// once, each chain goes to one; nobody's own chain is dead to her.
-pub(crate) async fn claim_dead_chains(
-    tx: &mut Tx,
-    own: ChainId,
-    before: Timestamp,
-) -> Result<Vec<ChainId>, StoreError> {
-    let rows = tx
-        .all(
-            "UPDATE nodes SET state = 'recovered' WHERE state = 'open' AND seen_at < $1 AND chain <> $2
-             RETURNING chain",
-            values![before.as_micros(), own.to_string()],
-        )
-        .await?;
-    rows.iter().map(|row| row.parse(0)).collect()
+/// Is what a dead process left open.
+#[derive(Default)]
+struct Remains {
+    open: HashMap<RequestId, Entry>,
+    /// The first record after those that were read.
+    end: i64,
 }
 
-/// Writes an outcome for every intent of a chain that has none.
-pub(crate) async fn close_intents(
-    tx: &mut Tx,
-    chain: ChainId,
-    now: Timestamp,
-) -> Result<Vec<Entry>, StoreError> {
-    let rows = tx
-        .all(
-            "SELECT chain, first, count, body, leaves, previous, hash, root, at FROM audit_segments
-              WHERE chain = $1 AND at >= (SELECT MAX(at) FROM audit_segments WHERE chain = $1) - $2 ORDER BY first",
-            values![chain.to_string(), LONGEST_CALL.as_micros() as i64],
-        )
-        .await?;
-    let mut open: HashMap<RequestId, Entry> = HashMap::new();
-    for row in &rows {
-        for record in Segment::from_row(row)?.records()? {
-            let Some(request) = record.entry.request else { continue };
-            match record.entry.event {
-                Event::CallIntent { .. } => {
-                    open.insert(request, record.entry);
-                }
-                Event::CallOutcome { .. } => {
-                    open.remove(&request);
-                }
-                _ => {}
+impl Store {
+    /// Closes, as unknown, what killed processes left open. Returns how many calls that were.
+    ///
+    /// Where nobody died, this is one short read.
+    pub async fn recover(&self) -> Result<u64, StoreError> {
+        let now = self.now();
+        let deadline = Timestamp::from_micros(now.as_micros() - DEAD_AFTER.as_micros() as i64);
+        let mut closed = 0;
+        for chain in self.dead_chains(deadline).await? {
+            let remains = self.remains(chain).await?;
+            closed += self.close_intents(chain, remains, (deadline, now)).await?;
+        }
+        Ok(closed)
+    }
+
+    /// Lists the chains of processes that stopped telling that they live; one's own is never dead.
+    async fn dead_chains(&self, before: Timestamp) -> Result<Vec<ChainId>, StoreError> {
+        let mut tx = self.pulse().read().await?;
+        let rows = tx
+            .all(
+                "SELECT chain FROM nodes WHERE state = 'open' AND seen_at < $1 AND chain <> $2 ORDER BY chain",
+                values![before.as_micros(), self.ledger().id().to_string()],
+            )
+            .await?;
+        rows.iter().map(|row| row.parse(0)).collect()
+    }
+
+    /// Reads the end of a chain, page by page, each in a transaction of its own.
+    async fn remains(&self, chain: ChainId) -> Result<Remains, StoreError> {
+        let mut remains = Remains { end: self.first_worth_reading(chain).await?, ..Remains::default() };
+        loop {
+            let rows = self
+                .archive()
+                .read()
+                .await?
+                .all(
+                    "SELECT chain, first, count, body, leaves, previous, hash, root, at FROM audit_segments
+                      WHERE chain = $1 AND first >= $2 ORDER BY first LIMIT $3",
+                    values![chain.to_string(), remains.end, PAGE],
+                )
+                .await?;
+            if rows.is_empty() {
+                return Ok(remains);
+            }
+            for row in &rows {
+                remains.take_in(row)?;
             }
         }
     }
-    let mut open: Vec<Entry> = open.into_values().collect();
-    open.sort_by_key(|intent| (intent.at, intent.request));
-    Ok(open.into_iter().filter_map(|intent| unknown(intent, now)).collect())
+
+    async fn first_worth_reading(&self, chain: ChainId) -> Result<i64, StoreError> {
+        let row = self
+            .archive()
+            .read()
+            .await?
+            .one(
+                "SELECT MIN(first) FROM audit_segments
+                  WHERE chain = $1 AND at >= (SELECT MAX(at) FROM audit_segments WHERE chain = $1) - $2",
+                values![chain.to_string(), LONGEST_CALL.as_micros() as i64],
+            )
+            .await?;
+        let first: Option<i64> = row.map_or(Ok(None), |row| row.get(0))?;
+        Ok(first.unwrap_or(0))
+    }
+
+    /// Claims a chain and writes the outcomes, in one transaction. Of several that recover at once
+    /// one does it; a process that lives after all, or wrote more meanwhile, is left alone.
+    async fn close_intents(
+        &self,
+        dead: ChainId,
+        remains: Remains,
+        (deadline, now): (Timestamp, Timestamp),
+    ) -> Result<u64, StoreError> {
+        let mut chain = self.ledger().turn().await?;
+        let mut tx = self.app().write().await?;
+        if !claim(&mut tx, dead, deadline, remains.end).await? {
+            return Ok(0);
+        }
+        let entries = remains.outcomes(now);
+        let closed = entries.len() as u64;
+        if closed == 0 {
+            return tx.commit().await.map(|()| 0);
+        }
+        let next = self.ledger().append(&chain, &mut tx, entries).await?;
+        chain.expect(next.clone());
+        tx.commit().await?;
+        chain.adopt(next);
+        Ok(closed)
+    }
+}
+
+async fn claim(tx: &mut Tx, chain: ChainId, before: Timestamp, end: i64) -> Result<bool, StoreError> {
+    let claimed = tx
+        .execute(
+            "UPDATE nodes SET state = 'recovered' WHERE chain = $1 AND state = 'open' AND seen_at < $2
+                AND NOT EXISTS (SELECT 1 FROM audit_segments s WHERE s.chain = $1 AND s.first >= $3)",
+            values![chain.to_string(), before.as_micros(), end],
+        )
+        .await?;
+    Ok(claimed == 1)
+}
+
+impl Remains {
+    /// Takes in a segment. What is damaged in it is for `verify` to find.
+    fn take_in(&mut self, row: &Row) -> Result<(), StoreError> {
+        self.end = row.get::<i64>(1)? + row.get::<i64>(2)?.max(1);
+        if let Ok(segment) = Segment::from_row(row) {
+            let records = segment.lines().filter_map(|line| serde_json::from_slice(line).ok());
+            records.for_each(|record| self.note(record));
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, record: Record) {
+        let Some(request) = record.entry.request else { return };
+        match record.entry.event {
+            Event::CallIntent { .. } => {
+                self.open.insert(request, record.entry);
+            }
+            Event::CallOutcome { .. } => {
+                self.open.remove(&request);
+            }
+            _ => {}
+        }
+    }
+
+    fn outcomes(self, now: Timestamp) -> Vec<Entry> {
+        let mut open: Vec<Entry> = self.open.into_values().collect();
+        open.sort_by_key(|intent| (intent.at, intent.request));
+        open.into_iter().filter_map(|intent| unknown(intent, now)).collect()
+    }
 }
 
 fn unknown(intent: Entry, now: Timestamp) -> Option<Entry> {

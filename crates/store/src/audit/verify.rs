@@ -113,7 +113,7 @@ const PAGE: i64 = 256;
 impl Store {
     /// Checks every record of every chain, and every root that a witness knows.
     pub async fn verify(&self, witnesses: Vec<Witness>) -> Result<Report, StoreError> {
-        let mut tx = self.worker().read().await?;
+        let mut tx = self.archive().read().await?;
         let mut known = Witnesses::default();
         witnesses.into_iter().for_each(|witness| known.add(witness));
         let chains = chains(&mut tx).await?;
@@ -138,7 +138,7 @@ impl Store {
 
     /// Lists the ends of all chains that no other chain names: what a head has to say.
     pub async fn audit_tips(&self) -> Result<Vec<ChainHead>, StoreError> {
-        tips(&mut self.worker().read().await?).await
+        tips(&mut self.pulse().read().await?).await
     }
 }
 

@@ -116,6 +116,28 @@ both! {
         assert_eq!(unknown(&one).await.len(), 2);
     }
 
+    async fn a_long_chain_of_the_dead_is_read_in_pages_without_a_turn(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        for number in 1..=40 {
+            store.audit().open(permit(), intent(request(number))).await.unwrap();
+            if number % 4 != 0 {
+                store.audit().durable(outcome(request(number), CallStatus::Ok)).await.unwrap();
+            }
+        }
+        drop(store);
+        database.clock().advance(Duration::from_secs(11));
+        let store = database.open(Process::Serve).await;
+        let change = store.write().await.unwrap();
+        let recovered = async {
+            let waits = tokio::time::timeout(Duration::from_millis(300), store.recover()).await;
+            assert!(waits.is_err(), "the outcomes wait for their turn");
+            drop(change);
+            store.recover().await.unwrap()
+        };
+        assert_eq!(recovered.await, 10);
+        assert_eq!(unknown(&store).await.len(), 10);
+    }
+
     async fn nobody_closes_the_calls_of_the_living_or_her_own(database: TestDatabase) {
         let (alive, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
         alive.audit().open(permit(), intent(request(1))).await.unwrap();
@@ -138,4 +160,21 @@ both! {
         let report = other.verify(Vec::new()).await.unwrap();
         assert_eq!((report.chains, report.records, report.findings.len()), (2, 2 + 6 + 3, 0));
     }
+}
+
+/// On SQLite nobody can tell that she lives while another has the file to herself.
+#[tokio::test]
+async fn a_process_that_lives_after_all_is_left_alone_on_postgres() {
+    let database = TestDatabase::postgres().await;
+    let (slow, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+    slow.audit().open(permit(), intent(request(1))).await.unwrap();
+    database.clock().advance(Duration::from_secs(11));
+    let change = other.write().await.unwrap();
+    let mut recovery = std::pin::pin!(other.recover());
+    let waits = tokio::time::timeout(Duration::from_millis(500), &mut recovery).await;
+    assert!(waits.is_err(), "the outcomes wait for their turn");
+    slow.beat().await.unwrap();
+    drop(change);
+    assert_eq!(recovery.await.unwrap(), 0, "it told meanwhile that it lives");
+    assert!(unknown(&other).await.is_empty());
 }

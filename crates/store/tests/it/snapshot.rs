@@ -1,11 +1,13 @@
 //! Change by change, the world becomes what a whole load of it would be.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use mcphub_domain::server::ServerState;
 use mcphub_domain::user::UserState;
 use mcphub_domain::{Entropy, Group, HubKey, Server, Timestamp, ToolState, User};
 use mcphub_policy::{Endpoint, World};
+use mcphub_store::testing::HeldConnections;
 use mcphub_store::{Process, Store, WriteTx};
 
 use crate::build::{grant, group, key, membership, server, tool, user, write};
@@ -34,6 +36,9 @@ fn describe(world: &World) -> String {
     lines.iter().for_each(|line| writeln!(text, "{line}").unwrap());
     text
 }
+
+/// How long a node trusts a world that the database has not confirmed.
+const TRUSTED: Duration = Duration::from_secs(2);
 
 async fn load(store: &Store) -> World {
     store.load().await.unwrap().world.unwrap()
@@ -125,6 +130,21 @@ impl Model {
 }
 
 both! {
+    async fn the_world_is_confirmed_while_readers_hold_every_other_connection(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let before = load(&store).await;
+        write(&store, async |tx| tx.add_user(&user("alice")).await).await.unwrap();
+        let _held = HeldConnections::of(&store).await;
+        let confirmed = tokio::time::timeout(TRUSTED, async {
+            store.beat().await.unwrap();
+            assert_eq!(store.recover().await.unwrap(), 0);
+            store.audit_tips().await.unwrap();
+            store.load().await.unwrap();
+            store.refresh(&before).await.unwrap().world.unwrap()
+        });
+        assert_eq!(confirmed.await.unwrap().users().count(), 1, "it waited for the readers");
+    }
+
     async fn refreshing_leads_where_loading_does(database: TestDatabase) {
         let store = database.open(Process::Serve).await;
         let (random, mut model) = (Entropy::fixed(20_261_122), Model::default());
