@@ -68,20 +68,12 @@ impl Hub {
         server: &Server,
         found: Vec<ToolDefinition>,
     ) -> Result<Listed, HubError> {
-        let _turn = self.observing.lock().await;
-        let first = self.store.listed_at(server.id).await?.is_none();
-        let known: BTreeMap<ToolName, StoredTool> = self
-            .store
-            .tools(server.id)
-            .await?
-            .into_iter()
-            .map(|stored| (stored.tool.name.clone(), stored))
-            .collect();
-        let approve = first && server.definition.approval == Approval::Changes;
-        let tools = merge(server, &known, found, approve);
-        let listed = count(&known, &tools);
-        if !first && same(&known, &tools) {
-            return Ok(listed);
+        if self.store.listed_at(server.id).await?.is_some() {
+            let known = by_name(self.store.tools(server.id).await?);
+            let tools = merge(server, &known, found.clone(), false);
+            if same(&known, &tools) {
+                return Ok(count(&known, &tools));
+            }
         }
         let now = self.clock.now();
         let caller = self.myself();
@@ -89,6 +81,15 @@ impl Hub {
         let permit = decide::administration(&world, caller.principal(), Administration::ManageServers, now)?;
         let permit = self.granted(permit, &caller).await?;
         let mut tx = self.store.write().await?;
+        // What was known may have changed since, here or on another node; so may the server, and then
+        // this list says nothing of it.
+        let first = tx.lock_server(server).await?.is_none();
+        let known = by_name(tx.tools(server.id).await?);
+        let tools = merge(server, &known, found, first && server.definition.approval == Approval::Changes);
+        let listed = count(&known, &tools);
+        if !first && same(&known, &tools) {
+            return Ok(listed);
+        }
         tx.put_tools(server.id, &tools).await?;
         let Listed { approved, pending, removed } = listed;
         let event = Event::ToolsListed { server: server.id, approved, pending, removed };
@@ -111,6 +112,10 @@ impl Hub {
         });
         Ok(Values { slots, caller })
     }
+}
+
+fn by_name(tools: Vec<StoredTool>) -> BTreeMap<ToolName, StoredTool> {
+    tools.into_iter().map(|stored| (stored.tool.name.clone(), stored)).collect()
 }
 
 /// Puts what is known and what was found together.

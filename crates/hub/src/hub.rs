@@ -71,7 +71,6 @@ pub struct Hub {
     pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
     /// When a stranger's key last made the hub ask the database.
     pub(crate) asked: Mutex<Option<tokio::time::Instant>>,
-    pub(crate) observing: tokio::sync::Mutex<()>,
     pub(crate) public_url: Url,
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
@@ -130,7 +129,6 @@ impl Hub {
             counters: Counters::default(),
             sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
             asked: Mutex::default(),
-            observing: tokio::sync::Mutex::default(),
             public_url: settings.public_url,
             clock,
             entropy,

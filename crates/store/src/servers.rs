@@ -83,6 +83,25 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Keeps others from changing a server or its tools until this ends, if it still has a revision.
+    /// Says when it was last listed.
+    pub async fn lock_server(&mut self, server: &Server) -> Result<Option<Timestamp>, StoreError> {
+        let row = self
+            .tx
+            .one(
+                "UPDATE servers SET listed_at = listed_at WHERE id = $1 AND revision = $2 RETURNING listed_at",
+                values![server.id.to_string(), server.revision],
+            )
+            .await?
+            .ok_or_else(|| StoreError::stale(format!("server {}", server.name)))?;
+        Ok(row.get::<Option<i64>>(0)?.map(Timestamp::from_micros))
+    }
+
+    /// Loads the tools of a server as this change finds them.
+    pub async fn tools(&mut self, server: ServerId) -> Result<Vec<StoredTool>, StoreError> {
+        load_tools(&mut self.tx, server).await
+    }
+
     /// Replaces the tools of a server and notes when it was listed.
     pub async fn put_tools(&mut self, server: ServerId, tools: &[StoredTool]) -> Result<(), StoreError> {
         let id = server.to_string();
@@ -102,6 +121,13 @@ impl WriteTx {
 
     /// Changes what the hub holds of one tool, if its definition is still the one that was looked at.
     pub async fn put_tool(&mut self, tool: &Tool) -> Result<(), StoreError> {
+        // Whoever replaces the whole list holds the server's row, and must see this change or wait.
+        self.tx
+            .execute(
+                "UPDATE servers SET listed_at = listed_at WHERE id = $1",
+                values![tool.server.to_string()],
+            )
+            .await?;
         let changed = self
             .tx
             .execute(

@@ -1,6 +1,6 @@
 //! A change and its record are one: both are there, or neither is.
 
-use mcphub_domain::{Event, GroupId, HubKey, Server, ServerId, ToolDigest, User, UserId};
+use mcphub_domain::{Event, GroupId, HubKey, Server, ServerId, Tool, ToolDigest, ToolState, User, UserId};
 use mcphub_store::audit::Search;
 use mcphub_store::credentials::SealedValue;
 use mcphub_store::{Process, Store, StoreError};
@@ -58,6 +58,66 @@ both! {
         write(&store, async |tx| tx.add_user(&user("bob")).await).await.unwrap();
         assert_eq!((revision(&store).await, records(&store).await), (2, 2));
         assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+    }
+
+    async fn what_nodes_find_of_a_server_at_once_is_all_there(database: TestDatabase) {
+        let (one, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        let github = server("github");
+        write(&one, async |tx| tx.add_server(&github).await).await.unwrap();
+        let find = async |store: &Store, name: &str| {
+            write(store, async |tx| {
+                tx.lock_server(&github).await?;
+                let mut tools = tx.tools(github.id).await?;
+                tools.push(tool(&github, name));
+                tx.put_tools(github.id, &tools).await
+            })
+            .await
+        };
+        for number in 0..5 {
+            let (left, right) = (format!("left{number}"), format!("right{number}"));
+            let found = futures_util::join!(find(&one, &left), find(&other, &right));
+            assert!(found.0.is_ok() && found.1.is_ok(), "{found:?}");
+        }
+        assert_eq!(one.tools(github.id).await.unwrap().len(), 10, "one overwrote the other");
+    }
+
+    async fn what_is_set_of_a_tool_outlives_a_list_that_began_before(database: TestDatabase) {
+        let (one, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        let (github, look) = (server("github"), tool(&server("github"), "look"));
+        write(&one, async |tx| {
+            tx.add_server(&github).await?;
+            tx.put_tools(github.id, std::slice::from_ref(&look)).await
+        })
+        .await
+        .unwrap();
+        let approved = Tool { state: ToolState::Approved, ..look.tool.clone() };
+        let (listing, approving) = futures_util::join!(
+            write(&one, async |tx| {
+                tx.lock_server(&github).await?;
+                let known = tx.tools(github.id).await?;
+                tx.put_tools(github.id, &known).await
+            }),
+            write(&other, async |tx| tx.put_tool(&approved).await),
+        );
+        assert!(listing.is_ok() && approving.is_ok(), "{listing:?} {approving:?}");
+        assert_eq!(one.tools(github.id).await.unwrap()[0].tool.state, ToolState::Approved);
+    }
+
+    async fn a_list_of_a_server_that_changed_is_stale(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let github = server("github");
+        let newer = Server { revision: 2, ..github.clone() };
+        write(&store, async |tx| tx.add_server(&github).await).await.unwrap();
+        assert_eq!(store.write().await.unwrap().lock_server(&github).await.unwrap(), None);
+        write(&store, async |tx| tx.put_tools(github.id, &[]).await).await.unwrap();
+        let listed = store.write().await.unwrap().lock_server(&github).await.unwrap();
+        assert_eq!(listed, Some(database.clock().now()));
+        write(&store, async |tx| tx.put_server(&newer).await).await.unwrap();
+        let stale = store.write().await.unwrap().lock_server(&github).await;
+        assert!(matches!(stale, Err(StoreError::Stale { .. })), "{stale:?}");
+        write(&store, async |tx| tx.remove_server(&newer).await).await.unwrap();
+        let gone = store.write().await.unwrap().lock_server(&newer).await;
+        assert!(matches!(gone, Err(StoreError::Stale { .. })), "{gone:?}");
     }
 
     async fn a_stale_change_writes_nothing(database: TestDatabase) {
