@@ -2,13 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::client::{begin, call, call_headers, list, modern, send};
-use crate::harness::peer::program;
+use crate::harness::database::Session;
+use crate::harness::peer::{CredentialServer, program};
 use crate::harness::{Installation, Serving, eventually, eventually_within, on_both, tool};
 
 on_both! {
@@ -81,6 +81,50 @@ on_both! {
         assert_eq!(installation.json("audit verify")["findings"], json!([]));
     }
 
+    fn a_log_that_cannot_be_written_stops_everything_until_it_can(installation) {
+        let record = installation.folder().join("record.jsonl");
+        let server = CredentialServer::start("MCPHUB_TEST_PYTHON_2", Some(&record));
+        let file = json!({ "mcpServers": { "remote": { "url": server.url } } });
+        installation.grant_all("alice", "remote", &file);
+        let key = installation.key("alice");
+        let hub = installation.serve();
+        let write = |text: &str| call(hub.address, "/mcp", &key, "remote__write_note", json!({ "text": text }));
+        list(hub.address, "/mcp", &key);
+        assert_eq!(write("before").json()["result"]["isError"], json!(false));
+        let mut session = Session::of(&installation);
+        session.hold_log();
+        let held = Instant::now();
+        let answer = write("meanwhile");
+        assert_eq!((answer.status, answer.json()["error"]["code"].clone()), (503, json!(-31003)), "{answer:?}");
+        assert_eq!(send(hub.address, "GET", "/readyz", &[], "").status, 503);
+        assert!(held.elapsed() < Duration::from_secs(2), "{:?}", held.elapsed());
+        session.release();
+        eventually("service returns", || {
+            (send(hub.address, "GET", "/readyz", &[], "").status == 200).then_some(())
+        });
+        assert_eq!(write("after").json()["result"]["isError"], json!(false));
+        hub.stop();
+        let received = std::fs::read_to_string(&record).unwrap();
+        assert_eq!(["before", "meanwhile", "after"].map(|text| received.contains(text)), [true, false, true]);
+        let log = installation.ok("audit list --json --limit 1000");
+        assert!(log.contains("audit.resumed"), "{log}");
+        assert_eq!(installation.json("audit verify")["findings"], json!([]));
+    }
+
+    fn a_damaged_personal_field_hides_no_record(installation) {
+        set_up(&installation);
+        let alice = installation.json("user show alice")["id"].as_str().unwrap().to_owned();
+        let records = || installation.json("audit list --limit 1000").as_array().unwrap().clone();
+        let added = |records: &[Value]| records.iter().find(|record| record["event"]["type"] == "user.added").unwrap().clone();
+        let before = records();
+        assert_eq!(added(&before)["personal"][&alice]["name"], "alice");
+        Session::of(&installation).run("UPDATE person_keys SET sealed = 'damaged'");
+        let after = records();
+        assert!(after.len() >= before.len(), "{} of {}", after.len(), before.len());
+        assert_eq!(added(&after)["personal"], json!({}));
+        assert_eq!(added(&after)["unreadable"], json!([alice]));
+    }
+
     fn a_person_has_a_rate_of_her_own(installation) {
         let mut installation = installation;
         let key = set_up(&installation);
@@ -126,45 +170,6 @@ on_both! {
         assert_eq!(call(hub.address, "/mcp", &key, "local__fingerprint", json!({})).status, 200);
         assert!(started.elapsed() < Duration::from_secs(2), "a call of another server waited");
     }
-}
-
-#[test]
-fn a_log_that_cannot_be_written_stops_everything_until_it_can() {
-    let installation = Installation::new(crate::harness::Database::Sqlite);
-    let key = set_up(&installation);
-    let hub = installation.serve();
-    assert_eq!(list(hub.address, "/mcp", &key).status, 200);
-    let mut holder = hold_the_database(&installation);
-    let answer = call(hub.address, "/mcp", &key, "local__write_note", json!({ "text": "x" }));
-    assert_eq!((answer.status, answer.json()["error"]["code"].clone()), (503, json!(-31003)), "{answer:?}");
-    assert_eq!(send(hub.address, "GET", "/readyz", &[], "").status, 503);
-    drop(holder.stdin.take());
-    holder.wait().unwrap();
-    eventually("service returns", || {
-        (send(hub.address, "GET", "/readyz", &[], "").status == 200).then_some(())
-    });
-    assert_eq!(call(hub.address, "/mcp", &key, "local__write_note", json!({ "text": "x" })).status, 200);
-    hub.stop();
-    let log = installation.ok("audit list --json --limit 1000");
-    assert!(log.contains("audit.resumed"), "{log}");
-    assert_eq!(installation.json("audit verify")["findings"], json!([]));
-}
-
-/// Takes the database's write lock in another process, and keeps it until its input ends.
-fn hold_the_database(installation: &Installation) -> std::process::Child {
-    let script = "import sqlite3,sys\nd=sqlite3.connect(sys.argv[1],isolation_level=None)\nd.execute('BEGIN IMMEDIATE')\nprint('held',flush=True)\nsys.stdin.read()";
-    let mut child = Command::new(tool("MCPHUB_TEST_PYTHON_2"))
-        .args(["-c", script])
-        .arg(installation.data_dir().join("mcphub.db"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
-        .unwrap();
-    assert_eq!(line.trim(), "held");
-    child
 }
 
 fn set_up(installation: &Installation) -> String {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) mod client;
+pub(crate) mod database;
 pub(crate) mod peer;
 
 /// The databases that everything is tested on.

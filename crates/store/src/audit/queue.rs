@@ -23,7 +23,7 @@ const BATCH: usize = 2_048;
 /// How many records nobody waits for are kept while the log can't be written.
 const CARRIED: usize = 65_536;
 /// How long one write may take before the log counts as unavailable.
-const DEADLINE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_millis(1_500);
 /// How long after a failure the log is tried again, if nobody asks before.
 const RETRY: Duration = Duration::from_millis(500);
 
