@@ -12,7 +12,7 @@ use mcphub_store::audit::{Report, Search};
 use crate::caller::Caller;
 use crate::error::HubError;
 use crate::hub::Hub;
-use crate::personal::fields_of;
+use crate::personal::{Reader, Unreadable, fields_of};
 
 /// Is a record with the personal fields that could be read.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct ReadRecord {
     pub record: Record,
     /// What names people in it, decrypted.
     pub personal: BTreeMap<UserId, PersonalFields>,
+    /// Of whom it names something that isn't what was written: `verify` says whether the record is.
+    pub unreadable: Vec<UserId>,
 }
 
 /// Is an administrative permit with everything that its record needs.
@@ -36,10 +38,11 @@ impl Hub {
         self.administrate(caller, Administration::ReadAudit, "audit.search").await?;
         let records = self.store.search(search).await?;
         self.record_read(caller, "audit.search", None, records.len()).await;
+        let unsealed = self.seal.open().ok();
+        let mut reader = unsealed.as_ref().map(|unsealed| self.personal.reader(&unsealed.vault));
         let mut read = Vec::with_capacity(records.len());
         for record in records {
-            let personal = self.read_personal(&record).await?;
-            read.push(ReadRecord { record, personal });
+            read.push(ReadRecord::of(record, reader.as_mut()).await?);
         }
         Ok(read)
     }
@@ -160,12 +163,20 @@ impl Hub {
             None => Ok(BTreeMap::new()),
         }
     }
+}
 
-    async fn read_personal(&self, record: &Record) -> Result<BTreeMap<UserId, PersonalFields>, HubError> {
-        let Ok(unsealed) = self.seal.open() else { return Ok(BTreeMap::new()) };
-        let mut read = BTreeMap::new();
-        for (person, text) in &record.entry.personal {
-            read.insert(*person, self.personal.open(&unsealed.vault, *person, text).await?);
+impl ReadRecord {
+    /// Reads what names people in a record, as far as it can be read; a sealed hub reads nothing.
+    async fn of(record: Record, reader: Option<&mut Reader<'_>>) -> Result<Self, HubError> {
+        let mut read = Self { record, personal: BTreeMap::new(), unreadable: Vec::new() };
+        let Some(reader) = reader else { return Ok(read) };
+        for (person, text) in &read.record.entry.personal {
+            match reader.open(*person, text).await? {
+                Ok(fields) => {
+                    read.personal.insert(*person, fields);
+                }
+                Err(Unreadable) => read.unreadable.push(*person),
+            }
         }
         Ok(read)
     }

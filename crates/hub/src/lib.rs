@@ -37,7 +37,7 @@ pub use hub::{Hub, Readiness, Settings};
 pub use lease::Lease;
 pub use listing::{Absence, ListedTool, Listing};
 pub use mcphub_policy::{Endpoint, Meter};
-pub use mcphub_store::audit::{Finding, Report, Search};
+pub use mcphub_store::audit::{BadCursor, Cursor, Finding, Report, Search};
 pub use mcphub_store::prepare::{Prepared, Roles, prepare};
 pub use mcphub_store::sessions::Session;
 pub use mcphub_store::{DatabaseUrls, Place, Process, StoreError};

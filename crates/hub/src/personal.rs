@@ -1,6 +1,7 @@
 //! Personal fields of audit records, each person's under a key of her own.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -47,21 +48,9 @@ impl Personal {
         Ok(BTreeMap::from([(person, URL_SAFE_NO_PAD.encode(sealed))]))
     }
 
-    /// Decrypts the fields of a person. A key that was destroyed leaves nothing to read.
-    pub(crate) async fn open(
-        &self,
-        vault: &Vault,
-        person: UserId,
-        text: &str,
-    ) -> Result<PersonalFields, HubError> {
-        let Some(sealed) = self.store.find_person_key(person).await? else {
-            return Ok(PersonalFields::default());
-        };
-        let key = unwrap(vault, person, sealed)?;
-        let damaged = || HubError::Internal(format!("the log's personal field of {person} is damaged"));
-        let field = URL_SAFE_NO_PAD.decode(text).map_err(|_| damaged())?;
-        let plain = key.open(person.as_bytes(), &field)?;
-        serde_json::from_slice(plain.expose()).map_err(|_| damaged())
+    /// Reads fields of records; what it opens for one record it has for the next.
+    pub(crate) fn reader<'a>(&'a self, vault: &'a Vault) -> Reader<'a> {
+        Reader { store: &self.store, vault, keys: HashMap::new() }
     }
 
     async fn key(&self, vault: &Vault, person: UserId) -> Result<Arc<PersonKey>, HubError> {
@@ -78,6 +67,60 @@ impl Personal {
         self.keys.lock().put(person, Arc::clone(&key));
         Ok(key)
     }
+}
+
+/// Decrypts what names people.
+pub(crate) struct Reader<'a> {
+    store: &'a Store,
+    vault: &'a Vault,
+    keys: HashMap<UserId, Found>,
+}
+
+/// Is what was found of a person's key.
+enum Found {
+    Key(PersonKey),
+    /// It was destroyed: she is erased.
+    Destroyed,
+    /// It is there and can't be opened.
+    Damaged,
+}
+
+/// Says that a field, or its key, is not what was written.
+pub(crate) struct Unreadable;
+
+impl Reader<'_> {
+    /// Decrypts the fields of a person. A key that was destroyed leaves nothing to read.
+    pub(crate) async fn open(
+        &mut self,
+        person: UserId,
+        text: &str,
+    ) -> Result<Result<PersonalFields, Unreadable>, HubError> {
+        let found = match self.keys.entry(person) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let sealed = self.store.find_person_key(person).await?;
+                place.insert(Found::of(self.vault, person, sealed))
+            }
+        };
+        Ok(match found {
+            Found::Key(key) => read(key, person, text).ok_or(Unreadable),
+            Found::Destroyed => Ok(PersonalFields::default()),
+            Found::Damaged => Err(Unreadable),
+        })
+    }
+}
+
+impl Found {
+    fn of(vault: &Vault, person: UserId, sealed: Option<Vec<u8>>) -> Self {
+        let Some(sealed) = sealed else { return Self::Destroyed };
+        unwrap(vault, person, sealed).map_or(Self::Damaged, Self::Key)
+    }
+}
+
+fn read(key: &PersonKey, person: UserId, text: &str) -> Option<PersonalFields> {
+    let field = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let plain = key.open(person.as_bytes(), &field).ok()?;
+    serde_json::from_slice(plain.expose()).ok()
 }
 
 /// Lists what names a person, for the record that adds her.

@@ -106,6 +106,7 @@ async fn list(desk: &Desk, filter: Filter) -> Result<Answer, Failure> {
         outcome: filter.outcome,
         before: filter.to.map(|time| time.resolve(desk.now)),
         from: filter.from.map(|time| time.resolve(desk.now)),
+        after: None,
         limit: filter.limit,
     };
     let records = desk.hub.search_audit(&desk.operator, &search).await?;
@@ -182,6 +183,7 @@ impl Names {
             "actor": entry.actor,
             "event": serde_json::to_value(&entry.event)?,
             "personal": read.personal,
+            "unreadable": read.unreadable,
         }))
     }
 }

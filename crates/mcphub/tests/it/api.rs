@@ -232,7 +232,7 @@ on_both! {
         for _ in 0..100 {
             let page = admin.gets(&format!("/audit?person={hers}&limit=2{before}"));
             paged.extend(ids(&page));
-            let Some(next) = page["before"].as_i64() else { break };
+            let Some(next) = page["before"].as_str() else { break };
             before = format!("&before={next}");
         }
         whole.sort();

@@ -2,8 +2,9 @@
 //!
 //! `tree` is the arithmetic of RFC 6962, `segment` the row that one group commit writes, `ledger` the
 //! owner of this process's chain, `queue` the group commit, `verify` the check of everything, `search`
-//! the index, `recover` what a start does about the end of a process that was killed.
+//! reads by means of `index`, `recover` what a start does about the end of a process that was killed.
 
+mod index;
 mod ledger;
 pub mod queue;
 mod recover;
@@ -13,7 +14,7 @@ pub mod tree;
 pub mod verify;
 
 pub use queue::{AuditQueue, Intent};
-pub use search::Search;
+pub use search::{BadCursor, Cursor, Search};
 pub use verify::{Finding, Report, Witness};
 
 pub(crate) use ledger::{Chain, Ledger};

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use mcphub_domain::audit::{CallStatus, Entry};
-use mcphub_domain::{Event, Timestamp};
-use mcphub_store::audit::Search;
+use mcphub_domain::{Event, Server, Timestamp, User};
+use mcphub_store::audit::{Cursor, Search};
 use mcphub_store::{Process, Store, StoreError};
 
 use crate::build::{NOW, entry, intent, note_at, outcome, permit, request, server, user, write};
+use crate::raw::Raw;
 
 fn at(offset: i64) -> Timestamp {
     Timestamp::from_micros(NOW.as_micros() + offset)
@@ -29,8 +30,36 @@ fn read(limit: usize) -> Search {
     Search { outcome: Some("read".to_owned()), limit, ..Search::default() }
 }
 
+async fn check_filters(store: &Store, (alice, bob, github): (&User, &User, &Server)) {
+    let count = async |search: Search| store.search(&Search { limit: 99, ..search }).await.unwrap().len();
+    let look = Some("look".parse().unwrap());
+    assert_eq!(count(Search::default()).await, 5);
+    assert_eq!(count(Search { person: Some(alice.id), ..Search::default() }).await, 2);
+    assert_eq!(count(Search { person: Some(bob.id), ..Search::default() }).await, 1, "as the subject");
+    assert_eq!(count(Search { server: Some(github.id), ..Search::default() }).await, 2);
+    assert_eq!(count(Search { server: Some(server("other").id), ..Search::default() }).await, 0);
+    assert_eq!(count(Search { tool: look.clone(), ..Search::default() }).await, 2);
+    for (outcome, expected) in [("intent", 1), ("tool-error", 1), ("read", 1), ("changed", 2), ("ok", 0)] {
+        let search = Search { outcome: Some(outcome.to_owned()), ..Search::default() };
+        assert_eq!(count(search).await, expected, "{outcome}");
+    }
+    let both = Search { tool: look, outcome: Some("intent".to_owned()), ..Search::default() };
+    assert_eq!(count(Search { person: Some(alice.id), ..both.clone() }).await, 1);
+    assert_eq!(count(Search { person: Some(bob.id), ..both }).await, 0);
+    assert!(store.search(&Search::default()).await.unwrap().is_empty(), "a limit of nothing");
+}
+
+#[test]
+fn a_place_in_the_log_is_read_as_it_was_written() {
+    for bad in ["", "1", "1.2.3", "1.01010101-0101-0101-0101-010101010101", "x.y.z"] {
+        assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+    }
+    let text = "1795000000000000.01010101-0101-0101-0101-010101010101.7";
+    assert_eq!(text.parse::<Cursor>().unwrap().to_string(), text);
+}
+
 both! {
-    async fn each_filter_finds_its_records(database: TestDatabase) {
+    async fn each_filter_finds_its_records_with_the_index_and_without(database: TestDatabase) {
         let store = database.open(Process::Serve).await;
         let (alice, bob, github) = (user("alice"), user("bob"), server("github"));
         store.audit().open(permit(), intent(request(1))).await.unwrap();
@@ -39,22 +68,41 @@ both! {
         let mut tx = store.write().await.unwrap();
         tx.add_user(&bob).await.unwrap();
         tx.commit(entry(Event::UserAdded { user: bob.id, role: bob.role })).await.unwrap();
-        let count = async |search: Search| store.search(&Search { limit: 99, ..search }).await.unwrap().len();
-        let look = Some("look".parse().unwrap());
-        assert_eq!(count(Search::default()).await, 5);
-        assert_eq!(count(Search { person: Some(alice.id), ..Search::default() }).await, 2);
-        assert_eq!(count(Search { person: Some(bob.id), ..Search::default() }).await, 1, "as the subject");
-        assert_eq!(count(Search { server: Some(github.id), ..Search::default() }).await, 2);
-        assert_eq!(count(Search { server: Some(server("other").id), ..Search::default() }).await, 0);
-        assert_eq!(count(Search { tool: look.clone(), ..Search::default() }).await, 2);
-        for (outcome, expected) in [("intent", 1), ("tool-error", 1), ("read", 1), ("changed", 2), ("ok", 0)] {
-            let search = Search { outcome: Some(outcome.to_owned()), ..Search::default() };
-            assert_eq!(count(search).await, expected, "{outcome}");
+        check_filters(&store, (&alice, &bob, &github)).await;
+        let mut raw = Raw::open(&database).await;
+        assert_eq!(raw.number("SELECT COUNT(*) FROM audit_index").await, 0, "a search writes nothing");
+        store.index_audit().await.unwrap();
+        assert!(raw.number("SELECT COUNT(*) FROM audit_index").await > 0);
+        check_filters(&store, (&alice, &bob, &github)).await;
+    }
+
+    async fn pages_hold_each_record_once_though_many_are_of_one_instant(database: TestDatabase) {
+        let (store, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        for number in 0..40 {
+            let writer = if number % 3 == 0 { &other } else { &store };
+            writer.audit().append(note_at(&number.to_string(), NOW)).await.unwrap();
+            if number % 4 == 0 {
+                writer.audit().durable(note_at(&format!("earlier {number}"), at(-1))).await.unwrap();
+            }
+            if number == 20 {
+                store.index_audit().await.unwrap();
+            }
         }
-        let both = Search { tool: look, outcome: Some("intent".to_owned()), ..Search::default() };
-        assert_eq!(count(Search { person: Some(alice.id), ..both.clone() }).await, 1);
-        assert_eq!(count(Search { person: Some(bob.id), ..both }).await, 0);
-        assert!(store.search(&Search::default()).await.unwrap().is_empty(), "a limit of nothing");
+        other.audit().durable(note_at("the last of one", NOW)).await.unwrap();
+        store.audit().durable(note_at("the last of the other", NOW)).await.unwrap();
+        let all = store.search(&read(1_000)).await.unwrap();
+        assert_eq!(all.len(), 52);
+        assert!(all.is_sorted_by(|one, next| Cursor::of(one) > Cursor::of(next)), "one order for all");
+        for limit in [1, 7, 51] {
+            let (mut paged, mut after) = (Vec::new(), None);
+            while let page = store.search(&Search { after, ..read(limit) }).await.unwrap()
+                && let Some(last) = page.last()
+            {
+                after = Some(Cursor::of(last).to_string().parse().unwrap());
+                paged.extend(page);
+            }
+            assert_eq!(paged, all, "{limit} at a time");
+        }
     }
 
     async fn the_newest_come_first_and_no_more_than_wanted(database: TestDatabase) {

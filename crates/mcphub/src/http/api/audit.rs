@@ -6,10 +6,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use mcphub_domain::audit::PersonalFields;
-use mcphub_domain::{ServerId, Timestamp, ToolName, UserId};
+use mcphub_domain::{ServerId, ToolName, UserId};
 use mcphub_hub::Hub;
 use mcphub_hub::audit::ReadRecord;
-use mcphub_hub::{Report, Search};
+use mcphub_hub::{BadCursor, Cursor, Report, Search};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -49,7 +49,21 @@ pub(super) struct Wanted {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// Those after the page that answered with this.
-    before: Option<i64>,
+    #[param(value_type = Option<String>)]
+    before: Option<Mark>,
+}
+
+/// Is the place where a page ends.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Mark(Cursor);
+
+impl TryFrom<String> for Mark {
+    type Error = BadCursor;
+
+    fn try_from(text: String) -> Result<Self, BadCursor> {
+        text.parse().map(Self)
+    }
 }
 
 /// Is a page of records, the newest first.
@@ -58,7 +72,7 @@ pub(super) struct AuditPage {
     /// The records.
     records: Vec<RecordView>,
     /// What `before` has to be for the next page, if there is one.
-    before: Option<i64>,
+    before: Option<String>,
 }
 
 /// Shows a record.
@@ -71,6 +85,8 @@ pub(super) struct RecordView {
     record: serde_json::Value,
     /// What names the people in it, by their ids, as far as it hasn't been erased.
     personal: BTreeMap<String, PersonView>,
+    /// Of whom it names something that is damaged and can't be read.
+    unreadable: Vec<String>,
 }
 
 /// Shows what names a person.
@@ -104,28 +120,25 @@ impl Wanted {
 
     /// Asks for one record more than the page holds, to know whether there is a next one.
     fn search(&self) -> Search {
-        let (to, before) = (self.to.map(|Time(time)| time), self.before.map(Timestamp::from_micros));
         Search {
             person: self.person,
             server: self.server,
             tool: self.tool.clone(),
             outcome: self.outcome.clone(),
-            before: to.into_iter().chain(before).min(),
+            before: self.to.map(|Time(time)| time),
             from: self.from.map(|Time(time)| time),
+            after: self.before.as_ref().map(|Mark(last)| *last),
             limit: self.limit() + 1,
         }
     }
 }
 
 impl AuditPage {
-    /// Ends a page where the time changes, so that the next one begins without a gap.
     fn of(mut found: Vec<ReadRecord>, limit: usize) -> Result<Self, ApiError> {
-        let mut before = None;
-        if let Some(next) = found.get(limit).map(|found| found.record.entry.at) {
-            let kept = found.iter().take_while(|found| found.record.entry.at > next).count();
-            found.truncate(if kept == 0 { limit } else { kept });
-            before = found.last().map(|found| found.record.entry.at.as_micros());
-        }
+        let is_last = found.len() <= limit;
+        found.truncate(limit);
+        let last = if is_last { None } else { found.last() };
+        let before = last.map(|found| Cursor::of(&found.record).to_string());
         let records = found.into_iter().map(RecordView::try_from).collect::<Result<_, _>>()?;
         Ok(Self { records, before })
     }
@@ -140,6 +153,7 @@ impl TryFrom<ReadRecord> for RecordView {
             at: read.record.entry.at.to_string(),
             record: serde_json::to_value(&read.record).map_err(ApiError::internal)?,
             personal: personal.collect(),
+            unreadable: read.unreadable.iter().map(ToString::to_string).collect(),
         })
     }
 }
