@@ -222,6 +222,10 @@ pub enum Event {
         bytes: u64,
         micros: u64,
     },
+    /// A server's tools are about to be listed, with a person's values or with the shared ones alone.
+    /// Durable before anything leaves the hub.
+    #[serde(rename = "look.intent")]
+    LookIntent { server: ServerId, revision: i64, user: Option<UserId>, world: i64 },
     /// Something was refused.
     #[serde(rename = "refused")]
     Refused {
@@ -322,6 +326,7 @@ impl Event {
         match self {
             Self::CallIntent { server, .. }
             | Self::CallOutcome { server, .. }
+            | Self::LookIntent { server, .. }
             | Self::GrantAdded { server, .. }
             | Self::GrantRemoved { server, .. }
             | Self::ServerAdded { server, .. }
@@ -360,6 +365,7 @@ impl Event {
             | Self::KeyCreated { owner, .. }
             | Self::KeyRevoked { owner, .. }
             | Self::KeyExposed { owner, .. } => Some(*owner),
+            Self::LookIntent { user, .. } => *user,
             _ => None,
         }
     }
@@ -369,7 +375,7 @@ impl Event {
         match self {
             Self::CallOutcome { status, .. } => status.as_str(),
             Self::Refused { reason, .. } | Self::RefusedFolded { reason, .. } => reason.as_str(),
-            Self::CallIntent { .. } => "intent",
+            Self::CallIntent { .. } | Self::LookIntent { .. } => "intent",
             Self::Read { .. } => "read",
             Self::Answered { .. } => "answered",
             _ => "changed",

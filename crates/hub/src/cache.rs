@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lru::LruCache;
-use mcphub_domain::{ServerId, UserId};
+use mcphub_domain::{CredentialId, ServerId, UserId};
 use mcphub_store::Store;
 use mcphub_store::credentials::SealedValue;
 use mcphub_store::snapshot::Delta;
@@ -22,6 +22,14 @@ pub(crate) struct Cache {
     shared: Mutex<LruCache<ServerId, Vec<SealedValue>>>,
     /// Grows with every change, so that what was loaded before one is never kept after it.
     generation: AtomicU64,
+}
+
+/// Names a stored value in one of its versions.
+pub(crate) type Mark = (CredentialId, i64);
+
+/// Returns a value's mark.
+pub(crate) const fn mark(value: &SealedValue) -> Mark {
+    (value.id, value.revision)
 }
 
 impl Cache {
@@ -65,6 +73,21 @@ impl Cache {
             kept.put(server, values.clone());
         }
         Ok(values)
+    }
+
+    /// Says whether values are still the ones that hold, as far as it is known here: what was changed
+    /// or forgotten since is not.
+    pub(crate) fn still_holds(
+        &self,
+        owner: Option<UserId>,
+        server: ServerId,
+        (shared, personal): (&[Mark], &[Mark]),
+    ) -> bool {
+        let same = |kept: Option<&Vec<SealedValue>>, marks: &[Mark]| {
+            marks.is_empty() || kept.is_some_and(|kept| kept.iter().map(mark).eq(marks.iter().copied()))
+        };
+        same(self.shared.lock().peek(&server), shared)
+            && owner.is_none_or(|owner| same(self.personal.lock().peek(&(owner, server)), personal))
     }
 
     /// Forgets what a change made stale.

@@ -157,11 +157,8 @@ impl Hub {
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
         let scope = call.session.map_or(Scope::Person(user), |session| Scope::Session(user, session));
-        let key = mcphub_upstream::key(&server, scope, sealed.revisions()).ok_or_else(|| {
-            HubError::Internal(format!("server {} has no connection for a person", server.name))
-        })?;
-        let values = self.unseal_values(Some(user), sealed)?;
-        let request = mcphub_upstream::ToolCall { server, key, values, params: call.params, log_level: None };
+        let access = self.access(&server, scope, sealed)?;
+        let request = mcphub_upstream::ToolCall { server, access, params: call.params, log_level: None };
         Ok(self.upstreams.call_tool(recorded, request).await?)
     }
 

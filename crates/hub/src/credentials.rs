@@ -7,6 +7,7 @@ use mcphub_policy::Administration;
 use mcphub_store::credentials::SealedValue;
 use mcphub_vault::{Context, Sealed, Vault};
 
+use crate::cache::{Mark, mark};
 use crate::caller::Caller;
 use crate::error::{HubError, MissingCredential};
 use crate::hub::Hub;
@@ -241,6 +242,11 @@ impl SealedValues {
         }
     }
 
+    /// Names every value in its version.
+    pub(crate) fn marks(&self) -> (Vec<Mark>, Vec<Mark>) {
+        (self.shared.iter().map(mark).collect(), self.personal.iter().map(mark).collect())
+    }
+
     /// Unseals everything, for one connection to one server.
     pub(crate) fn unseal(&self, vault: &Vault) -> Result<BTreeMap<Slot, SecretText>, HubError> {
         let mut values = BTreeMap::new();
@@ -310,7 +316,7 @@ fn missing(slot: &SlotName) -> HubError {
 
 fn fingerprint(values: &[SealedValue]) -> i64 {
     use sha2::{Digest, Sha256};
-    let mut rows: Vec<_> = values.iter().map(|value| (value.id, value.revision)).collect();
+    let mut rows: Vec<Mark> = values.iter().map(mark).collect();
     rows.sort_unstable();
     let mut hash = Sha256::new();
     for (id, revision) in rows {

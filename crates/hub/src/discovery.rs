@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcphub_domain::server::Approval;
-use mcphub_domain::{Effect, Event, Server, Tool, ToolName, ToolState, UserId};
+use mcphub_domain::{Effect, Event, Principal, RequestId, Server, Tool, ToolName, ToolState, UserId};
 use mcphub_policy::{Administration, decide};
 use mcphub_store::servers::StoredTool;
-use mcphub_upstream::{Scope, ToolDefinition, Values};
+use mcphub_upstream::{Access, Scope, ToolDefinition, Values};
 
 use crate::credentials::SealedValues;
 use crate::error::HubError;
@@ -39,25 +39,27 @@ impl Hub {
     /// Lists a server with the shared values alone.
     pub(crate) async fn discover_shared(&self, server: &Server) -> Result<Listed, HubError> {
         let values = self.find_shared_values(server).await?;
-        self.discover(server, Scope::Shared, &values).await
+        self.discover(server, None, &values).await
     }
 
     /// Lists a server as a person, with her values.
     pub(crate) async fn discover_as(&self, user: UserId, server: &Server) -> Result<Listed, HubError> {
         let values = self.find_values(user, server).await?;
-        self.discover(server, Scope::Person(user), &values).await
+        self.discover(server, Some(user), &values).await
     }
 
+    /// The same order as for a call: decide, record, unseal, send.
     async fn discover(
         &self,
         server: &Server,
-        scope: Scope,
+        user: Option<UserId>,
         sealed: &SealedValues,
     ) -> Result<Listed, HubError> {
-        let values = self.unseal_values(scope.user(), sealed)?;
-        let missing = || HubError::Invalid(format!("server {} needs a person's own values", server.name));
-        let key = mcphub_upstream::key(server, scope, sealed.revisions()).ok_or_else(missing)?;
-        let found = self.upstreams.list_tools(&Arc::new(server.clone()), key, values).await?;
+        let world = self.snapshot.fresh()?;
+        let permit = decide::look(&world, Principal::Hub, server.id, user, self.clock.now())?;
+        let recorded = self.audit.open_look(permit, RequestId::random(&self.entropy)).await?;
+        let access = self.access(server, user.map_or(Scope::Shared, Scope::Person), sealed)?;
+        let found = self.upstreams.list_tools(recorded, &Arc::new(server.clone()), access).await?;
         self.observe(server, found).await
     }
 
@@ -97,12 +99,28 @@ impl Hub {
         Ok(listed)
     }
 
-    /// Unseals the values for a connection of a person, or of the hub itself.
-    pub(crate) fn unseal_values(
+    /// Unseals what a connection is made with, which is used only while it still holds.
+    pub(crate) fn access(
         &self,
-        user: Option<UserId>,
+        server: &Server,
+        scope: Scope,
         sealed: &SealedValues,
-    ) -> Result<Values, HubError> {
+    ) -> Result<Access, HubError> {
+        let missing = || HubError::Invalid(format!("server {} needs a person's own values", server.name));
+        let key = mcphub_upstream::key(server, scope, sealed.revisions()).ok_or_else(missing)?;
+        let values = self.unseal_values(scope.user(), sealed)?;
+        let (hub, (shared, personal)) = (self.handle(), sealed.marks());
+        let still = move || {
+            let Some(hub) = hub.upgrade() else { return false };
+            let world = hub.snapshot.newest();
+            world.server(key.server).is_some_and(|entry| entry.server().revision == key.revision)
+                && hub.cache.still_holds(scope.user(), key.server, (&shared, &personal))
+        };
+        Ok(Access { key, values, still: Box::new(still) })
+    }
+
+    /// Unseals the values for a connection of a person, or of the hub itself.
+    fn unseal_values(&self, user: Option<UserId>, sealed: &SealedValues) -> Result<Values, HubError> {
         let slots = sealed.unseal(&self.seal.open()?.vault)?;
         let world = self.snapshot.fresh()?;
         let caller = user.and_then(|user| world.user(user)).map(|user| mcphub_upstream::Caller {

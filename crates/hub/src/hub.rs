@@ -8,7 +8,7 @@ use std::time::Duration;
 use lru::LruCache;
 use mcphub_domain::audit::Entry;
 use mcphub_domain::{Clock, Entropy, InstallId, Principal, Quota, RequestId, UserId};
-use mcphub_policy::Recorder;
+use mcphub_policy::{Recorder, World};
 use mcphub_store::audit::AuditQueue;
 use mcphub_store::servers::StoredTool;
 use mcphub_store::sessions::Session;
@@ -142,6 +142,7 @@ impl Hub {
         hub.try_unseal().await;
         hub.take_up(&whole);
         if settings.process == Process::Serve {
+            hub.look_at_new(&hub.snapshot.newest());
             hub.keep_running();
         }
         Ok(hub)
@@ -179,12 +180,11 @@ impl Hub {
 
     /// Takes up what the database has that this process hasn't.
     pub async fn refresh(&self) -> Result<(), HubError> {
-        let before = self.snapshot.newest().revision();
+        let before = self.snapshot.newest();
         self.snapshot.refresh(&self.store, |delta| self.take_up(delta)).await?;
         let world = self.snapshot.newest();
-        if world.revision() != before {
-            // Once more, for leases that were made while the change was taken up.
-            self.leases.review(&world, self.clock.now());
+        if world.revision() != before.revision() {
+            self.settle(&before, &world);
         }
         Ok(())
     }
@@ -224,7 +224,7 @@ impl Hub {
         });
     }
 
-    /// Applies a change to everything that depends on it, before anybody can decide on it.
+    /// Applies a change to what decisions and calls rest on, before anybody can decide on it.
     fn take_up(&self, delta: &Delta) {
         for (server, tools) in &delta.tools {
             let definitions: Vec<ToolDefinition> = tools.iter().map(definition).collect();
@@ -237,15 +237,27 @@ impl Hub {
         for server in &delta.shared_values {
             self.upstreams.close(|key| key.server == *server);
         }
-        if let Some(world) = &delta.world {
-            self.upstreams.close(|key| {
-                world.server(key.server).is_none_or(|entry| entry.server().revision != key.revision)
-            });
-            self.leases.review(world, self.clock.now());
-            self.changed.send_replace(world.revision());
-            if self.process == Process::Serve {
-                self.look_at_new(world);
+    }
+
+    /// Ends what the new world doesn't allow any more. It is in place already, so what is begun from
+    /// here on is decided on it, and what was begun before is found here.
+    fn settle(&self, before: &World, world: &World) {
+        for entry in before.servers() {
+            let (id, revision) = (entry.server().id, entry.server().revision);
+            match world.server(id) {
+                Some(now) if now.server().revision == revision => {}
+                Some(_) => self.upstreams.forget(id),
+                None => {
+                    self.upstreams.forget(id);
+                    self.catalog.remove(id);
+                    self.lookout.forget(id);
+                }
             }
+        }
+        self.leases.review(world, self.clock.now());
+        self.changed.send_replace(world.revision());
+        if self.process == Process::Serve {
+            self.look_at_new(world);
         }
     }
 

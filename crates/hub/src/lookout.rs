@@ -46,6 +46,12 @@ impl Lookout {
         true
     }
 
+    /// Forgets a server that is gone.
+    pub(crate) fn forget(&self, server: ServerId) {
+        self.first.lock().remove(&server);
+        self.looks.lock().retain(|(looked_at, _), _| *looked_at != server);
+    }
+
     /// Returns what the first looks at a server take turns with.
     pub(crate) fn turn(&self, server: ServerId) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(self.first.lock().entry(server).or_default())

@@ -11,7 +11,7 @@ use mcphub_domain::{
 
 use crate::action::{Administration, Endpoint};
 use crate::grant::{Finding, weigh};
-use crate::permit::{AdminPermit, Denial, Permit, Route};
+use crate::permit::{AdminPermit, Denial, LookPermit, Permit, Route};
 use crate::world::{ServerEntry, World};
 
 /// Decides whether `principal` may act at all at `now`: the person is active and her key lives.
@@ -129,6 +129,39 @@ pub fn reachable(world: &World, principal: Principal, endpoint: Endpoint, now: T
         .collect();
     servers.sort_by(|one, other| one.server().name.cmp(&other.server().name));
     servers.into_iter().map(|entry| entry.server().id).collect()
+}
+
+/// Decides whether `principal` may list a server's tools: with the values of `user`, if a grant of hers
+/// reaches the server; with the shared values alone, if `principal` may manage servers.
+pub fn look(
+    world: &World,
+    principal: Principal,
+    server: ServerId,
+    user: Option<UserId>,
+    now: Timestamp,
+) -> Result<LookPermit, Denial> {
+    let entry = world.server(server).ok_or_else(|| deny(principal, Refusal::NotFound))?;
+    match user {
+        None => {
+            administration(world, principal, Administration::ManageServers, now)?;
+        }
+        Some(user) => {
+            let is_active = world.user(user).is_some_and(|user| user.state == UserState::Active);
+            let is_enabled = entry.server().state == ServerState::Enabled;
+            let reach = Reach { world, user, endpoint: Endpoint::Server(server), now };
+            if !(is_active && is_enabled && reach.sees()) {
+                return Err(deny(principal, Refusal::NotGranted));
+            }
+        }
+    }
+    Ok(LookPermit {
+        principal,
+        user,
+        server,
+        server_revision: entry.server().revision,
+        decided_at: now,
+        world: world.revision(),
+    })
 }
 
 /// Decides whether `principal` may do an administrative action.

@@ -9,5 +9,5 @@ pub mod world;
 
 pub use action::{Administration, Endpoint};
 pub use meter::Meter;
-pub use permit::{AdminPermit, Denial, Permit, PermitEntry, Recorded, Recorder, Route};
+pub use permit::{AdminPermit, Denial, LookPermit, Permit, PermitEntry, Recorded, Recorder, Route};
 pub use world::World;

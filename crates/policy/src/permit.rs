@@ -154,6 +154,50 @@ impl Permit {
     }
 }
 
+/// Allows one look at a server's list of tools, with the shared values or with those of a person. Only
+/// `decide::look` makes one, and it can't be copied.
+#[derive(PartialEq, Eq, Debug)]
+pub struct LookPermit {
+    pub(crate) principal: Principal,
+    pub(crate) user: Option<UserId>,
+    pub(crate) server: ServerId,
+    pub(crate) server_revision: i64,
+    pub(crate) decided_at: Timestamp,
+    pub(crate) world: i64,
+}
+
+impl LookPermit {
+    /// Says who may look.
+    pub const fn principal(&self) -> Principal {
+        self.principal
+    }
+
+    /// Names the person whose values go with the look; nobody where the shared ones suffice.
+    pub const fn user(&self) -> Option<UserId> {
+        self.user
+    }
+
+    /// Names the server.
+    pub const fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// Names the revision of the server that was decided about.
+    pub const fn server_revision(&self) -> i64 {
+        self.server_revision
+    }
+
+    /// Says when it was decided.
+    pub const fn decided_at(&self) -> Timestamp {
+        self.decided_at
+    }
+
+    /// Names the revision of the world that it was decided on.
+    pub const fn world(&self) -> i64 {
+        self.world
+    }
+}
+
 /// Says no, and why. Only `decide` makes one. It can be recorded, never committed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Denial {
@@ -235,21 +279,21 @@ impl Recorder {
     }
 
     /// Vouches that the permit's intent is durable.
-    pub fn vouch(&self, permit: Permit, request: RequestId) -> Recorded {
+    pub fn vouch<P>(&self, permit: P, request: RequestId) -> Recorded<P> {
         Recorded { permit, request }
     }
 }
 
 /// Is a permit whose intent is durable in the log: the only thing the upstream side sends against.
 #[derive(Debug)]
-pub struct Recorded {
-    permit: Permit,
+pub struct Recorded<P = Permit> {
+    permit: P,
     request: RequestId,
 }
 
-impl Recorded {
+impl<P> Recorded<P> {
     /// Shows the permit.
-    pub const fn permit(&self) -> &Permit {
+    pub const fn permit(&self) -> &P {
         &self.permit
     }
 

@@ -16,6 +16,7 @@ use crate::outgoing::Outgoing;
 use crate::reply::Sent;
 use crate::settings::Settings;
 use crate::stdio::StdioConnection;
+use crate::upstreams::Still;
 
 type Entries = HashMap<ConnectionKey, Arc<Entry>>;
 
@@ -61,23 +62,36 @@ pub(crate) struct Lease {
     ended: Arc<Notify>,
 }
 
+/// Says where a connection is to stand, and until when it may be made.
+pub(crate) struct Place<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) server: &'a Server,
+    pub(crate) key: ConnectionKey,
+    pub(crate) still: Still,
+}
+
 impl Pool {
     pub(crate) fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self { entries: Mutex::default(), clock, ended: Arc::new(Notify::new()) })
     }
 
     /// Takes hold of the key's connection. If there is none, a place is made and `connect` is to fill it.
+    ///
+    /// Whether a place may be made is asked under the lock that closing takes: what was changed before
+    /// is refused here, and what is changed after finds the place and closes it.
     pub(crate) fn lease(
         &self,
-        settings: &Settings,
-        server: &Server,
-        key: ConnectionKey,
+        place: Place<'_>,
         connect: impl FnOnce(Arc<Entry>, Replaces),
     ) -> Result<Lease, UpstreamError> {
+        let Place { settings, server, key, still } = place;
         let mut entries = self.entries.lock();
         let before = entries.get(&key);
         if let Some(entry) = before.filter(|entry| entry.is_usable()) {
             return Ok(self.hold(entry));
+        }
+        if !still() {
+            return Err(UpstreamError::Closed { server: server.name.clone() });
         }
         let replaces = if before.is_some() { Replaces::One } else { Replaces::None };
         let is_process = matches!(server.definition.transport, Transport::Stdio(_));

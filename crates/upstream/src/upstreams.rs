@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use mcphub_domain::{Clock, Server, ServerId, Timestamp, Transport};
-use mcphub_policy::{Permit, Recorded};
+use mcphub_policy::{LookPermit, Permit, Recorded};
 use mcphub_wire::list::{ListKind, ListPage};
 use mcphub_wire::{Outcome, Params, Raw};
 use tokio::runtime::Handle;
@@ -23,7 +23,7 @@ use crate::http::{HttpConnection, Shared};
 use crate::key::ConnectionKey;
 use crate::outbound::{Outbound, SetupError};
 use crate::outgoing::Outgoing;
-use crate::pool::{Connection, Lease, Pool, Replaces};
+use crate::pool::{Connection, Lease, Place, Pool, Replaces};
 use crate::reply::Reply;
 use crate::settings::Settings;
 use crate::stdio::{Launch, StdioConnection};
@@ -37,14 +37,26 @@ const LIST_BYTES: usize = 32 * 1024 * 1024;
 const SHORTEST_START: Duration = Duration::from_mins(1);
 const REAP: Duration = Duration::from_secs(5);
 
+/// Says which connection to use, and what it is made with if it has to be.
+pub struct Access {
+    /// The connection, see [`crate::key()`].
+    pub key: ConnectionKey,
+    /// What it is made with.
+    pub values: Values,
+    /// Says whether the values and the definition are still those that hold. It is asked while no
+    /// connection can be closed, so what [`Upstreams::close`] closes is never opened again with them.
+    pub still: Still,
+}
+
+/// Says whether something still holds.
+pub type Still = Box<dyn FnOnce() -> bool + Send>;
+
 /// Is a call of a tool.
 pub struct ToolCall {
     /// The server that the permit names.
     pub server: Arc<Server>,
-    /// The connection to use, see [`crate::key()`].
-    pub key: ConnectionKey,
-    /// What the connection is made with, if it has to be.
-    pub values: Values,
+    /// The way to it.
+    pub access: Access,
     /// The parameters of the client's request. Their `name` is replaced by the permit's.
     pub params: Params,
     /// The lowest level of log messages that the client wants; only modern servers can be told.
@@ -96,22 +108,26 @@ impl Upstreams {
             return Err(UpstreamError::WrongPermit { server: call.server.name.clone() });
         }
         let request = Outgoing::call(&permit.route().tool, call.params, call.log_level);
-        let trial = self.admit(&call.server, &call.key)?;
-        let lease = self.lease(&call.server, call.key, call.values)?;
+        let trial = self.admit(&call.server, &call.access.key)?;
+        let lease = self.lease(&call.server, call.access)?;
         send(&call.server, trial, lease, request).await
     }
 
-    /// Asks a server for all its tools.
+    /// Asks the server that the permit allows a look at for all its tools.
     pub async fn list_tools(
         self: &Arc<Self>,
+        recorded: Recorded<LookPermit>,
         server: &Arc<Server>,
-        key: ConnectionKey,
-        values: Values,
+        access: Access,
     ) -> Result<Vec<ToolDefinition>, UpstreamError> {
         let blame = Blame(server.name.clone());
+        if !covers_look(recorded.permit(), server, &access) {
+            return Err(UpstreamError::WrongPermit { server: server.name.clone() });
+        }
+        let key = access.key;
         let (mut items, mut bytes, mut cursor) = (Vec::new(), 0, None);
         let mut trial = self.admit(server, &key)?;
-        let lease = self.lease(server, key, values)?;
+        let lease = self.lease(server, access)?;
         for _ in 0..PAGES {
             let request = Outgoing::list_tools(cursor.as_deref());
             let answer = send(server, trial, lease.again(), request).await?.answer().await?;
@@ -196,14 +212,11 @@ impl Upstreams {
 
     /// Takes hold of the connection. One that has to be made is made apart from the caller, who may
     /// leave while a slow server starts.
-    fn lease(
-        self: &Arc<Self>,
-        server: &Arc<Server>,
-        key: ConnectionKey,
-        values: Values,
-    ) -> Result<Lease, UpstreamError> {
+    fn lease(self: &Arc<Self>, server: &Arc<Server>, access: Access) -> Result<Lease, UpstreamError> {
         let (upstreams, server) = (Arc::clone(self), Arc::clone(server));
-        self.pool.lease(&self.settings, &Arc::clone(&server), key, move |entry, replaces| {
+        let Access { key, values, still } = access;
+        let place = Place { settings: &self.settings, server: &Arc::clone(&server), key, still };
+        self.pool.lease(place, move |entry, replaces| {
             if replaces == Replaces::One && matches!(server.definition.transport, Transport::Stdio(_)) {
                 upstreams.counters.count_restart();
             }
@@ -303,14 +316,27 @@ async fn send(
 /// Says whether a permit is for this server in this revision, and the connection and the caller's
 /// identity are those of the person who was permitted.
 fn covers(permit: &Permit, call: &ToolCall) -> bool {
-    let (route, server, key) = (permit.route(), &call.server, &call.key);
+    let (route, server, key) = (permit.route(), &call.server, &call.access.key);
     let same_server = route.server == server.id && key.server == server.id;
     let same_revision = route.server_revision == server.revision && key.revision == server.revision;
     let same_person = match key.scope.user() {
         Some(user) => user == permit.user(),
         None => !server.definition.is_personal(),
     };
-    let same_caller = call.values.caller.as_ref().is_none_or(|caller| caller.id == permit.user());
+    let same_caller = call.access.values.caller.as_ref().is_none_or(|caller| caller.id == permit.user());
+    same_server && same_revision && same_person && same_caller
+}
+
+/// Says whether a permit is for a look at this server in this revision, with this person's values.
+fn covers_look(permit: &LookPermit, server: &Server, access: &Access) -> bool {
+    let key = &access.key;
+    let same_server = permit.server() == server.id && key.server == server.id;
+    let same_revision = permit.server_revision() == server.revision && key.revision == server.revision;
+    let same_person = match key.scope.user() {
+        Some(user) => permit.user() == Some(user),
+        None => !server.definition.is_personal(),
+    };
+    let same_caller = access.values.caller.as_ref().is_none_or(|caller| permit.user() == Some(caller.id));
     same_server && same_revision && same_person && same_caller
 }
 

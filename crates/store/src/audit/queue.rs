@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mcphub_domain::audit::Entry;
 use mcphub_domain::{Actor, Clock, Event, RequestId, Timestamp, UserId};
-use mcphub_policy::{Permit, Recorded, Recorder};
+use mcphub_policy::{LookPermit, Permit, Recorded, Recorder};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -114,6 +114,23 @@ impl AuditQueue {
         })
         .await?;
         Ok(self.recorder.vouch(permit, intent.request))
+    }
+
+    /// Records the intent of a permitted look at a server and returns the evidence that it is durable.
+    pub async fn open_look(
+        &self,
+        permit: LookPermit,
+        request: RequestId,
+    ) -> Result<Recorded<LookPermit>, StoreError> {
+        let event = Event::LookIntent {
+            server: permit.server(),
+            revision: permit.server_revision(),
+            user: permit.user(),
+            world: permit.world(),
+        };
+        let (at, actor) = (permit.decided_at(), Actor::from(permit.principal()));
+        self.durable(Entry { at, actor, event, request: Some(request), personal: BTreeMap::new() }).await?;
+        Ok(self.recorder.vouch(permit, request))
     }
 
     /// Records something and waits until it is durable.

@@ -15,10 +15,10 @@ use mcphub_domain::{
     Rights, Role, SecretText, Server, ServerId, Slot, Timestamp, Tool, ToolDigest, ToolState, User, UserId,
     Verdict,
 };
-use mcphub_policy::{Endpoint, Recorded, Recorder, World, decide};
+use mcphub_policy::{Endpoint, LookPermit, Recorded, Recorder, World, decide};
 use mcphub_upstream::{
-    Answer, Caller, ConnectionKey, Reply, ReplyMessage, Revisions, Scope, Settings, ToolCall, UpstreamError,
-    Upstreams, Values, key,
+    Access, Answer, Caller, ConnectionKey, Reply, ReplyMessage, Revisions, Scope, Settings, ToolCall,
+    UpstreamError, Upstreams, Values, key,
 };
 use mcphub_wire::{Envelope, Outcome, Params};
 use tempfile::TempDir;
@@ -127,11 +127,14 @@ pub(crate) fn connection(server: &Server, who: UserId) -> ConnectionKey {
     key(server, Scope::Person(who), Revisions { shared: 1, personal: 1 }).unwrap()
 }
 
+pub(crate) fn access(server: &Server, who: UserId) -> Access {
+    Access { key: connection(server, who), values: values(who), still: Box::new(|| true) }
+}
+
 pub(crate) fn tool_call(server: &Arc<Server>, who: UserId, params: &str) -> ToolCall {
     ToolCall {
         server: Arc::clone(server),
-        key: connection(server, who),
-        values: values(who),
+        access: access(server, who),
         params: parse_params(params),
         log_level: None,
     }
@@ -140,6 +143,14 @@ pub(crate) fn tool_call(server: &Arc<Server>, who: UserId, params: &str) -> Tool
 pub(crate) fn parse_params(params: &str) -> Params {
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
     Envelope::parse(&Bytes::from(body)).unwrap().params().unwrap().clone()
+}
+
+/// Gets a permit to look at the server the way the hub does, and vouches that it is recorded.
+#[expect(clippy::disallowed_methods, reason = "there is no audit queue here to make the recorder for")]
+pub(crate) fn looked(server: &Server, who: UserId) -> Recorded<LookPermit> {
+    let (world, now) = (world(server, who), Timestamp::from_micros(1));
+    let permit = decide::look(&world, Principal::Hub, server.id, Some(who), now).unwrap();
+    Recorder::new().vouch(permit, RequestId::random(&Entropy::fixed(1)))
 }
 
 /// Gets a permit for the tool `do` the way the hub does, and vouches that it is recorded.

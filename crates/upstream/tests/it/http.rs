@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use crate::harness::{
-    ALICE, BOB, Hub, all, connection, json as answer_json, recorded, server, text, token_of, tool_call, until,
+    ALICE, BOB, Hub, access, all, connection, json as answer_json, looked, recorded, server, text, token_of,
+    tool_call, until,
 };
 use crate::web::{End, Web, error, event, events, initialized, result, status};
-use mcphub_upstream::{ReplyMessage, UpstreamError};
+use mcphub_upstream::{Access, ReplyMessage, ToolCall, UpstreamError};
 use mcphub_wire::{Outcome, Version};
 
 #[tokio::test]
@@ -201,9 +202,9 @@ async fn a_permit_is_good_for_its_server_revision_and_person_alone() {
     changed.revision = 2;
     let changed = std::sync::Arc::new(changed);
     let mut shared_key = tool_call(&one, ALICE, r#"{"name":"x"}"#);
-    shared_key.key.scope = mcphub_upstream::Scope::Shared;
+    shared_key.access.key.scope = mcphub_upstream::Scope::Shared;
     let mut foreign_caller = tool_call(&one, ALICE, r#"{"name":"x"}"#);
-    foreign_caller.values.caller.as_mut().unwrap().id = BOB;
+    foreign_caller.access.values.caller.as_mut().unwrap().id = BOB;
     let calls = [
         tool_call(&other, ALICE, r#"{"name":"x"}"#),
         tool_call(&changed, ALICE, r#"{"name":"x"}"#),
@@ -215,6 +216,42 @@ async fn a_permit_is_good_for_its_server_revision_and_person_alone() {
         let sent = hub.upstreams.call_tool(recorded(&one, ALICE), call).await;
         assert!(matches!(sent, Err(UpstreamError::WrongPermit { .. })));
     }
+    assert!(web.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_look_is_good_for_its_server_revision_and_person_alone() {
+    let web = Web::modern(|seen| result(seen, &json!({ "tools": [] }))).await;
+    let (hub, one) = (Hub::start(), server("one", &web.definition()));
+    let other = server("other", &web.definition());
+    let mut changed = (*one).clone();
+    changed.revision = 2;
+    let changed = std::sync::Arc::new(changed);
+    let mut shared_key = access(&one, ALICE);
+    shared_key.key.scope = mcphub_upstream::Scope::Shared;
+    let looks = [
+        (&other, access(&other, ALICE)),
+        (&changed, access(&changed, ALICE)),
+        (&one, access(&one, BOB)),
+        (&one, shared_key),
+    ];
+    for (server, access) in looks {
+        let looked = hub.upstreams.list_tools(looked(&one, ALICE), server, access).await;
+        assert!(matches!(looked, Err(UpstreamError::WrongPermit { .. })));
+    }
+    assert!(web.seen().is_empty());
+}
+
+#[tokio::test]
+async fn what_does_not_hold_any_more_opens_no_connection() {
+    let web = Web::modern(|seen| result(seen, &json!({ "tools": [] }))).await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    let stale = || Access { still: Box::new(|| false), ..access(&server, ALICE) };
+    let closed = UpstreamError::Closed { server: server.name.clone() };
+    let call = ToolCall { access: stale(), ..tool_call(&server, ALICE, r#"{"name":"x"}"#) };
+    assert_eq!(hub.upstreams.call_tool(recorded(&server, ALICE), call).await.err(), Some(closed.clone()));
+    let listed = hub.upstreams.list_tools(looked(&server, ALICE), &server, stale()).await;
+    assert_eq!(listed.err(), Some(closed));
     assert!(web.seen().is_empty());
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mcphub_upstream::{BreakerState, PlainHttp, UpstreamError};
 use serde_json::json;
 
-use crate::harness::{ALICE, Hub, server, until};
+use crate::harness::{ALICE, BOB, Hub, server, until};
 use crate::web::{End, Plan, Web, event, events, message, raw, result, status};
 
 /// Calls a modern server whose answers are made by `plan`, and returns what went wrong.
@@ -141,6 +141,25 @@ async fn a_dead_server_is_left_alone_and_delays_no_other() {
     hub.pass(Duration::from_secs(5));
     let error = hub.answer(&dead_server, ALICE, r#"{"name":"x"}"#).await.unwrap_err();
     assert!(matches!(error, UpstreamError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn one_persons_slow_calls_are_her_own_matter() {
+    let web = Web::modern(|seen| match seen.body["params"]["arguments"]["hang"] {
+        serde_json::Value::Bool(true) => events(vec![b": wait\n\n".to_vec()], End::Hang),
+        _ => result(seen, &json!({})),
+    })
+    .await;
+    let mut definition = web.definition();
+    definition["timeoutMs"] = json!(100);
+    let (hub, server) = (Hub::start(), server("s", &definition));
+    for _ in 0..3 {
+        let slow = hub.answer(&server, ALICE, r#"{"name":"x","arguments":{"hang":true}}"#).await;
+        assert!(matches!(slow, Err(UpstreamError::TimedOut { .. })), "{slow:?}");
+    }
+    let hers = hub.answer(&server, ALICE, r#"{"name":"x"}"#).await;
+    assert!(matches!(hers, Err(UpstreamError::Unavailable { .. })), "{hers:?}");
+    hub.answer(&server, BOB, r#"{"name":"x"}"#).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use mcphub_domain::ServerName;
 use mcphub_upstream::{ToolDefinition, UpstreamError};
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, Hub, connection, server, values};
+use crate::harness::{ALICE, Hub, access, looked, server};
 use crate::web::{Web, result};
 
 async fn list(
@@ -12,7 +12,7 @@ async fn list(
 ) -> Result<Vec<ToolDefinition>, UpstreamError> {
     let web = Web::modern(move |seen| result(seen, &page(&seen.body["params"]["cursor"]))).await;
     let (hub, server) = (Hub::start(), server("s", &web.definition()));
-    hub.upstreams.list_tools(&server, connection(&server, ALICE), values(ALICE)).await
+    hub.upstreams.list_tools(looked(&server, ALICE), &server, access(&server, ALICE)).await
 }
 
 #[tokio::test]

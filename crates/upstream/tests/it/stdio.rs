@@ -9,7 +9,7 @@ use mcphub_wire::Version;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    ALICE, BOB, Hub, all, connection, is_alive, json as answer_json, server, token_of, until, values,
+    ALICE, BOB, Hub, access, all, connection, is_alive, json as answer_json, looked, server, token_of, until,
 };
 
 /// A server that does what the arguments of a call say.
@@ -347,7 +347,8 @@ async fn a_silent_process_does_not_hold_the_caller() {
 async fn tools_are_listed_over_a_pipe_too() {
     let hub = Hub::start();
     let server = modern("s");
-    let tools = hub.upstreams.list_tools(&server, connection(&server, ALICE), values(ALICE)).await.unwrap();
+    let tools =
+        hub.upstreams.list_tools(looked(&server, ALICE), &server, access(&server, ALICE)).await.unwrap();
     assert_eq!(tools[0].definition, r#"{"name": "do"}"#);
     hub.upstreams.close_all().await;
 }
