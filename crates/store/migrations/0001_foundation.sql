@@ -143,6 +143,7 @@ CREATE TABLE sessions (
     ended_at BIGINT
 );
 CREATE INDEX sessions_by_time ON sessions (seen_at);
+CREATE INDEX sessions_ended ON sessions (ended_at);
 
 -- The key that a person's personal fields in the log are encrypted with; destroying it erases her.
 -- It is there before the person is, for the record that adds her.

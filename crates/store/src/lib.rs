@@ -13,6 +13,7 @@ pub mod snapshot;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tidy;
 pub mod users;
 
 mod db;

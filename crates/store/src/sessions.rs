@@ -23,6 +23,8 @@ pub struct Session {
     pub capabilities: String,
     /// When it was opened.
     pub created_at: Timestamp,
+    /// When it was last used, as far as that was noted.
+    pub seen_at: Timestamp,
     /// When it was ended.
     pub ended_at: Option<Timestamp>,
 }
@@ -34,7 +36,7 @@ impl Store {
         tx.act_for(&session.owner.to_string()).await?;
         tx.execute(
             "INSERT INTO sessions (id_hash, owner_id, key_id, endpoint, version, capabilities, created_at, seen_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             values![
                 session.id_hash.as_slice(),
                 session.owner.to_string(),
@@ -43,6 +45,7 @@ impl Store {
                 session.version.as_str(),
                 session.capabilities.as_str(),
                 session.created_at.as_micros(),
+                session.seen_at.as_micros(),
             ],
         )
         .await?;
@@ -55,7 +58,7 @@ impl Store {
         tx.act_for(&owner.to_string()).await?;
         let row = tx
             .one(
-                "SELECT owner_id, key_id, endpoint, version, capabilities, created_at, ended_at FROM sessions
+                "SELECT owner_id, key_id, endpoint, version, capabilities, created_at, seen_at, ended_at FROM sessions
                   WHERE id_hash = $1 AND owner_id = $2",
                 values![id_hash.as_slice(), owner.to_string()],
             )
@@ -69,10 +72,25 @@ impl Store {
                 version: row.get(3)?,
                 capabilities: row.get(4)?,
                 created_at: Timestamp::from_micros(row.get(5)?),
-                ended_at: row.get::<Option<i64>>(6)?.map(Timestamp::from_micros),
+                seen_at: Timestamp::from_micros(row.get(6)?),
+                ended_at: row.get::<Option<i64>>(7)?.map(Timestamp::from_micros),
             })
         })
         .transpose()
+    }
+
+    /// Notes that a session of a person is in use, or says that there is none any more.
+    pub async fn touch_session(&self, session: &Session, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.app().write().await?;
+        tx.act_for(&session.owner.to_string()).await?;
+        let touched = tx
+            .execute(
+                "UPDATE sessions SET seen_at = $2 WHERE id_hash = $1 AND owner_id = $3 AND ended_at IS NULL",
+                values![session.id_hash.as_slice(), now.as_micros(), session.owner.to_string()],
+            )
+            .await?;
+        tx.commit().await?;
+        if touched == 0 { Err(StoreError::missing("the session")) } else { Ok(()) }
     }
 
     /// Ends a session of a person.

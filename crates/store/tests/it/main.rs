@@ -37,4 +37,5 @@ mod schema;
 mod search;
 mod snapshot;
 mod tampering;
+mod tidy;
 mod writes;

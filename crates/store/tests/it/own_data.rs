@@ -31,6 +31,7 @@ fn session(owner: &User, key: &HubKey) -> Session {
         version: "2025-06-18".to_owned(),
         capabilities: "{}".to_owned(),
         created_at: Timestamp::from_micros(4),
+        seen_at: Timestamp::from_micros(5),
         ended_at: None,
     }
 }

@@ -36,6 +36,7 @@ async fn start(database: &TestDatabase) -> Store {
             version: "2025-06-18".to_owned(),
             capabilities: "{}".to_owned(),
             created_at: owner.created_at,
+            seen_at: owner.created_at,
             ended_at: None,
         };
         store.add_session(&session).await.unwrap();
