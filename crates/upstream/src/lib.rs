@@ -8,6 +8,7 @@ mod deadline;
 pub mod error;
 mod http;
 pub mod key;
+pub mod leftovers;
 mod legacy;
 pub mod log;
 mod mask;

@@ -97,6 +97,11 @@ impl Upstreams {
         Ok(upstreams)
     }
 
+    /// Shows what the wiring decided.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Calls the tool that the permit allows, once.
     pub async fn call_tool(
         self: &Arc<Self>,
