@@ -234,9 +234,16 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<String>,
     },
-    /// Refusals of strangers, counted: the first stands alone, the rest in one summary.
+    /// Refusals that come in floods, counted: the first stands alone, the rest in one summary. Those
+    /// of strangers are counted by network, those of a person, who is the actor, without one.
     #[serde(rename = "refused.folded")]
-    RefusedFolded { reason: Refusal, network: String, count: u64, from: Timestamp },
+    RefusedFolded {
+        reason: Refusal,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<String>,
+        count: u64,
+        from: Timestamp,
+    },
     /// Something was read: a list, a page of the API, the log itself.
     #[serde(rename = "read")]
     Read {

@@ -40,12 +40,12 @@ impl Hub {
         match checked {
             Ok(principal) => Ok(Caller::new(principal, Some(address), RequestId::random(&self.entropy))),
             Err(HubError::Unauthenticated(reason)) => {
-                self.strangers.note(self, reason, address).await;
+                self.floods.note(self, reason, address).await;
                 Err(HubError::Unauthenticated(reason))
             }
             Err(other) => {
                 if matches!(other, HubError::Sealed) {
-                    self.strangers.note(self, Refusal::Sealed, address).await;
+                    self.floods.note(self, Refusal::Sealed, address).await;
                 }
                 Err(other)
             }
@@ -54,7 +54,7 @@ impl Hub {
 
     /// Refuses a key that stood in a URL: it is marked, and its owner sees that it is exposed.
     pub async fn refuse_exposed(&self, text: &str, address: IpAddr) -> HubError {
-        self.strangers.note(self, Refusal::ExposedKey, address).await;
+        self.floods.note(self, Refusal::ExposedKey, address).await;
         if let Ok(principal @ Principal::Person { .. }) = self.check_key(Some(text))
             && let Err(error) = self.mark_exposed(principal).await
         {
@@ -70,7 +70,7 @@ impl Hub {
 
     /// Records that the edge refused somebody who has not proven who she is, folded by network.
     pub async fn record_stranger(&self, reason: Refusal, address: IpAddr) {
-        self.strangers.note(self, reason, address).await;
+        self.floods.note(self, reason, address).await;
     }
 
     /// Records a request that the edge refused before any use case saw it.

@@ -107,7 +107,10 @@ impl Hub {
         if let Err(error) = &cleared
             && let Some(denial) = denial_of(error, caller.principal, &call.name)
         {
-            self.record(caller, denial.into_event("tools/call")).await;
+            match denial.reason() {
+                Refusal::RateLimited => self.floods.note_known(self, caller, denial, "tools/call").await,
+                _ => self.record(caller, denial.into_event("tools/call")).await,
+            }
         }
         cleared
     }

@@ -25,6 +25,7 @@ use crate::cache::Cache;
 use crate::caller::Caller;
 use crate::counters::Counters;
 use crate::error::HubError;
+use crate::floods::Floods;
 use crate::heads::Heads;
 use crate::lease::Leases;
 use crate::limits::Limits;
@@ -32,7 +33,6 @@ use crate::lookout::Lookout;
 use crate::personal::Personal;
 use crate::seal::{KeySource, Seal};
 use crate::snapshot::Snapshot;
-use crate::strangers::Strangers;
 
 /// Says how the hub is to be.
 pub struct Settings {
@@ -64,7 +64,7 @@ pub struct Hub {
     pub(crate) limits: Limits,
     pub(crate) leases: Leases,
     pub(crate) personal: Personal,
-    pub(crate) strangers: Strangers,
+    pub(crate) floods: Floods,
     pub(crate) heads: Heads,
     pub(crate) lookout: Lookout,
     pub(crate) counters: Counters,
@@ -123,7 +123,7 @@ impl Hub {
             limits: Limits::new(settings.quota),
             leases: Leases::default(),
             personal: Personal::new(Arc::clone(&store), entropy.clone()),
-            strangers: Strangers::default(),
+            floods: Floods::default(),
             heads: Heads::new(&settings.heads, install),
             lookout: Lookout::default(),
             counters: Counters::default(),
@@ -172,7 +172,7 @@ impl Hub {
             tracing::warn!("some work did not end in time");
         }
         if self.process == Process::Serve {
-            self.strangers.flush(self).await;
+            self.floods.flush_all(self).await;
         }
         self.store.close().await?;
         Ok(())
@@ -323,7 +323,7 @@ impl Hub {
             }
             self.try_unseal().await;
             self.leases.review(&self.snapshot.newest(), self.clock.now());
-            self.strangers.flush(self).await;
+            self.floods.flush(self).await;
             let chores = [
                 ("heartbeat", self.store.beat().await.map_err(HubError::from)),
                 ("recovery", self.store.recover().await.map(|_| ()).map_err(HubError::from)),

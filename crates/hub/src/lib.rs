@@ -18,6 +18,7 @@ mod auth;
 mod cache;
 mod caller;
 mod find;
+mod floods;
 mod heads;
 mod hub;
 mod lease;
@@ -27,7 +28,6 @@ mod metrics;
 mod personal;
 mod seal;
 mod snapshot;
-mod strangers;
 
 pub use auth::Answered;
 pub use caller::Caller;

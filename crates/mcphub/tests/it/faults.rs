@@ -148,6 +148,24 @@ on_both! {
         assert_eq!(call(hub.address, "/mcp", &other, "local__fingerprint", json!({})).status, 200);
     }
 
+    fn refusals_of_one_who_is_too_fast_are_one_record_and_a_count(installation) {
+        let mut installation = installation;
+        let key = set_up(&installation);
+        installation.set("MCPHUB_LIMITS__CALLS_PER_MINUTE", "1");
+        let hub = installation.serve();
+        let statuses = (0..40).map(|_| call(hub.address, "/mcp", &key, "local__fingerprint", json!({})).status);
+        let refused = statuses.filter(|status| *status == 429).count() as u64;
+        hub.stop();
+        let records = installation.json("audit list --person alice --outcome rate-limited --limit 1000");
+        let events: Vec<&Value> = records.as_array().unwrap().iter().map(|record| &record["event"]).collect();
+        let of_type = |name: &str| events.iter().filter(|event| event["type"] == name).collect::<Vec<_>>();
+        let (whole, folded) = (of_type("refused"), of_type("refused.folded"));
+        assert!(refused > 30 && events.len() <= 6, "{refused}: {events:?}");
+        let counted: u64 = folded.iter().map(|event| event["count"].as_u64().unwrap()).sum();
+        assert_eq!(whole.len() as u64 + counted, refused, "each refusal is counted");
+        assert_eq!(whole[0]["target"], "local__fingerprint");
+    }
+
     fn a_dead_server_hides_and_delays_no_other(installation) {
         let key = set_up(&installation);
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
