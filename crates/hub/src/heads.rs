@@ -2,9 +2,10 @@
 //! rolled back or rewritten is noticed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mcphub_domain::audit::ChainHead;
 use mcphub_domain::{InstallId, Timestamp};
@@ -15,6 +16,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::HubError;
+use crate::seal::Unsealed;
+
+mod file;
+
+/// How long, in bytes, the file becomes before it is thinned out.
+const LONGEST: u64 = 1 << 20;
 
 /// Is one line of the heads file.
 #[derive(Serialize, Deserialize)]
@@ -34,20 +41,43 @@ pub(crate) struct Heads {
     path: PathBuf,
     install: InstallId,
     last: Mutex<Vec<ChainHead>>,
+    longest: AtomicU64,
+}
+
+impl Head {
+    /// Writes the head with its signature, as the one line that it is everywhere.
+    fn sign(mut self, signer: &Signer) -> io::Result<Vec<u8>> {
+        self.signature = hex::encode(signer.sign(&serde_json_canonicalizer::to_vec(&self)?));
+        Ok(serde_json_canonicalizer::to_vec(&self)?)
+    }
 }
 
 impl Heads {
     pub(crate) fn new(folder: &Path, install: InstallId) -> Self {
-        Self { path: folder.join(format!("{install}.heads")), install, last: Mutex::default() }
+        let path = folder.join(format!("{install}.heads"));
+        Self { path, install, last: Mutex::default(), longest: AtomicU64::new(LONGEST) }
     }
 
-    /// Signs what the log is now and appends it, if that is new.
-    pub(crate) async fn write(&self, store: &Store, signer: &Signer, now: Timestamp) -> Result<(), HubError> {
+    /// Signs what the log is now, if that is new: into the file, and into what the process says of
+    /// itself, which may leave the machine.
+    pub(crate) async fn write(
+        &self,
+        store: &Store,
+        unsealed: Arc<Unsealed>,
+        now: Timestamp,
+    ) -> Result<(), HubError> {
         let chains = store.audit_tips().await?;
         if chains.is_empty() || *self.last.lock() == chains {
             return Ok(());
         }
-        self.append(signer, now, &chains).map_err(|error| self.failed(&error))?;
+        let (path, install, named) = (self.path.clone(), self.install, chains.clone());
+        let written = blocking(move || {
+            let head =
+                |number| Head { at: now, chains: named, install, number, signature: String::new(), v: 1 };
+            file::append(&path, |number| head(number).sign(&unsealed.signer))
+        });
+        let line = written.await.map_err(|error| self.failed(&error))?;
+        tracing::info!(target: "mcphub::head", "{}", String::from_utf8_lossy(&line));
         *self.last.lock() = chains;
         Ok(())
     }
@@ -57,9 +87,10 @@ impl Heads {
     /// A torn last line is what a power cut leaves; any other line that isn't signed is an error.
     pub(crate) async fn witnesses(&self, store: &Store) -> Result<Vec<Witness>, HubError> {
         let Some(public) = store.signer().await? else { return Ok(Vec::new()) };
-        let text = match std::fs::read_to_string(&self.path) {
+        let path = self.path.clone();
+        let text = match blocking(move || std::fs::read_to_string(path)).await {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if store.audit_tips().await?.is_empty() {
                     return Ok(Vec::new());
                 }
@@ -82,26 +113,13 @@ impl Heads {
         Ok(newest.into_values().collect())
     }
 
-    fn append(&self, signer: &Signer, now: Timestamp, chains: &[ChainHead]) -> std::io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let mut file = File::options().create(true).read(true).append(true).open(&self.path)?;
-        file.lock()?;
-        let number = cut_torn_line(&mut file)?;
-        let mut head = Head {
-            at: now,
-            chains: chains.to_vec(),
-            install: self.install,
-            number,
-            signature: String::new(),
-            v: 1,
-        };
-        head.signature = hex::encode(signer.sign(&serde_json_canonicalizer::to_vec(&head)?));
-        let mut line = serde_json_canonicalizer::to_vec(&head)?;
-        line.push(b'\n');
-        file.write_all(&line)?;
-        file.sync_data()
+    /// Thins out the file if it has grown large, which loses no cut of the log.
+    pub(crate) async fn thin_out(&self, now: Timestamp) -> Result<(), HubError> {
+        let (path, longest) = (self.path.clone(), self.longest.load(Ordering::Relaxed));
+        let length = blocking(move || file::thin_out(&path, longest, now)).await;
+        let length = length.map_err(|error| self.failed(&error))?;
+        self.longest.store(LONGEST.max(2 * length), Ordering::Relaxed);
+        Ok(())
     }
 
     fn check(&self, line: &str, public: &[u8; 32]) -> Result<Head, HubError> {
@@ -120,26 +138,12 @@ impl Heads {
         Ok(head)
     }
 
-    fn failed(&self, error: &std::io::Error) -> HubError {
+    fn failed(&self, error: &io::Error) -> HubError {
         HubError::Unavailable { reason: format!("{}: {error}", self.path.display()) }
     }
 }
 
-/// Cuts off what a power cut left of an unfinished line, and returns the next head's number.
-fn cut_torn_line(file: &mut File) -> std::io::Result<u64> {
-    const LONGEST: u64 = 1 << 20;
-    let length = file.seek(SeekFrom::End(0))?;
-    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST)))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    let torn = tail.iter().rev().take_while(|byte| **byte != b'\n').count();
-    if torn > 0 {
-        file.set_len(length - torn as u64)?;
-    }
-    let last = tail
-        .rsplit(|byte| *byte == b'\n')
-        .skip(1)
-        .filter(|line| !line.is_empty())
-        .find_map(|line| serde_json::from_slice::<Head>(line).ok());
-    Ok(last.map_or(1, |head| head.number + 1))
+/// Runs what waits for the disk where it holds up nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -76,7 +76,7 @@ pub struct Hub {
     pub(crate) entropy: Entropy,
     pub(crate) tasks: TaskTracker,
     changed: watch::Sender<i64>,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     process: Process,
     me: Weak<Self>,
 }
@@ -87,8 +87,6 @@ const SESSIONS: usize = 16_384;
 const POLL: Duration = Duration::from_millis(250);
 /// How long a refresh may take before the streams are looked at again.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often the rest is looked after: heads, leases that end by time, folded refusals, the seal.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Says whether the hub can serve, and why not.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,6 +97,15 @@ pub enum Readiness {
     Sealed,
     /// The log can't be written, or the database doesn't answer.
     Unavailable(String),
+}
+
+/// Says whether the end of the log is signed when the hub closes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LastHead {
+    /// It is.
+    Signed,
+    /// It isn't: somebody has just checked the log, and nothing may cover what she found.
+    Left,
 }
 
 impl Hub {
@@ -163,8 +170,9 @@ impl Hub {
         }
     }
 
-    /// Stops: lets running calls end until `deadline`, ends children, writes what waits, closes.
-    pub async fn close(&self, deadline: Duration) -> Result<(), HubError> {
+    /// Stops: lets running calls end until `deadline`, ends children, writes what waits, signs the end
+    /// of the log unless that is to be left as it is, closes.
+    pub async fn close(&self, deadline: Duration, last: LastHead) -> Result<(), HubError> {
         self.stop.cancel();
         self.tasks.close();
         self.upstreams.drain(deadline).await;
@@ -174,8 +182,13 @@ impl Hub {
         if self.process == Process::Serve {
             self.floods.flush_all(self).await;
         }
-        self.store.close().await?;
-        Ok(())
+        let ended = self.store.end().await?;
+        let signed = match last {
+            LastHead::Signed => self.sign_head().await,
+            LastHead::Left => Ok(()),
+        };
+        ended.close().await;
+        signed
     }
 
     /// Takes up what the database has that this process hasn't.
@@ -200,9 +213,9 @@ impl Hub {
     }
 
     /// Signs what the log is now, for `audit verify` to find later.
-    pub async fn sign_head(&self) -> Result<(), HubError> {
+    pub(crate) async fn sign_head(&self) -> Result<(), HubError> {
         let Ok(unsealed) = self.seal.open() else { return Ok(()) };
-        self.heads.write(&self.store, &unsealed.signer, self.clock.now()).await
+        self.heads.write(&self.store, unsealed, self.clock.now()).await
     }
 
     /// Acts as the hub itself.
@@ -261,7 +274,7 @@ impl Hub {
         }
     }
 
-    async fn try_unseal(&self) {
+    pub(crate) async fn try_unseal(&self) {
         if self.seal.open().is_ok() {
             return;
         }
@@ -279,9 +292,9 @@ impl Hub {
     }
 
     fn keep_running(self: &Arc<Self>) {
-        let (poll, tick) = (Arc::clone(self), Arc::clone(self));
-        self.tasks.spawn(async move { poll.follow_changes().await });
-        self.tasks.spawn(async move { tick.look_after().await });
+        let hub = Arc::clone(self);
+        self.tasks.spawn(async move { hub.follow_changes().await });
+        self.start_chores();
     }
 
     async fn follow_changes(&self) {
@@ -309,30 +322,6 @@ impl Hub {
             }
             if !self.snapshot.is_fresh() {
                 self.leases.revoke_all();
-            }
-        }
-    }
-
-    async fn look_after(&self) {
-        let mut interval = tokio::time::interval(TICK);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                _ = interval.tick() => {}
-            }
-            self.try_unseal().await;
-            self.leases.review(&self.snapshot.newest(), self.clock.now());
-            self.floods.flush(self).await;
-            let chores = [
-                ("heartbeat", self.store.beat().await.map_err(HubError::from)),
-                ("recovery", self.store.recover().await.map(|_| ()).map_err(HubError::from)),
-                ("head", self.sign_head().await),
-            ];
-            for (what, done) in chores {
-                if let Err(error) = done {
-                    tracing::warn!(%error, "the {what} could not be written");
-                }
             }
         }
     }

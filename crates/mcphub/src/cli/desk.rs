@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mcphub_domain::{Group, GroupName, Server, ServerName, Timestamp, User, UserName};
 use mcphub_hub::groups::GroupDetails;
-use mcphub_hub::{Caller, Hub, Process};
+use mcphub_hub::{Caller, Hub, LastHead, Process};
 
 use super::failure::Failure;
 use crate::Machine;
@@ -35,8 +35,8 @@ impl Desk {
     }
 
     /// Lets everything end that the command has started.
-    pub(crate) async fn close(&self) -> Result<(), Failure> {
-        Ok(self.hub.close(END).await?)
+    pub(crate) async fn close(&self, last: LastHead) -> Result<(), Failure> {
+        Ok(self.hub.close(END, last).await?)
     }
 
     /// Lists everybody.

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use mcphub_hub::LastHead;
 use tokio::runtime::Builder;
 
 pub(crate) use answer::Answer;
@@ -190,12 +191,13 @@ impl Command {
     async fn run_at_desk(self, options: Options, machine: &Machine) -> Result<Answer, Failure> {
         let desk = Desk::open(options.load(machine, None)?, machine).await?;
         // What is about to be checked isn't signed before.
-        let signs = !matches!(self, Self::Audit(audit::AuditCommand::Verify));
+        let last = match self {
+            Self::Audit(audit::AuditCommand::Verify) => LastHead::Left,
+            _ => LastHead::Signed,
+        };
         let done = self.run_command(&desk).await;
-        let signed = if signs { desk.hub.sign_head().await } else { Ok(()) };
-        let closed = desk.close().await;
+        let closed = desk.close(last).await;
         let answer = done?;
-        signed?;
         closed?;
         Ok(answer)
     }

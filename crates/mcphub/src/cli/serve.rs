@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcphub_hub::{Hub, Process, Readiness};
+use mcphub_hub::{Hub, LastHead, Process, Readiness};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -63,9 +63,7 @@ impl Running {
         told.map_err(|error| Failure::io("standard output", &error))?;
         let served = http::serve(Arc::clone(&hub), &config, listener, signals.come()).await;
         tracing::info!("the hub stops");
-        let signed = hub.sign_head().await;
-        hub.close(END).await?;
-        signed?;
+        hub.close(END, LastHead::Signed).await?;
         served.map_err(|error| Failure::io("the listener", &error))?;
         Ok(Answer::silent())
     }

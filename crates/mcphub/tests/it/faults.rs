@@ -1,7 +1,7 @@
 //! What goes wrong around the hub: no key, no log, a kill, too many calls, a dead server.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -166,6 +166,44 @@ on_both! {
         assert_eq!(whole[0]["target"], "local__fingerprint");
     }
 
+    fn the_last_head_covers_the_last_record_and_leaves_the_machine(installation) {
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        assert_eq!(list(hub.address, "/mcp", &key).status, 200);
+        hub.stop();
+        let heads = file_in(&installation.folder().join("state/mcphub"), "heads");
+        let text = std::fs::read_to_string(heads).unwrap();
+        let head = text.lines().last().unwrap();
+        let told = installation.logged();
+        let told = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut streamed = told.filter(|line| line["target"] == "mcphub::head");
+        assert!(streamed.any(|line| line["fields"]["message"] == head), "the log stream has the head too");
+        let head: Value = serde_json::from_str(head).unwrap();
+        let records = installation.json("audit list --limit 1000");
+        let last = records.as_array().unwrap().iter().find(|record| record["event"]["type"] == "chain.closed");
+        let last = last.expect("the newest end of a chain, which is the hub's");
+        let named = head["chains"].as_array().unwrap().iter().find(|named| named["chain"] == last["chain"]);
+        assert_eq!(named.unwrap()["size"], last["number"].as_u64().unwrap() + 1);
+        assert_eq!(installation.json("audit verify")["findings"], json!([]));
+    }
+
+    fn a_client_says_only_so_much_of_itself(installation) {
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        let initialize = |extra: usize| {
+            let capabilities = json!({ "experimental": { "x": { "text": "y".repeat(extra) } } });
+            let params = json!({ "protocolVersion": "2025-06-18", "capabilities": capabilities, "clientInfo": { "name": "test", "version": "1" } });
+            let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params }).to_string();
+            let bearer = format!("Bearer {key}");
+            let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+            send(hub.address, "POST", "/mcp", &headers, &body)
+        };
+        assert!(initialize(1_000).header("mcp-session-id").is_some());
+        let refused = initialize(20_000);
+        assert!(refused.header("mcp-session-id").is_none(), "{refused:?}");
+        assert!(refused.body.contains("capabilities"), "{refused:?}");
+    }
+
     fn a_dead_server_hides_and_delays_no_other(installation) {
         let key = set_up(&installation);
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -208,9 +246,13 @@ fn start_hanging(hub: &Serving, key: &str) -> crate::harness::client::Stream {
 }
 
 fn key_file(installation: &Installation) -> PathBuf {
-    let folder = installation.folder().join("config/mcphub");
+    file_in(&installation.folder().join("config/mcphub"), "key")
+}
+
+/// Finds the file in a folder whose name ends like this.
+fn file_in(folder: &Path, ending: &str) -> PathBuf {
     let mut files = std::fs::read_dir(folder).unwrap().filter_map(|entry| Some(entry.ok()?.path()));
-    files.find(|path| path.extension().is_some_and(|end| end == "key")).expect("a key file")
+    files.find(|path| path.extension().is_some_and(|end| end == ending)).expect(ending)
 }
 
 /// Finds the process of the installation's own server: the one that names its record file.

@@ -1,0 +1,125 @@
+//! What the serving process does beside calls: tell that it lives, sign the log, recover what killed
+//! processes left open, keep the index, tidy up. Nothing here is waited for by a call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcphub_upstream::leftovers::{Existing, remove_leftovers};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::error::HubError;
+use crate::hub::Hub;
+
+/// How often the rest is looked after: leases that end by time, folded refusals, the seal, the
+/// heartbeat, a head if the log has moved, and recovery, which costs a read where nobody died.
+const TICK: Duration = Duration::from_secs(1);
+/// After how many records a head is signed though it isn't time yet.
+const RECORDS: u64 = 1_000;
+/// How often the index of the log catches up; a search reads what it lacks.
+const INDEX: Duration = Duration::from_secs(2);
+/// How often it is looked whether something can be removed.
+const TIDY: Duration = Duration::from_mins(1);
+
+impl Hub {
+    /// Starts all chores; they end when the hub stops.
+    pub(crate) fn start_chores(self: &Arc<Self>) {
+        let hub = Arc::clone(self);
+        self.tasks.spawn(async move { hub.sign_heads().await });
+        self.start(TICK, |hub| async move { hub.look_after().await });
+        self.start(TICK, |hub| async move { hub.recover().await });
+        self.start(INDEX, |hub| async move { hub.index().await });
+        self.start(TIDY, |hub| async move { hub.tidy().await });
+    }
+
+    fn start<F>(self: &Arc<Self>, period: Duration, chore: fn(Arc<Self>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let hub = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let mut ticks = ticks(period);
+            while hub.unless_stopped(ticks.tick()).await.is_some() {
+                chore(Arc::clone(&hub)).await;
+            }
+        });
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            done = work => Some(done),
+        }
+    }
+
+    async fn look_after(&self) {
+        self.try_unseal().await;
+        self.leases.review(&self.snapshot.newest(), self.clock.now());
+        self.floods.flush(self).await;
+        warn("heartbeat", self.store.beat().await);
+    }
+
+    async fn recover(&self) {
+        if let Some(done) = self.unless_stopped(self.store.recover()).await {
+            warn("recovery", done);
+        }
+    }
+
+    async fn index(&self) {
+        if let Some(done) = self.unless_stopped(self.store.index_audit()).await {
+            warn("index of the log", done);
+        }
+    }
+
+    async fn tidy(&self) {
+        warn("removal of old rows", self.store.tidy().await);
+        warn("file of heads", self.heads.thin_out(self.clock.now()).await);
+        warn("removal of what servers left", self.tidy_folders().await);
+    }
+
+    /// Signs a head each second if the log has moved, and whenever it has grown by a thousand records.
+    async fn sign_heads(&self) {
+        let (mut ticks, mut grown, mut signed) = (ticks(TICK), self.store.grown(), 0);
+        loop {
+            let due = async {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    _ = grown.wait_for(|size| *size >= signed + RECORDS) => {}
+                }
+            };
+            if self.unless_stopped(due).await.is_none() {
+                return;
+            }
+            signed = *grown.borrow();
+            warn("head", self.sign_head().await);
+        }
+    }
+
+    /// Removes the logs and homes of servers that were removed.
+    async fn tidy_folders(&self) -> Result<(), HubError> {
+        let (hub, upstreams) = (self.handle(), Arc::clone(&self.upstreams));
+        let existing = move || {
+            let world = hub.upgrade().map(|hub| hub.snapshot.newest()).unwrap_or_default();
+            let servers = || world.servers().map(|entry| entry.server());
+            Existing {
+                ids: servers().map(|server| server.id).collect(),
+                names: servers().map(|server| server.name.clone()).collect(),
+            }
+        };
+        let removed = tokio::task::spawn_blocking(move || remove_leftovers(upstreams.settings(), existing));
+        let removed = removed.await.map_err(|error| HubError::Internal(error.to_string()))?;
+        removed.map(|_| ()).map_err(|error| HubError::Internal(error.to_string()))
+    }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+fn warn<T, E: Into<HubError>>(what: &str, done: Result<T, E>) {
+    if let Err(error) = done.map_err(Into::into) {
+        tracing::warn!(%error, "the {what} could not be written");
+    }
+}
