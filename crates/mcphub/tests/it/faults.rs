@@ -187,6 +187,26 @@ on_both! {
         assert_eq!(installation.json("audit verify")["findings"], json!([]));
     }
 
+    fn the_hub_looks_after_what_it_keeps(installation) {
+        let key = set_up(&installation);
+        let left = installation.data_dir().join("homes/01010101-0101-4101-8101-010101010101/shared");
+        let log = installation.data_dir().join("logs/removed");
+        for folder in [&left, &log] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let mut session = Session::of(&installation);
+        session.run("UPDATE nodes SET seen_at = 1");
+        let hub = installation.serve();
+        assert_eq!(list(hub.address, "/mcp", &key).status, 200);
+        eventually("the folders of removed servers go", || (!left.exists() && !log.exists()).then_some(()));
+        eventually("processes that ended long ago are forgotten", || {
+            (session.run("SELECT COUNT(*) FROM nodes WHERE seen_at = 1") == ["0"]).then_some(())
+        });
+        let behind = "SELECT COUNT(*) FROM audit_segments s WHERE s.first >= COALESCE(
+            (SELECT upto FROM audit_indexed i WHERE i.chain = s.chain), 0)".replace('\n', " ");
+        eventually("the index catches up", || (session.run(&behind) == ["0"]).then_some(()));
+    }
+
     fn a_client_says_only_so_much_of_itself(installation) {
         let key = set_up(&installation);
         let hub = installation.serve();

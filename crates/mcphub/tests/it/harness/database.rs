@@ -1,6 +1,6 @@
 //! The database as its owner sees it: a session in another process, past the hub and its rules.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -16,11 +16,12 @@ pub(crate) struct Session {
     is_postgres: bool,
 }
 
-/// Runs the statements that come as lines, and answers each.
+/// Runs the statements that come as lines, and answers each with its rows and a last line.
 const SQLITE: &str = "import sqlite3, sys
 database = sqlite3.connect(sys.argv[1], isolation_level=None)
 for line in sys.stdin:
-    database.execute(line)
+    for row in database.execute(line):
+        print(*row)
     print('done', flush=True)";
 
 impl Session {
@@ -36,13 +37,19 @@ impl Session {
         }
     }
 
-    /// Runs a statement and waits until it is done.
-    pub(crate) fn run(&mut self, statement: &str) {
+    /// Runs a statement, waits until it is done, and returns its rows.
+    pub(crate) fn run(&mut self, statement: &str) -> Vec<String> {
         let ask = if self.is_postgres { ";\n\\echo done\n" } else { "\n" };
         self.statements.write_all(format!("{statement}{ask}").as_bytes()).unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer.trim(), "done", "{statement}");
+        let lines = self.answers.by_ref().lines().map(Result::unwrap);
+        let mut is_done = false;
+        let rows = lines.take_while(|line| {
+            is_done = line == "done";
+            !is_done
+        });
+        let rows = rows.collect();
+        assert!(is_done, "{statement}");
+        rows
     }
 
     /// Keeps everybody from writing the log, until `release`.
@@ -78,6 +85,8 @@ fn postgres(url: &str) -> Command {
     let mut admin = Url::parse(&tool("MCPHUB_TEST_POSTGRES_URL")).unwrap();
     admin.set_path(Url::parse(url).unwrap().path());
     let mut command = Command::new(Path::new(&tool("MCPHUB_TEST_POSTGRES_BIN")).join("psql"));
-    command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"]).arg(admin.as_str());
+    command
+        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1"])
+        .arg(admin.as_str());
     command
 }
