@@ -78,22 +78,22 @@ both! {
 
     async fn pages_hold_each_record_once_though_many_are_of_one_instant(database: TestDatabase) {
         let (store, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
-        for number in 0..40 {
-            let writer = if number % 3 == 0 { &other } else { &store };
-            writer.audit().append(note_at(&number.to_string(), NOW)).await.unwrap();
-            if number % 4 == 0 {
+        for number in 0..120 {
+            let writer = if number % 2 == 0 { &other } else { &store };
+            writer.audit().durable(note_at(&number.to_string(), NOW)).await.unwrap();
+            if number % 10 == 0 {
                 writer.audit().durable(note_at(&format!("earlier {number}"), at(-1))).await.unwrap();
             }
-            if number == 20 {
+            if number == 60 {
                 store.index_audit().await.unwrap();
             }
         }
         other.audit().durable(note_at("the last of one", NOW)).await.unwrap();
         store.audit().durable(note_at("the last of the other", NOW)).await.unwrap();
         let all = store.search(&read(1_000)).await.unwrap();
-        assert_eq!(all.len(), 52);
+        assert_eq!(all.len(), 134);
         assert!(all.is_sorted_by(|one, next| Cursor::of(one) > Cursor::of(next)), "one order for all");
-        for limit in [1, 7, 51] {
+        for limit in [7, 50, 133] {
             let (mut paged, mut after) = (Vec::new(), None);
             while let page = store.search(&Search { after, ..read(limit) }).await.unwrap()
                 && let Some(last) = page.last()
