@@ -382,7 +382,8 @@ impl Event {
         match self {
             Self::CallOutcome { status, .. } => status.as_str(),
             Self::Refused { reason, .. } | Self::RefusedFolded { reason, .. } => reason.as_str(),
-            Self::CallIntent { .. } | Self::LookIntent { .. } => "intent",
+            Self::CallIntent { .. } => "intent",
+            Self::LookIntent { .. } => "look",
             Self::Read { .. } => "read",
             Self::Answered { .. } => "answered",
             _ => "changed",
