@@ -18,7 +18,7 @@ pub struct Group {
     pub id: GroupId,
     /// Its name, which is also a path under `/mcp/`.
     pub name: GroupName,
-    /// Counts the changes of this row, from 1.
+    /// Counts the changes of it, of who is in it and of what it grants, from 1.
     pub revision: i64,
     /// When it was added.
     pub created_at: Timestamp,
@@ -39,6 +39,13 @@ words! {
         /// Takes the rights away, whatever other grants give.
         Deny = "deny",
     }
+    /// Says as what somebody made a grant, and so who may take it away.
+    Author, "author" {
+        /// As an admin: holds by itself, and only admins remove it.
+        Admin = "admin",
+        /// As the group's manager: holds while an admin's grant lets the group do anything on the server.
+        Manager = "manager",
+    }
 }
 
 /// Puts a person into a group.
@@ -52,6 +59,8 @@ pub struct Membership {
     pub standing: Standing,
     /// When she stops being in it.
     pub expires_at: Option<Timestamp>,
+    /// The group's revision at which this was last changed; 0 while it is nowhere stored.
+    pub revision: i64,
 }
 
 impl Membership {
@@ -72,6 +81,8 @@ pub struct Grant {
     pub server: ServerId,
     /// Whether it gives or takes away.
     pub verdict: Verdict,
+    /// As what somebody made it.
+    pub author: Author,
     /// Which rights.
     pub rights: Rights,
     /// For which tools; empty means all.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod audit;
+mod digest;
 pub mod group;
 pub mod id;
 pub mod key;

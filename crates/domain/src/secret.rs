@@ -1,7 +1,13 @@
 //! Secrets: values without `Debug`, `Display`, `Serialize` and `Clone`, wiped when dropped.
 
+use std::fmt;
+use std::str::FromStr;
+
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+use crate::digest;
+use crate::tool::InvalidDigest;
 
 /// Holds a secret text, such as a person's token for a server.
 pub struct SecretText(Zeroizing<String>);
@@ -61,5 +67,19 @@ impl Destination {
     /// Shows the digest's bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        digest::write(&self.0, f)
+    }
+}
+
+impl FromStr for Destination {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        digest::read(text).map(Self).ok_or(InvalidDigest)
     }
 }

@@ -214,12 +214,32 @@ impl ServerDefinition {
         }
     }
 
+    /// Says in words where this server's credentials go: everything that the destination is made of.
+    pub fn describe_destination(&self) -> String {
+        match &self.transport {
+            Transport::Http(target) => target
+                .base()
+                .map_or_else(|_| target.url.to_string(), |url| url.origin().ascii_serialization()),
+            Transport::Stdio(target) => {
+                let env = target.env.iter().map(|(name, value)| word(&format!("{name}={value}")));
+                let args = target.args.iter().map(|arg| word(&arg.to_string()));
+                env.chain([word(&target.command)]).chain(args).collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+
     fn templates(&self) -> Box<dyn Iterator<Item = &Template> + '_> {
         match &self.transport {
             Transport::Http(target) => Box::new(std::iter::once(&target.url).chain(target.headers.values())),
             Transport::Stdio(target) => Box::new(target.args.iter().chain(target.env.values())),
         }
     }
+}
+
+/// Shows a word of a command so that nobody takes it for two, or for another.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@+,${}%^~".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("{text:?}") }
 }
 
 impl HttpTarget {
@@ -395,5 +415,15 @@ mod tests {
         assert_ne!(stdio(r#"["a","b"]"#), stdio(r#"["a b"]"#));
         let with = |env: &str| at(&format!(r#"{{"type":"stdio","command":"x","env":{env}}}"#));
         assert_ne!(with("{}"), with(r#"{"PATH":"/tmp/other"}"#));
+    }
+
+    #[test]
+    fn a_destination_is_described_by_all_that_it_is_made_of() {
+        let http = parse(r#"{"type":"streamable-http","url":"https://a.example:8443/one/${USER_X}?y"}"#);
+        assert_eq!(http.describe_destination(), "https://a.example:8443");
+        let stdio = parse(
+            r#"{"type":"stdio","command":"npx","args":["-y","a b","c\u202ed"],"env":{"T":"${USER_T}","LOG":"x"}}"#,
+        );
+        assert_eq!(stdio.describe_destination(), r#"LOG=x T=${USER_T} npx -y "a b" "c\u{202e}d""#);
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::digest;
 use crate::id::ServerId;
 use crate::name::{ServerName, ToolName};
 use crate::role::{Effect, words};
@@ -37,6 +38,8 @@ pub struct Tool {
     pub digest: ToolDigest,
     /// Its place in its server's list, from 0.
     pub position: i64,
+    /// Counts the changes of its definition, effect and state, from 1.
+    pub revision: i64,
 }
 
 /// Names a tool's definition: SHA-256 over its canonical JSON (RFC 8785).
@@ -61,11 +64,7 @@ impl ToolDigest {
 
 impl fmt::Display for ToolDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: [char; 16] =
-            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
-        let text: String = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
-        f.write_str(&text)
+        digest::write(&self.0, f)
     }
 }
 
@@ -79,15 +78,7 @@ impl FromStr for ToolDigest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(InvalidDigest);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| InvalidDigest)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidDigest)?;
-        }
-        Ok(Self(bytes))
+        digest::read(text).map(Self).ok_or(InvalidDigest)
     }
 }
 

@@ -7,9 +7,10 @@ use mcphub_policy::Administration;
 use mcphub_store::credentials::SealedValue;
 use mcphub_vault::{Context, Sealed, Vault};
 
+use crate::audit::Granted;
 use crate::cache::{Mark, mark};
 use crate::caller::Caller;
-use crate::error::{HubError, MissingCredential};
+use crate::error::{HubError, MissingCredential, check_revision};
 use crate::hub::Hub;
 
 /// Says how a slot stands for a person.
@@ -30,6 +31,25 @@ pub struct SlotView {
     pub slot: Slot,
     /// How it stands.
     pub state: SlotState,
+    /// The revision of its value; 0 if nobody has filled it in.
+    pub revision: i64,
+    /// Where the server is, in words: there the value goes.
+    pub goes_to: String,
+    /// The same, as a change of the slot names it.
+    pub destination: Destination,
+}
+
+/// Names a slot as it was looked at: what a change of it is based on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeenSlot {
+    /// The server.
+    pub server: ServerId,
+    /// The slot's name.
+    pub slot: SlotName,
+    /// The revision of its value; 0 if nobody had filled it in.
+    pub revision: i64,
+    /// Where the value may go.
+    pub destination: Destination,
 }
 
 /// Is what a call needs beside its permit: sealed values that fit the server as it is now.
@@ -38,47 +58,68 @@ pub(crate) struct SealedValues {
     personal: Vec<SealedValue>,
 }
 
+impl SlotView {
+    /// Bases a change of the slot on this look at it.
+    pub fn seen(&self, server: ServerId) -> SeenSlot {
+        let slot = self.slot.name().clone();
+        SeenSlot { server, slot, revision: self.revision, destination: self.destination }
+    }
+}
+
+impl SeenSlot {
+    /// Finds the value that the slot had when it was looked at, and still has.
+    fn value(&self, values: &[SealedValue]) -> Result<Option<SealedValue>, HubError> {
+        let found = find(values, &self.slot);
+        let revision = found.as_ref().map_or(0, |found| found.revision);
+        check_revision(format_args!("the value for {}", self.slot), revision, self.revision)?;
+        Ok(found)
+    }
+}
+
 impl Hub {
     /// Fills in a slot of one's own, or replaces its value.
     pub async fn set_credential(
         &self,
         caller: &Caller,
         owner: UserId,
-        (server, slot): (ServerId, SlotName),
+        seen: &SeenSlot,
         value: &SecretText,
     ) -> Result<(), HubError> {
         let permit = self.administrate(caller, Administration::Credentials(owner), "credentials.set").await?;
-        let server = self.enabled_slot(server, &Slot::Personal(slot.clone()))?;
+        self.check_place(seen, &Slot::Personal(seen.slot.clone()))?;
         self.snapshot
             .fresh()?
             .user(owner)
             .ok_or_else(|| HubError::NotFound { what: format!("user {owner}") })?;
-        let before = find(&self.store.credentials(owner, server.id).await?, &slot);
-        let sealed = self.seal_value(self.place(Some(owner), &server, &slot, before.as_ref()), value)?;
-        let event = Event::CredentialSet { credential: sealed.id, owner, server: server.id, slot };
-        let mut tx = self.write_for(owner).await?;
-        tx.put_credential(owner, &sealed).await?;
-        self.commit(tx, permit, event).await
+        let before = seen.value(&self.store.credentials(owner, seen.server).await?)?;
+        let row = self.next(Some(owner), seen, before.as_ref());
+        let event =
+            Event::CredentialSet { credential: row.id, owner, server: seen.server, slot: seen.slot.clone() };
+        self.put_value(permit, row, value, event).await
     }
 
-    /// Confirms that a value may go where the server is now. Only its owner can, never an admin.
+    /// Confirms that a value may go where its owner saw that the server is now. Nobody else can: only
+    /// she knows what she gave for the place before.
     pub async fn confirm_credential(
         &self,
         caller: &Caller,
         owner: UserId,
-        (server, slot): (ServerId, SlotName),
+        seen: &SeenSlot,
     ) -> Result<(), HubError> {
-        let permit =
-            self.administrate(caller, Administration::Credentials(owner), "credentials.confirm").await?;
-        let server = self.enabled_slot(server, &Slot::Personal(slot.clone()))?;
-        let before =
-            find(&self.store.credentials(owner, server.id).await?, &slot).ok_or_else(|| missing(&slot))?;
+        let action = Administration::ConfirmCredentials(owner);
+        let permit = self.administrate(caller, action, "credentials.confirm").await?;
+        self.check_place(seen, &Slot::Personal(seen.slot.clone()))?;
+        let before = seen.value(&self.store.credentials(owner, seen.server).await?)?;
+        let before = before.ok_or_else(|| missing(&seen.slot))?;
         let value = open_value(&self.seal.open()?.vault, &before)?;
-        let sealed = self.seal_value(self.place(Some(owner), &server, &slot, Some(&before)), &value)?;
-        let event = Event::CredentialConfirmed { credential: sealed.id, owner, server: server.id, slot };
-        let mut tx = self.write_for(owner).await?;
-        tx.put_credential(owner, &sealed).await?;
-        self.commit(tx, permit, event).await
+        let row = self.next(Some(owner), seen, Some(&before));
+        let event = Event::CredentialConfirmed {
+            credential: row.id,
+            owner,
+            server: seen.server,
+            slot: seen.slot.clone(),
+        };
+        self.put_value(permit, row, &value, event).await
     }
 
     /// Removes a value of one's own; connections that used it close within a second.
@@ -87,11 +128,13 @@ impl Hub {
         caller: &Caller,
         owner: UserId,
         (server, slot): (ServerId, SlotName),
+        revision: i64,
     ) -> Result<(), HubError> {
         let permit =
             self.administrate(caller, Administration::Credentials(owner), "credentials.remove").await?;
         let before =
             find(&self.store.credentials(owner, server).await?, &slot).ok_or_else(|| missing(&slot))?;
+        let before = SealedValue { revision, ..before };
         let event = Event::CredentialRemoved { credential: before.id, owner, server, slot };
         let mut tx = self.write_for(owner).await?;
         tx.remove_credential(owner, &before).await?;
@@ -102,17 +145,29 @@ impl Hub {
     pub async fn set_shared_value(
         &self,
         caller: &Caller,
-        (server, slot): (ServerId, SlotName),
+        seen: &SeenSlot,
         value: &SecretText,
     ) -> Result<(), HubError> {
         let permit = self.administrate(caller, Administration::ManageServers, "shared-values.set").await?;
-        let server = self.enabled_slot(server, &Slot::Shared(slot.clone()))?;
+        self.check_place(seen, &Slot::Shared(seen.slot.clone()))?;
+        let before = seen.value(&self.store.shared_values(seen.server).await?)?;
+        let row = self.next(None, seen, before.as_ref());
+        let event =
+            Event::SharedValueSet { credential: row.id, server: seen.server, slot: seen.slot.clone() };
+        self.put_value(permit, row, value, event).await
+    }
+
+    /// Looks at a shared slot of a server that was just read, for something that has a record of its own.
+    pub async fn see_shared_slot(
+        &self,
+        caller: &Caller,
+        server: &Server,
+        slot: SlotName,
+    ) -> Result<SeenSlot, HubError> {
+        self.directory(caller)?;
         let before = find(&self.store.shared_values(server.id).await?, &slot);
-        let sealed = self.seal_value(self.place(None, &server, &slot, before.as_ref()), value)?;
-        let event = Event::SharedValueSet { credential: sealed.id, server: server.id, slot };
-        let mut tx = self.store.write().await?;
-        tx.put_shared_value(&sealed).await?;
-        self.commit(tx, permit, event).await
+        let revision = before.map_or(0, |before| before.revision);
+        Ok(SeenSlot { server: server.id, slot, revision, destination: server.definition.destination() })
     }
 
     /// Lists the slots of a server and how they stand for a person.
@@ -126,12 +181,15 @@ impl Hub {
         let server = self.server(server)?;
         let values = self.stored_values(owner, &server).await?;
         let destination = server.definition.destination();
-        let slots: Vec<SlotView> = server
-            .definition
-            .slots()
-            .into_iter()
-            .map(|slot| SlotView { state: values.state(&slot, &destination), slot })
-            .collect();
+        let goes_to = server.definition.describe_destination();
+        let view = |slot: Slot| SlotView {
+            state: values.state(&slot, &destination),
+            revision: values.find(&slot).map_or(0, |value| value.revision),
+            goes_to: goes_to.clone(),
+            destination,
+            slot,
+        };
+        let slots: Vec<SlotView> = server.definition.slots().into_iter().map(view).collect();
         self.record_read(caller, "credentials.list", Some(server.name.as_str()), slots.len()).await;
         Ok(slots)
     }
@@ -167,7 +225,7 @@ impl Hub {
     }
 
     /// Names the page where a person fills in what a server needs.
-    pub(crate) fn credential_page(&self, server: &Server) -> String {
+    pub fn credential_page(&self, server: &Server) -> String {
         let mut url = self.public_url.clone();
         url.set_path(&format!("/credentials/{}", server.name));
         url.into()
@@ -188,10 +246,18 @@ impl Hub {
         Ok(SealedValues { shared, personal })
     }
 
-    fn enabled_slot(&self, server: ServerId, slot: &Slot) -> Result<Server, HubError> {
-        let server = self.server(server)?;
+    /// Checks that the server has the slot, and is where whoever saw it agreed that a value may go.
+    fn check_place(&self, seen: &SeenSlot, slot: &Slot) -> Result<(), HubError> {
+        let server = self.server(seen.server)?;
         if server.definition.slots().contains(slot) {
-            return Ok(server);
+            return if server.definition.destination() == seen.destination {
+                Ok(())
+            } else {
+                let name = server.name;
+                Err(HubError::Stale(format!(
+                    "server {name} has moved: look where it is now, and decide anew"
+                )))
+            };
         }
         let known: BTreeSet<String> = server.definition.slots().iter().map(ToString::to_string).collect();
         let known: Vec<String> = known.into_iter().collect();
@@ -203,33 +269,45 @@ impl Hub {
     }
 
     /// Says where a value will stand: a new row, or the next version of the one before.
-    fn place(
-        &self,
-        owner: Option<UserId>,
-        server: &Server,
-        slot: &SlotName,
-        before: Option<&SealedValue>,
-    ) -> SealedValue {
+    fn next(&self, owner: Option<UserId>, seen: &SeenSlot, before: Option<&SealedValue>) -> SealedValue {
         SealedValue {
             id: before.map_or_else(|| CredentialId::random(&self.entropy), |before| before.id),
             owner,
-            server: server.id,
-            slot: slot.clone(),
+            server: seen.server,
+            slot: seen.slot.clone(),
             sealed: Vec::new(),
-            destination: server.definition.destination(),
-            revision: before.map_or(1, |before| before.revision + 1),
+            destination: seen.destination,
+            revision: seen.revision + 1,
             updated_at: self.clock.now(),
         }
     }
 
-    /// Seals a value into its row.
-    fn seal_value(&self, mut row: SealedValue, value: &SecretText) -> Result<SealedValue, HubError> {
+    /// Seals a value into its row, and stores it with its record.
+    async fn put_value(
+        &self,
+        permit: Granted,
+        mut row: SealedValue,
+        value: &SecretText,
+        event: Event,
+    ) -> Result<(), HubError> {
         check_value(value)?;
         let (id, owner) = names(&row);
         let vault = &self.seal.open()?.vault;
         let sealed = vault.seal(&context(&row, &id, &owner), value.expose().as_bytes(), &self.entropy)?;
         row.sealed = sealed.as_bytes().to_vec();
-        Ok(row)
+        let tx = match row.owner {
+            Some(owner) => {
+                let mut tx = self.write_for(owner).await?;
+                tx.put_credential(owner, &row).await?;
+                tx
+            }
+            None => {
+                let mut tx = self.store.write().await?;
+                tx.put_shared_value(&row).await?;
+                tx
+            }
+        };
+        self.commit(tx, permit, event).await
     }
 }
 
@@ -259,12 +337,16 @@ impl SealedValues {
         Ok(values)
     }
 
-    fn state(&self, slot: &Slot, destination: &Destination) -> SlotState {
+    fn find(&self, slot: &Slot) -> Option<&SealedValue> {
         let values = match slot {
             Slot::Personal(_) => &self.personal,
             Slot::Shared(_) => &self.shared,
         };
-        match values.iter().find(|value| value.slot == *slot.name()) {
+        values.iter().find(|value| value.slot == *slot.name())
+    }
+
+    fn state(&self, slot: &Slot, destination: &Destination) -> SlotState {
+        match self.find(slot) {
             None => SlotState::Missing,
             Some(value) if value.destination == *destination => SlotState::Ready,
             Some(_) => SlotState::Suspended,

@@ -181,6 +181,7 @@ fn fresh(
         },
         digest: definition.digest,
         position: 0,
+        revision: before.map_or(1, |before| before.tool.revision + 1),
         name: definition.name,
     };
     StoredTool { tool, definition: definition.definition.to_vec() }

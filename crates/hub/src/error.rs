@@ -99,6 +99,14 @@ const fn unauthenticated(reason: Refusal) -> &'static str {
     }
 }
 
+/// Refuses a change of `what`, which has one revision, if it is based on another.
+pub(crate) fn check_revision(what: impl std::fmt::Display, has: i64, base: i64) -> Result<(), HubError> {
+    if has == base {
+        return Ok(());
+    }
+    Err(HubError::Stale(format!("{what} was changed by somebody else: read it again and repeat the change")))
+}
+
 impl From<Denial> for HubError {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use mcphub_domain::{Group, GroupName, Server, ServerId, ServerName, User, UserId, UserName};
+use mcphub_domain::{
+    Grant, GrantId, Group, GroupId, GroupName, HubKey, KeyId, Membership, Server, ServerId, ServerName, User,
+    UserId, UserName,
+};
 use mcphub_policy::{Administration, Endpoint, World, decide};
 
 use crate::caller::Caller;
@@ -28,7 +31,33 @@ impl Hub {
         Ok(self.directory(caller)?.server_named(name.as_str()).map(|entry| entry.server().clone()))
     }
 
-    fn directory(&self, caller: &Caller) -> Result<Arc<World>, HubError> {
+    /// Finds how a person is in a group, ended memberships included, for something that has a record
+    /// of its own.
+    pub fn membership(
+        &self,
+        caller: &Caller,
+        group: GroupId,
+        user: UserId,
+    ) -> Result<Option<Membership>, HubError> {
+        Ok(self.directory(caller)?.members(group).find(|membership| membership.user == user).cloned())
+    }
+
+    /// Finds a grant, for something that has a record of its own.
+    pub fn grant(&self, caller: &Caller, id: GrantId) -> Result<Option<Grant>, HubError> {
+        Ok(self.directory(caller)?.grant(id).cloned())
+    }
+
+    /// Finds a hub key, for something that has a record of its own.
+    pub fn key(&self, caller: &Caller, id: KeyId) -> Result<Option<HubKey>, HubError> {
+        let world = self.snapshot.fresh()?;
+        let Some(key) = world.key(id).cloned() else { return Ok(None) };
+        let action = Administration::RevokeKey(key.owner);
+        decide::administration(&world, caller.principal, action, self.clock.now())?;
+        Ok(Some(key))
+    }
+
+    /// Looks at the world, for whoever may read the directory.
+    pub(crate) fn directory(&self, caller: &Caller) -> Result<Arc<World>, HubError> {
         let world = self.snapshot.fresh()?;
         decide::administration(&world, caller.principal, Administration::ReadDirectory, self.clock.now())?;
         Ok(world)

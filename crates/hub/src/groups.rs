@@ -4,7 +4,7 @@ use mcphub_domain::{
     Event, Grant, GrantId, Group, GroupId, GroupName, Membership, Rights, ServerId, Timestamp, ToolPattern,
     UserId, Verdict,
 };
-use mcphub_policy::{Administration, World};
+use mcphub_policy::{Administration, World, decide};
 
 use crate::caller::Caller;
 use crate::error::HubError;
@@ -51,16 +51,17 @@ impl Hub {
         Ok(group)
     }
 
-    /// Removes a group with its memberships and grants.
-    pub async fn remove_group(&self, caller: &Caller, id: GroupId) -> Result<(), HubError> {
+    /// Removes a group with its memberships and grants, if none of them has changed since `revision`.
+    pub async fn remove_group(&self, caller: &Caller, id: GroupId, revision: i64) -> Result<(), HubError> {
         let permit = self.administrate(caller, Administration::ManageGroups, "groups.remove").await?;
         let group = self.snapshot.fresh()?.group(id).cloned().ok_or_else(|| not_found(id))?;
+        let group = Group { revision, ..group };
         let mut tx = self.store.write().await?;
         tx.remove_group(&group).await?;
         self.commit(tx, permit, Event::GroupRemoved { group: id, name: group.name }).await
     }
 
-    /// Puts a person into a group, or changes how she is in it.
+    /// Puts a person into a group (revision 0), or changes how she is in it, based on her revision.
     pub async fn join_group(&self, caller: &Caller, membership: Membership) -> Result<(), HubError> {
         let permit =
             self.administrate(caller, Administration::RunGroup(membership.group), "groups.join").await?;
@@ -76,11 +77,20 @@ impl Hub {
         self.commit(tx, permit, Event::GroupJoined { group, user, expires_at }).await
     }
 
-    /// Takes a person out of a group.
-    pub async fn leave_group(&self, caller: &Caller, group: GroupId, user: UserId) -> Result<(), HubError> {
+    /// Takes a person out of a group, if she still is in it as at `revision`.
+    pub async fn leave_group(
+        &self,
+        caller: &Caller,
+        (group, user): (GroupId, UserId),
+        revision: i64,
+    ) -> Result<(), HubError> {
         let permit = self.administrate(caller, Administration::RunGroup(group), "groups.leave").await?;
+        let world = self.snapshot.fresh()?;
+        let membership = world.members(group).find(|membership| membership.user == user).cloned();
+        let membership =
+            membership.ok_or_else(|| HubError::NotFound { what: "the membership".to_owned() })?;
         let mut tx = self.store.write().await?;
-        tx.remove_membership(group, user).await?;
+        tx.remove_membership(&Membership { revision, ..membership }).await?;
         self.commit(tx, permit, Event::GroupLeft { group, user }).await
     }
 
@@ -94,7 +104,7 @@ impl Hub {
         Ok(groups)
     }
 
-    /// Adds a grant.
+    /// Adds a grant, as an admin's or as that of the group's manager.
     pub async fn add_grant(&self, caller: &Caller, new: NewGrant) -> Result<Grant, HubError> {
         let action = Administration::Grant(new.group, new.server);
         let permit = self.administrate(caller, action, "grants.add").await?;
@@ -112,6 +122,7 @@ impl Hub {
             group: new.group,
             server: new.server,
             verdict: new.verdict,
+            author: decide::author(&world, caller.principal()),
             rights: new.rights,
             tools: new.tools,
             expires_at: new.expires_at,
@@ -133,14 +144,14 @@ impl Hub {
     }
 
     /// Removes a grant.
-    pub async fn remove_grant(&self, caller: &Caller, id: GrantId) -> Result<(), HubError> {
+    pub async fn remove_grant(&self, caller: &Caller, id: GrantId, revision: i64) -> Result<(), HubError> {
         let world = self.snapshot.fresh()?;
         let grant = world.grant(id).cloned();
-        let action = grant
-            .as_ref()
-            .map_or(Administration::ManageGroups, |grant| Administration::Grant(grant.group, grant.server));
+        let remove = |grant: &Grant| Administration::RemoveGrant(grant.group, grant.author);
+        let action = grant.as_ref().map_or(Administration::ManageGroups, remove);
         let permit = self.administrate(caller, action, "grants.remove").await?;
         let grant = grant.ok_or_else(|| HubError::NotFound { what: format!("grant {id}") })?;
+        let grant = Grant { revision, ..grant };
         let mut tx = self.store.write().await?;
         tx.remove_grant(&grant).await?;
         let event = Event::GrantRemoved { grant: id, group: grant.group, server: grant.server };

@@ -9,6 +9,7 @@ use mcphub_domain::{Server, ServerName, SlotName};
 use mcphub_policy::Administration;
 
 pub use plan::Planned;
+pub(crate) use secrets::literal_secret;
 
 use crate::caller::Caller;
 use crate::error::HubError;
@@ -72,7 +73,8 @@ impl Hub {
             Err(error) => return Err(error),
         };
         for (slot, value) in &plan.secrets {
-            self.set_shared_value(caller, (server.id, slot.clone()), value).await?;
+            let seen = self.see_shared_slot(caller, &server, slot.clone()).await?;
+            self.set_shared_value(caller, &seen, value).await?;
         }
         Ok(Imported { original, name: Some(server.name), outcome, notes: plan.notes })
     }

@@ -7,7 +7,7 @@ use mcphub_policy::{Administration, decide};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
-use crate::error::HubError;
+use crate::error::{HubError, check_revision};
 use crate::hub::Hub;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -65,13 +65,14 @@ impl Hub {
     }
 
     /// Revokes a key; whatever is open with it ends within a second, everywhere.
-    pub async fn revoke_key(&self, caller: &Caller, id: KeyId) -> Result<(), HubError> {
+    pub async fn revoke_key(&self, caller: &Caller, id: KeyId, revision: i64) -> Result<(), HubError> {
         let world = self.snapshot.fresh()?;
         let key = world.key(id).cloned();
         let action =
             key.as_ref().map_or(Administration::ManageUsers, |key| Administration::RevokeKey(key.owner));
         let permit = self.administrate(caller, action, "keys.revoke").await?;
         let key = key.ok_or_else(|| HubError::NotFound { what: format!("key {id}") })?;
+        check_revision(format_args!("key {id}"), key.revision, revision)?;
         if key.revoked_at.is_some() {
             return Ok(());
         }

@@ -7,8 +7,9 @@ use mcphub_domain::{
 use mcphub_policy::Administration;
 
 use crate::caller::Caller;
-use crate::error::HubError;
+use crate::error::{HubError, check_revision};
 use crate::hub::Hub;
+use crate::import::literal_secret;
 
 /// Says what to change of a server, based on a revision that was read before.
 #[derive(Debug)]
@@ -21,11 +22,13 @@ pub struct UpdateServer {
     pub state: Option<ServerState>,
 }
 
-/// Says what to change of a tool, based on a definition that was looked at.
+/// Says what to change of a tool, based on what was looked at.
 #[derive(Debug)]
 pub struct UpdateTool {
-    /// The definition that the change is about; nothing means the one there is.
-    pub digest: Option<ToolDigest>,
+    /// The revision that the change is based on.
+    pub revision: i64,
+    /// The definition that was looked at.
+    pub digest: ToolDigest,
     /// A new effect.
     pub effect: Option<Effect>,
     /// A new state.
@@ -41,7 +44,7 @@ impl Hub {
         definition: ServerDefinition,
     ) -> Result<Server, HubError> {
         let permit = self.administrate(caller, Administration::ManageServers, "servers.add").await?;
-        definition.check().map_err(|error| HubError::Invalid(error.to_string()))?;
+        check_definition(&definition)?;
         let server = Server {
             id: ServerId::random(&self.entropy),
             name,
@@ -70,19 +73,14 @@ impl Hub {
     ) -> Result<Server, HubError> {
         let permit = self.administrate(caller, Administration::ManageServers, "servers.update").await?;
         let before = self.server(id)?;
-        if before.revision != update.revision {
-            return Err(HubError::Stale(format!(
-                "server {} was changed by somebody else: read it again",
-                before.name
-            )));
-        }
+        check_revision(format_args!("server {}", before.name), before.revision, update.revision)?;
+        update.definition.as_ref().map_or(Ok(()), check_definition)?;
         let server = Server {
             definition: update.definition.unwrap_or_else(|| before.definition.clone()),
             state: update.state.unwrap_or(before.state),
             revision: before.revision + 1,
             ..before
         };
-        server.definition.check().map_err(|error| HubError::Invalid(error.to_string()))?;
         let mut tx = self.store.write().await?;
         tx.put_server(&server).await?;
         let event = Event::ServerUpdated {
@@ -142,7 +140,8 @@ impl Hub {
         let tool = Tool {
             effect: update.effect.unwrap_or(before.effect),
             state: update.state.unwrap_or(before.state),
-            digest: update.digest.unwrap_or(before.digest),
+            digest: update.digest,
+            revision: update.revision + 1,
             ..before.clone()
         };
         let mut tx = self.store.write().await?;
@@ -162,6 +161,12 @@ impl Hub {
     pub(crate) fn server(&self, id: ServerId) -> Result<Server, HubError> {
         self.snapshot.fresh()?.server(id).map(|entry| entry.server().clone()).ok_or_else(|| not_found(id))
     }
+}
+
+/// Checks a definition before it goes into the database and, for ever, into the log.
+fn check_definition(definition: &ServerDefinition) -> Result<(), HubError> {
+    definition.check().map_err(|error| HubError::Invalid(error.to_string()))?;
+    literal_secret(definition).map_or(Ok(()), |reason| Err(HubError::Invalid(reason)))
 }
 
 fn text(definition: &ServerDefinition) -> Result<String, HubError> {

@@ -5,7 +5,7 @@ use mcphub_domain::{Event, Role, User, UserId, UserName};
 use mcphub_policy::Administration;
 
 use crate::caller::Caller;
-use crate::error::HubError;
+use crate::error::{HubError, check_revision};
 use crate::hub::Hub;
 
 /// Describes a person to add.
@@ -86,12 +86,7 @@ impl Hub {
         check_email(update.email.as_deref())?;
         let world = self.snapshot.fresh()?;
         let before = world.user(id).ok_or_else(|| not_found(id))?;
-        if before.revision != update.revision {
-            return Err(HubError::Stale(format!(
-                "user {} was changed by somebody else: read it again",
-                before.name
-            )));
-        }
+        check_revision(format_args!("user {}", before.name), before.revision, update.revision)?;
         let user = update.apply(before);
         if is_admin(before) && !is_admin(&user) && world.users().filter(|user| is_admin(user)).count() == 1 {
             return Err(HubError::Conflict(format!(

@@ -10,7 +10,7 @@ use mcphub_domain::group::Standing;
 use mcphub_domain::server::{ServerState, StdioTarget};
 use mcphub_domain::{
     Entropy, GroupName, KeyName, Membership, Rights, Role, SecretText, Server, ServerDefinition, ServerName,
-    SlotName, Template, Transport, User, UserName, Verdict,
+    Template, Transport, User, UserName, Verdict,
 };
 use mcphub_hub::credentials::SlotState;
 use mcphub_hub::groups::NewGrant;
@@ -103,13 +103,13 @@ impl Stage<'_> {
     }
 
     async fn credential(&self, user: &User, server: &Server) -> Result<(), Failure> {
-        let slots = self.hub.list_credentials(&self.operator, user.id, server.id).await?;
-        if slots.iter().all(|slot| slot.state == SlotState::Ready) {
-            return Ok(());
+        for slot in self.hub.list_credentials(&self.operator, user.id, server.id).await? {
+            if slot.state != SlotState::Ready {
+                let value = SecretText::new(hex(&self.entropy.bytes::<16>()));
+                self.hub.set_credential(&self.operator, user.id, &slot.seen(server.id), &value).await?;
+            }
         }
-        let slot: SlotName = SLOT.parse().map_err(fixed)?;
-        let value = SecretText::new(hex(&self.entropy.bytes::<16>()));
-        Ok(self.hub.set_credential(&self.operator, user.id, (server.id, slot), &value).await?)
+        Ok(())
     }
 
     /// Makes a new key; those of earlier runs are revoked, because nobody has them any more.
@@ -117,7 +117,7 @@ impl Stage<'_> {
         let name: KeyName = NAME.parse().map_err(fixed)?;
         for key in self.hub.list_keys(&self.operator, user.id).await? {
             if key.name == name && key.revoked_at.is_none() {
-                self.hub.revoke_key(&self.operator, key.id).await?;
+                self.hub.revoke_key(&self.operator, key.id, key.revision).await?;
             }
         }
         Ok(self.hub.create_key(&self.operator, NewKey { owner: user.id, name, life: KEY_LIFE }).await?)
@@ -131,8 +131,13 @@ impl Stage<'_> {
             None => (self.hub.add_group(&self.operator, name).await?, Vec::new(), Vec::new()),
         };
         for user in users.iter().filter(|user| members.iter().all(|member| member.user != user.id)) {
-            let membership =
-                Membership { group: group.id, user: user.id, standing: Standing::Member, expires_at: None };
+            let membership = Membership {
+                group: group.id,
+                user: user.id,
+                standing: Standing::Member,
+                expires_at: None,
+                revision: 0,
+            };
             self.hub.join_group(&self.operator, membership).await?;
         }
         if grants.iter().any(|grant| grant.server == server.id) {

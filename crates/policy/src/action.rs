@@ -1,5 +1,6 @@
 //! What can be asked for.
 
+use mcphub_domain::group::Author;
 use mcphub_domain::{GroupId, ServerId, UserId};
 
 /// Names the part of the hub that a client is connected to.
@@ -28,10 +29,15 @@ pub enum Administration {
     RunGroup(GroupId),
     /// Say what this group may do on this server.
     Grant(GroupId, ServerId),
+    /// Take back what somebody said as the author that this group may do.
+    RemoveGrant(GroupId, Author),
     /// Add, change and remove servers, approve tools, set shared values.
     ManageServers,
-    /// Set, confirm, list and remove this person's credentials.
+    /// Set, list and remove this person's credentials.
     Credentials(UserId),
+    /// Send this person's stored credentials to where a server has moved. Only she knows what she gave
+    /// for the old place.
+    ConfirmCredentials(UserId),
     /// Make hub keys for this person: whoever holds one acts as her.
     CreateKey(UserId),
     /// List and revoke this person's hub keys.

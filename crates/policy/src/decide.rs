@@ -1,7 +1,7 @@
 //! The decisions. Everything that may happen passes through one of these functions.
 
 use mcphub_domain::audit::Refusal;
-use mcphub_domain::group::Standing;
+use mcphub_domain::group::{Author, Standing};
 use mcphub_domain::server::ServerState;
 use mcphub_domain::tool::shared_name;
 use mcphub_domain::user::{Auditor, UserState};
@@ -172,7 +172,7 @@ pub fn administration(
     now: Timestamp,
 ) -> Result<AdminPermit, Denial> {
     let allowed = match principal {
-        Principal::Operator => true,
+        Principal::Operator => !matches!(action, Administration::ConfirmCredentials(_)),
         Principal::Hub => matches!(action, Administration::ManageServers),
         Principal::Person { .. } => {
             let user = person(world, principal, now).map_err(|reason| deny(principal, reason))?;
@@ -183,6 +183,17 @@ pub fn administration(
         Ok(AdminPermit { principal, action, decided_at: now })
     } else {
         Err(deny_target(principal, Refusal::Role, &format!("{action:?}")))
+    }
+}
+
+/// Says as what `principal` makes the grants that she may make.
+pub fn author(world: &World, principal: Principal) -> Author {
+    match principal {
+        Principal::Operator | Principal::Hub => Author::Admin,
+        Principal::Person { user, .. } => match world.user(user).map(|user| user.role) {
+            Some(Role::Admin) => Author::Admin,
+            _ => Author::Manager,
+        },
     }
 }
 
@@ -247,6 +258,7 @@ impl<'w> Reach<'w> {
             .filter(move |membership| membership.is_live(now))
             .flat_map(move |membership| world.grants(membership.group))
             .filter(move |grant| grant.server == server && grant.is_live(now))
+            .filter(move |grant| counts(world, grant, now))
             .filter(move |grant| match endpoint {
                 Endpoint::Group(group) => grant.group == group || grant.verdict == Verdict::Deny,
                 Endpoint::All | Endpoint::Server(_) => true,
@@ -296,9 +308,14 @@ fn may_administrate(world: &World, user: &User, action: Administration, now: Tim
         Administration::ManageUsers | Administration::ManageGroups | Administration::ManageServers => admin,
         Administration::RunGroup(group) => admin || runs(world, user, group, now),
         Administration::Grant(group, server) => {
-            admin || (runs(world, user, group, now) && manages(world, group, server, now))
+            admin || (runs(world, user, group, now) && opened(world, group, server, now))
         }
-        Administration::Credentials(owner) | Administration::CreateKey(owner) => owner == user.id,
+        Administration::RemoveGrant(group, author) => {
+            admin || (runs(world, user, group, now) && author == Author::Manager)
+        }
+        Administration::Credentials(owner)
+        | Administration::ConfirmCredentials(owner)
+        | Administration::CreateKey(owner) => owner == user.id,
         Administration::RevokeKey(owner) => owner == user.id || admin,
     }
 }
@@ -310,12 +327,18 @@ fn runs(world: &World, user: &User, group: GroupId, now: Timestamp) -> bool {
             .is_some_and(|membership| membership.standing == Standing::Manager)
 }
 
-/// Says whether a server is one of the group's: an admin granted the group something on it. A manager
-/// narrows and widens that, but can't reach for servers of other groups.
-fn manages(world: &World, group: GroupId, server: ServerId, now: Timestamp) -> bool {
-    world
-        .grants(group)
-        .any(|grant| grant.server == server && grant.verdict == Verdict::Allow && grant.is_live(now))
+/// Says whether an admin has opened a server to a group: a live grant of an admin's lets it do
+/// anything there. On such a server a manager's grants count; when the last one of an admin's ends,
+/// they end with it.
+fn opened(world: &World, group: GroupId, server: ServerId, now: Timestamp) -> bool {
+    let opens = |grant: &Grant| grant.author == Author::Admin && grant.verdict == Verdict::Allow;
+    world.grants(group).any(|grant| grant.server == server && opens(grant) && grant.is_live(now))
+}
+
+fn counts(world: &World, grant: &Grant, now: Timestamp) -> bool {
+    grant.author == Author::Admin
+        || grant.verdict == Verdict::Deny
+        || opened(world, grant.group, grant.server, now)
 }
 
 fn public_name(endpoint: Endpoint, entry: &ServerEntry, tool: &Tool) -> String {

@@ -56,6 +56,7 @@ CREATE TABLE memberships (
     user_id TEXT NOT NULL REFERENCES users (id),
     standing TEXT NOT NULL,
     expires_at BIGINT,
+    revision BIGINT NOT NULL,
     PRIMARY KEY (group_id, user_id)
 );
 
@@ -74,6 +75,7 @@ CREATE TABLE grants (
     group_id TEXT NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
     server_id TEXT NOT NULL REFERENCES servers (id) ON DELETE CASCADE,
     verdict TEXT NOT NULL,
+    author TEXT NOT NULL,
     rights TEXT NOT NULL,
     tools TEXT NOT NULL,
     expires_at BIGINT,
@@ -89,6 +91,7 @@ CREATE TABLE tools (
     state TEXT NOT NULL,
     digest TEXT NOT NULL,
     position BIGINT NOT NULL,
+    revision BIGINT NOT NULL,
     definition BYTEA NOT NULL,
     PRIMARY KEY (server_id, name)
 );

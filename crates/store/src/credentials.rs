@@ -30,12 +30,13 @@ pub struct SealedValue {
 }
 
 impl WriteTx {
-    /// Adds a credential with revision 1 where there is none, or replaces the one with the revision
-    /// before, of the person whose context the transaction has.
+    /// Adds a credential (revision 1), or replaces the one with the revision before, of the person
+    /// whose context the transaction has.
     pub async fn put_credential(&mut self, owner: UserId, value: &SealedValue) -> Result<(), StoreError> {
         let sql = if value.revision == 1 {
             "INSERT INTO credentials (id, owner_id, server_id, slot, sealed, destination, revision, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (owner_id, server_id, slot) DO NOTHING"
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (owner_id, server_id, slot) DO NOTHING"
         } else {
             "UPDATE credentials SET sealed = $5, destination = $6, revision = $7, updated_at = $8
               WHERE id = $1 AND owner_id = $2 AND server_id = $3 AND slot = $4 AND revision = $7 - 1"
@@ -79,12 +80,12 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Adds a shared value with revision 1 where there is none, or replaces the one with the revision
-    /// before.
+    /// Adds a shared value (revision 1), or replaces the one with the revision before.
     pub async fn put_shared_value(&mut self, value: &SealedValue) -> Result<(), StoreError> {
         let sql = if value.revision == 1 {
             "INSERT INTO shared_values (id, server_id, slot, sealed, destination, revision, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (server_id, slot) DO NOTHING"
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (server_id, slot) DO NOTHING"
         } else {
             "UPDATE shared_values SET sealed = $4, destination = $5, revision = $6, updated_at = $7
               WHERE id = $1 AND server_id = $2 AND slot = $3 AND revision = $6 - 1"

@@ -1,6 +1,6 @@
 //! Groups, their members and their grants.
 
-use mcphub_domain::{Grant, Group, GroupId, Membership, Rights, ServerId, Timestamp, ToolPattern, UserId};
+use mcphub_domain::{Grant, Group, GroupId, Membership, Rights, ServerId, Timestamp, ToolPattern};
 
 use crate::error::StoreError;
 use crate::snapshot::ChangeKind;
@@ -27,65 +27,72 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Removes a group with its members and grants.
+    /// Removes a group that still has its revision, with its members and grants.
     pub async fn remove_group(&mut self, group: &Group) -> Result<(), StoreError> {
-        let id = group.id.to_string();
-        let gone = self.tx.execute("DELETE FROM groups WHERE id = $1", values![id.as_str()]).await?;
+        let gone = self
+            .tx
+            .execute(
+                "DELETE FROM groups WHERE id = $1 AND revision = $2",
+                values![group.id.to_string(), group.revision],
+            )
+            .await?;
         if gone == 0 {
-            return Err(StoreError::missing(format!("group {}", group.name)));
+            return Err(StoreError::stale(format!("group {}", group.name)));
         }
         self.tx.execute("DELETE FROM paths WHERE name = $1", values![group.name.as_str()]).await?;
         self.changed(ChangeKind::Group, group.id);
         Ok(())
     }
 
-    /// Puts a person into a group, or changes how she is in it.
+    /// Puts a person into a group who isn't in it (revision 0), or changes how she is in it if she
+    /// still is as at her revision. The new one is the group's.
     pub async fn put_membership(&mut self, membership: &Membership) -> Result<(), StoreError> {
-        self.tx
-            .execute(
-                "INSERT INTO memberships (group_id, user_id, standing, expires_at) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (group_id, user_id)
-                 DO UPDATE SET standing = excluded.standing, expires_at = excluded.expires_at",
-                values![
-                    membership.group.to_string(),
-                    membership.user.to_string(),
-                    membership.standing.as_str(),
-                    membership.expires_at.map(Timestamp::as_micros),
-                ],
-            )
-            .await?;
-        self.changed(ChangeKind::Group, membership.group);
-        Ok(())
+        let revision = self.count_change(membership.group).await?;
+        let mut values = values![
+            membership.group.to_string(),
+            membership.user.to_string(),
+            membership.standing.as_str(),
+            membership.expires_at.map(Timestamp::as_micros),
+            revision,
+        ];
+        let sql = if membership.revision == 0 {
+            "INSERT INTO memberships (group_id, user_id, standing, expires_at, revision)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (group_id, user_id) DO NOTHING"
+        } else {
+            values.extend(values![membership.revision]);
+            "UPDATE memberships SET standing = $3, expires_at = $4, revision = $5
+              WHERE group_id = $1 AND user_id = $2 AND revision = $6"
+        };
+        check(self.tx.execute(sql, values).await?, "the membership")
     }
 
-    /// Takes a person out of a group.
-    pub async fn remove_membership(&mut self, group: GroupId, user: UserId) -> Result<(), StoreError> {
+    /// Takes a person out of a group if she still is in it as at her revision.
+    pub async fn remove_membership(&mut self, membership: &Membership) -> Result<(), StoreError> {
+        self.count_change(membership.group).await?;
         let gone = self
             .tx
             .execute(
-                "DELETE FROM memberships WHERE group_id = $1 AND user_id = $2",
-                values![group.to_string(), user.to_string()],
+                "DELETE FROM memberships WHERE group_id = $1 AND user_id = $2 AND revision = $3",
+                values![membership.group.to_string(), membership.user.to_string(), membership.revision],
             )
             .await?;
-        if gone == 0 {
-            return Err(StoreError::missing("the membership"));
-        }
-        self.changed(ChangeKind::Group, group);
-        Ok(())
+        check(gone, "the membership")
     }
 
     /// Adds a grant.
     pub async fn add_grant(&mut self, grant: &Grant) -> Result<(), StoreError> {
+        self.count_change(grant.group).await?;
         let tools = serde_json::to_string(&grant.tools).map_err(StoreError::damaged)?;
         self.tx
             .execute(
-                "INSERT INTO grants (id, group_id, server_id, verdict, rights, tools, expires_at, revision)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                "INSERT INTO grants (id, group_id, server_id, verdict, author, rights, tools, expires_at, revision)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                 values![
                     grant.id.to_string(),
                     grant.group.to_string(),
                     grant.server.to_string(),
                     grant.verdict.as_str(),
+                    grant.author.as_str(),
                     grant.rights.to_string(),
                     tools,
                     grant.expires_at.map(Timestamp::as_micros),
@@ -93,18 +100,33 @@ impl WriteTx {
                 ],
             )
             .await?;
-        self.changed(ChangeKind::Group, grant.group);
         Ok(())
     }
 
-    /// Removes a grant.
+    /// Removes a grant that still has its revision.
     pub async fn remove_grant(&mut self, grant: &Grant) -> Result<(), StoreError> {
-        let gone = self.tx.execute("DELETE FROM grants WHERE id = $1", values![grant.id.to_string()]).await?;
-        if gone == 0 {
-            return Err(StoreError::missing(format!("grant {}", grant.id)));
-        }
-        self.changed(ChangeKind::Group, grant.group);
-        Ok(())
+        self.count_change(grant.group).await?;
+        let gone = self
+            .tx
+            .execute(
+                "DELETE FROM grants WHERE id = $1 AND revision = $2",
+                values![grant.id.to_string(), grant.revision],
+            )
+            .await?;
+        check(gone, &format!("grant {}", grant.id))
+    }
+
+    /// Counts a change of who is in a group or of what it grants. Two changes of one group take turns.
+    async fn count_change(&mut self, group: GroupId) -> Result<i64, StoreError> {
+        let row = self
+            .tx
+            .one(
+                "UPDATE groups SET revision = revision + 1 WHERE id = $1 RETURNING revision",
+                values![group.to_string()],
+            )
+            .await?;
+        self.changed(ChangeKind::Group, group);
+        row.ok_or_else(|| StoreError::missing(format!("group {group}")))?.get(0)
     }
 
     /// Takes a name out of the one set that groups and servers share.
@@ -122,6 +144,10 @@ impl WriteTx {
     }
 }
 
+fn check(changed: u64, what: &str) -> Result<(), StoreError> {
+    if changed == 0 { Err(StoreError::stale(what)) } else { Ok(()) }
+}
+
 /// Is a group with all that belongs to it.
 pub(crate) struct LoadedGroup {
     pub(crate) group: Group,
@@ -132,11 +158,13 @@ pub(crate) struct LoadedGroup {
 pub(crate) async fn load_groups(tx: &mut Tx) -> Result<Vec<LoadedGroup>, StoreError> {
     let rows = tx.all("SELECT id, name, revision, created_at FROM groups", values![]).await?;
     let groups: Vec<Group> = rows.iter().map(group).collect::<Result<_, _>>()?;
-    let rows = tx.all("SELECT group_id, user_id, standing, expires_at FROM memberships", values![]).await?;
+    let rows = tx
+        .all("SELECT group_id, user_id, standing, expires_at, revision FROM memberships", values![])
+        .await?;
     let mut members = by_group(&rows, membership, |membership| membership.group)?;
     let rows = tx
         .all(
-            "SELECT id, group_id, server_id, verdict, rights, tools, expires_at, revision FROM grants",
+            "SELECT id, group_id, server_id, verdict, rights, tools, expires_at, revision, author FROM grants",
             values![],
         )
         .await?;
@@ -159,13 +187,13 @@ pub(crate) async fn load_group(tx: &mut Tx, id: GroupId) -> Result<Option<Loaded
     let Some(row) = row else { return Ok(None) };
     let members = tx
         .all(
-            "SELECT group_id, user_id, standing, expires_at FROM memberships WHERE group_id = $1",
+            "SELECT group_id, user_id, standing, expires_at, revision FROM memberships WHERE group_id = $1",
             values![id.as_str()],
         )
         .await?;
     let grants = tx
         .all(
-            "SELECT id, group_id, server_id, verdict, rights, tools, expires_at, revision FROM grants
+            "SELECT id, group_id, server_id, verdict, rights, tools, expires_at, revision, author FROM grants
               WHERE group_id = $1",
             values![id.as_str()],
         )
@@ -205,6 +233,7 @@ fn membership(row: &Row) -> Result<Membership, StoreError> {
         user: row.parse(1)?,
         standing: row.parse(2)?,
         expires_at: row.get::<Option<i64>>(3)?.map(Timestamp::from_micros),
+        revision: row.get(4)?,
     })
 }
 
@@ -216,6 +245,7 @@ fn grant(row: &Row) -> Result<Grant, StoreError> {
         group: row.parse(1)?,
         server: row.parse::<ServerId>(2)?,
         verdict: row.parse(3)?,
+        author: row.parse(8)?,
         rights: row.parse::<Rights>(4)?,
         tools,
         expires_at: row.get::<Option<i64>>(6)?.map(Timestamp::from_micros),

@@ -119,7 +119,8 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Changes what the hub holds of one tool, if its definition is still the one that was looked at.
+    /// Changes what the hub holds of one tool that still has the revision before `tool.revision` and
+    /// the definition that was looked at.
     pub async fn put_tool(&mut self, tool: &Tool) -> Result<(), StoreError> {
         // Whoever replaces the whole list holds the server's row, and must see this change or wait.
         self.tx
@@ -131,13 +132,15 @@ impl WriteTx {
         let changed = self
             .tx
             .execute(
-                "UPDATE tools SET effect = $3, state = $4 WHERE server_id = $1 AND name = $2 AND digest = $5",
+                "UPDATE tools SET effect = $3, state = $4, revision = $6
+                  WHERE server_id = $1 AND name = $2 AND digest = $5 AND revision = $6 - 1",
                 values![
                     tool.server.to_string(),
                     tool.name.as_str(),
                     tool.effect.as_str(),
                     tool.state.as_str(),
                     tool.digest.to_string(),
+                    tool.revision,
                 ],
             )
             .await?;
@@ -152,8 +155,8 @@ impl WriteTx {
         let tool = &stored.tool;
         self.tx
             .execute(
-                "INSERT INTO tools (server_id, name, effect, state, digest, definition, position)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                "INSERT INTO tools (server_id, name, effect, state, digest, definition, position, revision)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
                 values![
                     tool.server.to_string(),
                     tool.name.as_str(),
@@ -162,6 +165,7 @@ impl WriteTx {
                     tool.digest.to_string(),
                     stored.definition.as_slice(),
                     tool.position,
+                    tool.revision,
                 ],
             )
             .await?;
@@ -211,7 +215,8 @@ pub(crate) async fn load_server(tx: &mut Tx, id: ServerId) -> Result<Option<Serv
 pub(crate) async fn load_tools(tx: &mut Tx, server: ServerId) -> Result<Vec<StoredTool>, StoreError> {
     let rows = tx
         .all(
-            "SELECT server_id, name, effect, state, digest, definition, position FROM tools WHERE server_id = $1",
+            "SELECT server_id, name, effect, state, digest, definition, position, revision FROM tools
+              WHERE server_id = $1",
             values![server.to_string()],
         )
         .await?;
@@ -220,7 +225,10 @@ pub(crate) async fn load_tools(tx: &mut Tx, server: ServerId) -> Result<Vec<Stor
 
 pub(crate) async fn load_all_tools(tx: &mut Tx) -> Result<HashMap<ServerId, Vec<StoredTool>>, StoreError> {
     let rows = tx
-        .all("SELECT server_id, name, effect, state, digest, definition, position FROM tools", values![])
+        .all(
+            "SELECT server_id, name, effect, state, digest, definition, position, revision FROM tools",
+            values![],
+        )
         .await?;
     let mut servers = HashMap::<ServerId, Vec<StoredTool>>::new();
     for row in &rows {
@@ -251,6 +259,7 @@ fn tool(row: &Row) -> Result<StoredTool, StoreError> {
         state: row.parse(3)?,
         digest: row.parse(4)?,
         position: row.get(6)?,
+        revision: row.get(7)?,
     };
     Ok(StoredTool { tool, definition: row.get(5)? })
 }

@@ -171,23 +171,13 @@ impl Planner {
         format!("{before}{kept}").parse().map_err(|error| format!("{name}: {error}"))
     }
 
-    /// Arguments are visible to everybody on the machine, so a secret among them can't stay, and can't
-    /// become a placeholder either.
     fn args(&mut self, args: &[String]) -> Result<Vec<Template>, String> {
-        let mut flag = "";
-        let mut templates = Vec::with_capacity(args.len());
-        for arg in args {
-            let (name, value) = arg.split_once('=').unwrap_or((flag, arg));
-            if secrets::is_named(name, value) {
-                return Err(format!(
-                    "args: the value of {name:?} looks like a secret, and arguments are visible to everybody on the machine; put it in `env`"
-                ));
-            }
-            let named = self.placeholders("args", arg)?;
-            templates.push(named.parse().map_err(|error| format!("args: {error}"))?);
-            flag = if arg.starts_with('-') { arg } else { "" };
+        if let Some(reason) = secrets::in_args(args) {
+            return Err(reason);
         }
-        Ok(templates)
+        let template =
+            |arg: &String| self.placeholders("args", arg)?.parse().map_err(|error| format!("args: {error}"));
+        args.iter().map(template).collect()
     }
 
     /// Looks for secrets in the path and the query of a URL, part by part.
@@ -198,7 +188,7 @@ impl Planner {
         let mut parts = Vec::new();
         for (place, segment) in path.split('/').enumerate() {
             // The first three are the scheme, nothing, and the host.
-            let secret = place > 2 && !segment.contains("${") && secrets::find("", segment).is_some();
+            let secret = place > 2 && secrets::is_segment(segment);
             parts.push(if secret { self.keep("url", segment)? } else { segment.to_owned() });
         }
         let mut whole = parts.join("/");
@@ -210,14 +200,9 @@ impl Planner {
     }
 
     fn pair(&mut self, pair: &str) -> Result<String, String> {
-        let decoded = url::form_urlencoded::parse(pair.as_bytes()).next();
-        match decoded {
-            Some((name, value)) if !value.contains("${") && secrets::find(&name, &value).is_some() => {
-                let (written, _) = pair.split_once('=').unwrap_or((pair, ""));
-                Ok(format!("{written}={}", self.keep(&name, &value)?))
-            }
-            _ => Ok(pair.to_owned()),
-        }
+        let Some((name, value)) = secrets::in_pair(pair) else { return Ok(pair.to_owned()) };
+        let (written, _) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok(format!("{written}={}", self.keep(&name, &value)?))
     }
 
     /// Puts a secret aside for the vault, and returns the placeholder that stands for it.

@@ -1,8 +1,9 @@
 //! `mcphub credential` and `mcphub shared`: the values that servers need.
 
 use clap::Subcommand;
-use mcphub_domain::{ServerId, ServerName, Slot, SlotName, UserId, UserName};
-use mcphub_hub::credentials::{SlotState, SlotView};
+use mcphub_domain::{Server, ServerName, Slot, SlotName, UserId, UserName};
+use mcphub_hub::HubError;
+use mcphub_hub::credentials::{SeenSlot, SlotState, SlotView};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Table};
@@ -17,7 +18,7 @@ pub(crate) enum CredentialCommand {
     Set { user: UserName, server: ServerName, slot: SlotName },
     /// List a person's slots and how they stand; values are never shown
     List { user: UserName, server: Option<ServerName> },
-    /// Confirm that values may go where the server is now: one slot, or all that wait for it
+    /// Say who confirms that values may go where the server is now: their owner, and nobody for her
     Confirm { user: UserName, server: ServerName, slot: Option<SlotName> },
     /// Remove a person's values for a server: one slot, or all
     Remove { user: UserName, server: ServerName, slot: Option<SlotName> },
@@ -33,27 +34,22 @@ impl CredentialCommand {
     pub(crate) async fn run(self, desk: &Desk) -> Result<Answer, Failure> {
         match self {
             Self::Set { user, server, slot } => {
-                let (owner, id) = (desk.user(&user).await?.id, desk.server(&server).await?.id);
+                let (owner, at) = (desk.user(&user).await?.id, desk.server(&server).await?);
                 let value = input::secret()?;
-                desk.hub.set_credential(&desk.operator, owner, (id, slot.clone()), &value).await?;
+                let seen = look(desk, owner, &at, &Slot::Personal(slot.clone())).await?;
+                desk.hub.set_credential(&desk.operator, owner, &seen, &value).await?;
                 Ok(done("set", &user, &server, &[slot]))
             }
             Self::List { user, server } => list(desk, &user, server.as_ref()).await,
-            Self::Confirm { user, server, slot } => {
-                let (owner, id) = (desk.user(&user).await?.id, desk.server(&server).await?.id);
-                let slots = chosen(desk, (owner, id), slot, |state| state == SlotState::Suspended).await?;
-                for slot in &slots {
-                    desk.hub.confirm_credential(&desk.operator, owner, (id, slot.clone())).await?;
-                }
-                Ok(done("confirmed", &user, &server, &slots))
-            }
+            Self::Confirm { user, server, slot } => confirm(desk, &user, &server, slot).await,
             Self::Remove { user, server, slot } => {
-                let (owner, id) = (desk.user(&user).await?.id, desk.server(&server).await?.id);
-                let slots = chosen(desk, (owner, id), slot, |state| state != SlotState::Missing).await?;
-                for slot in &slots {
-                    desk.hub.remove_credential(&desk.operator, owner, (id, slot.clone())).await?;
+                let (owner, at) = (desk.user(&user).await?.id, desk.server(&server).await?);
+                let slots = chosen(desk, owner, &at, slot, |state| state != SlotState::Missing).await?;
+                for seen in &slots {
+                    let place = (seen.server, seen.slot.clone());
+                    desk.hub.remove_credential(&desk.operator, owner, place, seen.revision).await?;
                 }
-                Ok(done("removed", &user, &server, &slots))
+                Ok(done("removed", &user, &server, &names(&slots)))
             }
         }
     }
@@ -62,32 +58,71 @@ impl CredentialCommand {
 impl SharedCommand {
     pub(crate) async fn run(self, desk: &Desk) -> Result<Answer, Failure> {
         let Self::Set { server, slot } = self;
-        let id = desk.server(&server).await?.id;
+        let at = desk.server(&server).await?;
         let value = input::secret()?;
-        desk.hub.set_shared_value(&desk.operator, (id, slot.clone()), &value).await?;
+        let seen = desk.hub.see_shared_slot(&desk.operator, &at, slot.clone()).await?;
+        desk.hub.set_shared_value(&desk.operator, &seen, &value).await?;
         let json = json!({ "server": server, "slots": [slot] });
         Ok(Answer::new(format!("set SHARED_{slot} of {server}"), json))
     }
 }
 
+/// Asks the hub to confirm, which it does for the owner alone, and tells where she does it.
+async fn confirm(
+    desk: &Desk,
+    user: &UserName,
+    server: &ServerName,
+    slot: Option<SlotName>,
+) -> Result<Answer, Failure> {
+    let (owner, at) = (desk.user(user).await?.id, desk.server(server).await?);
+    let slots = chosen(desk, owner, &at, slot, |state| state == SlotState::Suspended).await?;
+    for seen in &slots {
+        let confirmed = desk.hub.confirm_credential(&desk.operator, owner, seen).await;
+        confirmed.map_err(|error| match error {
+            HubError::Denied(_) => {
+                let page = desk.hub.credential_page(&at);
+                let message = format!(
+                    "only {user} may say that her value goes where {server} is now: she does it on {page}, \
+                     or you set a new one with `mcphub credential set`"
+                );
+                Failure::new("denied", message)
+            }
+            error => error.into(),
+        })?;
+    }
+    Ok(done("confirmed", user, server, &names(&slots)))
+}
+
+/// Looks at one slot. One that the server doesn't have is refused when it is changed.
+async fn look(desk: &Desk, owner: UserId, server: &Server, slot: &Slot) -> Result<SeenSlot, Failure> {
+    let slots = desk.hub.list_credentials(&desk.operator, owner, server.id).await?;
+    let found = slots.iter().find(|view| view.slot == *slot).map(|view| view.seen(server.id));
+    Ok(found.unwrap_or_else(|| SeenSlot {
+        server: server.id,
+        slot: slot.name().clone(),
+        revision: 0,
+        destination: server.definition.destination(),
+    }))
+}
+
 /// Finds the slots that are meant: the one that is named, or all in a fitting state.
 async fn chosen(
     desk: &Desk,
-    (owner, server): (UserId, ServerId),
+    owner: UserId,
+    server: &Server,
     named: Option<SlotName>,
     fits: impl Fn(SlotState) -> bool,
-) -> Result<Vec<SlotName>, Failure> {
+) -> Result<Vec<SeenSlot>, Failure> {
     if let Some(slot) = named {
-        return Ok(vec![slot]);
+        return Ok(vec![look(desk, owner, server, &Slot::Personal(slot)).await?]);
     }
-    let slots = desk.hub.list_credentials(&desk.operator, owner, server).await?;
-    let fitting = slots.into_iter().filter(|view| fits(view.state));
-    Ok(fitting
-        .filter_map(|view| match view.slot {
-            Slot::Personal(name) => Some(name),
-            Slot::Shared(_) => None,
-        })
-        .collect())
+    let slots = desk.hub.list_credentials(&desk.operator, owner, server.id).await?;
+    let personal = slots.iter().filter(|view| matches!(view.slot, Slot::Personal(_)));
+    Ok(personal.filter(|view| fits(view.state)).map(|view| view.seen(server.id)).collect())
+}
+
+fn names(slots: &[SeenSlot]) -> Vec<SlotName> {
+    slots.iter().map(|seen| seen.slot.clone()).collect()
 }
 
 fn done(verb: &str, user: &UserName, server: &ServerName, slots: &[SlotName]) -> Answer {
@@ -115,7 +150,7 @@ async fn list(desk: &Desk, user: &UserName, only: Option<&ServerName>) -> Result
 }
 
 fn view(server: &ServerName, slot: &SlotView) -> Value {
-    json!({ "server": server, "slot": slot_text(&slot.slot), "state": state(slot.state) })
+    json!({ "server": server, "slot": slot_text(&slot.slot), "state": state(slot.state), "goes_to": slot.goes_to })
 }
 
 const fn state(state: SlotState) -> &'static str {

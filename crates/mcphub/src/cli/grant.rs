@@ -55,7 +55,9 @@ impl GrantCommand {
             }
             Self::List { group } => list(desk, group.as_ref()).await,
             Self::Remove { id } => {
-                desk.hub.remove_grant(&desk.operator, id).await?;
+                let gone = || Failure::new("not_found", format!("grant {id} does not exist"));
+                let grant = desk.hub.grant(&desk.operator, id)?.ok_or_else(gone)?;
+                desk.hub.remove_grant(&desk.operator, id, grant.revision).await?;
                 Ok(Answer::new(format!("removed grant {id}"), json!({ "id": id })))
             }
         }
@@ -109,6 +111,7 @@ fn view(grant: &Grant, group: &str, server: &str) -> Value {
         "group": group,
         "server": server,
         "verdict": grant.verdict,
+        "author": grant.author,
         "rights": grant.rights,
         "tools": grant.tools,
         "expires_at": grant.expires_at.map(|end| end.to_string()),

@@ -48,11 +48,13 @@ impl GroupCommand {
             Self::List => list(desk).await,
             Self::Join { group, user, manager, expires } => {
                 let standing = if manager { Standing::Manager } else { Standing::Member };
+                let (id, person) = (desk.group(&group).await?.id, desk.user(&user).await?.id);
                 let membership = Membership {
-                    group: desk.group(&group).await?.id,
-                    user: desk.user(&user).await?.id,
+                    group: id,
+                    user: person,
                     standing,
                     expires_at: expires.map(|span| desk.now.plus(span)),
+                    revision: hub.membership(operator, id, person)?.map_or(0, |before| before.revision),
                 };
                 hub.join_group(operator, membership).await?;
                 let json = json!({ "group": group, "user": user, "standing": standing });
@@ -60,13 +62,17 @@ impl GroupCommand {
             }
             Self::Leave { group, user } => {
                 let (id, person) = (desk.group(&group).await?.id, desk.user(&user).await?.id);
-                hub.leave_group(operator, id, person).await?;
+                let before = hub.membership(operator, id, person)?;
+                let before = before.ok_or_else(|| {
+                    Failure::new("not_found", format!("{user} is not in {group}, so she can't leave it"))
+                })?;
+                hub.leave_group(operator, (id, person), before.revision).await?;
                 let json = json!({ "group": group, "user": user });
                 Ok(Answer::new(format!("{user} is not in {group} any more"), json))
             }
             Self::Remove { name } => {
                 let group = desk.group(&name).await?;
-                hub.remove_group(operator, group.id).await?;
+                hub.remove_group(operator, group.id, group.revision).await?;
                 Ok(Answer::new(format!("removed group {name}"), json!({ "id": group.id, "name": name })))
             }
         }

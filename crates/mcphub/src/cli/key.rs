@@ -47,7 +47,9 @@ impl KeyCommand {
             }
             Self::List { user } => list(desk, &user).await,
             Self::Revoke { id } => {
-                desk.hub.revoke_key(&desk.operator, id).await?;
+                let gone = || Failure::new("not_found", format!("key {id} does not exist"));
+                let key = desk.hub.key(&desk.operator, id)?.ok_or_else(gone)?;
+                desk.hub.revoke_key(&desk.operator, id, key.revision).await?;
                 Ok(Answer::new(format!("revoked key {id}"), json!({ "id": id })))
             }
         }

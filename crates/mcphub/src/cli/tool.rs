@@ -59,7 +59,8 @@ async fn update(
     let known = || tools.iter().map(|tool| tool.name.as_str());
     let before = tools.iter().find(|tool| tool.name == *name);
     let before = before.ok_or_else(|| unknown("tool", name.as_str(), known(), &list))?;
-    let update = change(UpdateTool { digest: Some(before.digest), effect: None, state: None });
+    let update =
+        change(UpdateTool { revision: before.revision, digest: before.digest, effect: None, state: None });
     let tool = desk.hub.update_tool(&desk.operator, server.id, name, update).await?;
     let text = format!("{} of {} is {} with effect {}", tool.name, server.name, tool.state, tool.effect);
     Ok(Answer::new(text, view(&server, &tool)))

@@ -146,7 +146,11 @@ fn a_value_goes_in_and_never_comes_out() {
     let hub = installation();
     set_up(&hub);
     let slots = hub.json("credential list alice github");
-    assert_eq!(slots, json!([{ "server": "github", "slot": "USER_GITHUB_TOKEN", "state": "ready" }]));
+    let goes_to = format!("DEMO_TOKEN=${{USER_GITHUB_TOKEN}} {PROGRAM} demo-server");
+    assert_eq!(
+        slots,
+        json!([{ "server": "github", "slot": "USER_GITHUB_TOKEN", "state": "ready", "goes_to": goes_to }])
+    );
     for file in files_below(hub.folder()) {
         let bytes = std::fs::read(&file).unwrap();
         assert!(!bytes.windows(15).any(|part| part == b"tok-3n-of-alice"), "{}", file.display());
@@ -168,7 +172,12 @@ fn a_value_waits_for_its_owner_when_the_server_moves() {
     let file = hub.file("moved.json", &moved.to_string());
     assert_eq!(hub.json(&format!("server import {}", file.display()))[0]["outcome"], "updated");
     assert_eq!(hub.json("credential list alice github")[0]["state"], "suspended");
-    assert_eq!(hub.json("credential confirm alice github")["slots"], json!(["GITHUB_TOKEN"]));
+    let (code, error) = fails(&hub, "credential confirm alice github");
+    assert!(code == 1 && error.contains("only alice may"), "{error}");
+    assert!(error.contains("http://127.0.0.1:3000/credentials/github"), "{error}");
+    assert_eq!(fails(&hub, "credential confirm alice github GITHUB_TOKEN").1, error);
+    assert_eq!(hub.json("credential list alice github")[0]["state"], "suspended");
+    hub.ok_with("credential set alice github GITHUB_TOKEN", "a new one");
     assert_eq!(hub.json("credential list alice github")[0]["state"], "ready");
 }
 

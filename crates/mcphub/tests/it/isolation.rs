@@ -1,12 +1,13 @@
 //! Each person's own credential and nothing else: 10,000 interleaved calls, and a search for secrets.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::client::{call, list};
+use crate::harness::client::{call, list, send};
 use crate::harness::peer::{CredentialServer, program};
 use crate::harness::{Installation, eventually, on_both, tool};
 
@@ -101,11 +102,24 @@ on_both! {
         });
         assert_eq!(result["_meta"]["mcphub/error"]["data"]["suspended"], json!(["TOKEN"]));
         assert!(!std::fs::read_to_string(&second).unwrap_or_default().contains(ALICE), "the new place got nothing");
-        installation.ok("credential confirm alice remote TOKEN");
+        confirm(hub.address, &keys["alice"], "remote");
         eventually("the confirmation is taken up", || {
             (fingerprint(&keys["alice"])["content"][0]["text"] == sha256(ALICE)).then_some(())
         });
         assert_eq!(fingerprint(&keys["bob"])["isError"], true, "bob has not confirmed");
+    }
+}
+
+/// Confirms, as the page does, that a person's values go where the server is now.
+fn confirm(address: SocketAddr, key: &str, server: &str) {
+    let bearer = format!("Bearer {key}");
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let path = format!("/api/v1/users/me/servers/{server}/credentials");
+    for slot in send(address, "GET", &path, &headers, "").json().as_array().unwrap() {
+        let seen = json!({ "revision": slot["revision"], "destination": slot["destination"] });
+        let path = format!("{path}/{}/confirm", slot["slot"].as_str().unwrap());
+        let confirmed = send(address, "POST", &path, &headers, &seen.to_string());
+        assert_eq!(confirmed.status, 204, "{confirmed:?}");
     }
 }
 
@@ -165,7 +179,7 @@ fn arguments_of_processes(hub: u32) -> String {
 }
 
 /// Searches the database with its write-ahead log, the logs, the heads and all else for secrets.
-fn nothing_secret_is_stored(installation: &Installation, secrets: &[&str]) {
+pub(crate) fn nothing_secret_is_stored(installation: &Installation, secrets: &[&str]) {
     let mut folders = vec![
         installation.data_dir(),
         installation.folder().join("config"),

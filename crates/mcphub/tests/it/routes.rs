@@ -96,10 +96,26 @@ impl Stage {
         {
             path = path.replace(&format!("{{{name}}}"), id);
         }
-        if (method, route) == ("delete", "/api/v1/servers/{server}") {
-            path.push_str("?revision=1");
+        if method == "delete" && route.starts_with("/api") {
+            let revision = if route.contains("/members/") { self.membership() } else { 1 };
+            path.push_str(&format!("?revision={revision}"));
         }
         (path, self.body(method, route))
+    }
+
+    /// Finds the revision of alice's membership; 0 while she has none.
+    fn membership(&self) -> i64 {
+        let groups = self.admin.gets("/groups");
+        let all = groups.as_array().unwrap().iter().flat_map(|group| group["members"].as_array().unwrap());
+        let hers = all.into_iter().find(|member| member["user"] == self.ids["user"]);
+        hers.map_or(0, |member| member["revision"].as_i64().unwrap())
+    }
+
+    /// Looks at a slot of the server, as a change of it says that it was seen.
+    fn seen(&self, route: &str) -> Value {
+        let slots = self.admin.gets(&format!("/users/me/servers/{}/credentials", self.ids["server"]));
+        let found = slots.as_array().unwrap().iter().find(|found| found["slot"] == slot(route)).unwrap();
+        json!({ "revision": found["revision"], "destination": found["destination"] })
     }
 
     fn body(&self, method: &str, route: &str) -> Value {
@@ -115,7 +131,16 @@ impl Stage {
             ("post", "/api/v1/servers") => json!({ "name": self.name(), "definition": definition() }),
             ("post", "/api/v1/servers/import") => json!({ "mcpServers": {} }),
             ("patch", "/api/v1/servers/{server}") => json!({ "revision": 1, "state": "disabled" }),
-            ("put", route) if route.contains("/{slot}") => json!({ "value": "x" }),
+            ("put", route) if route.contains("/{slot}") => {
+                let mut body = self.seen(route);
+                body["value"] = json!("x");
+                body
+            }
+            ("post", route) if route.contains("/{slot}") => self.seen(route),
+            ("put", "/api/v1/groups/{group}/members/{user}") => json!({ "revision": self.membership() }),
+            ("patch", "/api/v1/servers/{server}/tools/{tool}") => {
+                json!({ "revision": 1, "digest": "0".repeat(64) })
+            }
             ("put" | "patch", _) => json!({}),
             _ => Value::Null,
         }

@@ -1,15 +1,16 @@
 //! Who may administrate what: the table that a change of the rules has to change.
 
-use mcphub_domain::group::{Standing, Verdict};
+use mcphub_domain::group::{Author, Standing, Verdict};
 use mcphub_domain::user::{Auditor, UserState};
-use mcphub_domain::{Effect, HubKey, Membership, Principal, Rights, Role, User};
+use mcphub_domain::{Effect, Grant, HubKey, Membership, Principal, Rights, Role, User};
 use mcphub_policy::{Administration, Endpoint, World, decide};
 
 use crate::build::{
     NOW, at, grant, group, group_id, key, member, person, server, server_id, tool, user, user_id,
 };
 
-/// `x` is a yes. Group 0 has a grant on server 0, and nobody has one on server 1. `member` has the
+/// `x` is a yes. An admin granted group 0 something on server 0, a manager on server 2, nobody
+/// on server 1. `member` has the
 /// role of a manager and is a plain member of group 0; `manager` manages group 0 and is in no other;
 /// `stand-in` manages group 0 without the role. `auditor` is a user with that right; `disabled` and
 /// `revoked` (her key is) are admins, managers of group 0 and auditors.
@@ -25,8 +26,14 @@ const TABLE: &str = "
     grant own server       .      .    .      x       .        x     .       .        .       x        .
     grant other server     .      .    .      .       .        x     .       .        .       x        .
     grant for other group  .      .    .      .       .        x     .       .        .       x        .
+    grant manager's server .      .    .      .       .        x     .       .        .       x        .
+    remove manager's grant .      .    .      x       .        x     .       .        .       x        .
+    remove admin's grant   .      .    .      .       .        x     .       .        .       x        .
+    remove other's grant   .      .    .      .       .        x     .       .        .       x        .
     own credentials        x      x    x      x       x        x     x       .        .       x        .
     other's credentials    .      .    .      .       .        .     .       .        .       x        .
+    confirm own values     x      x    x      x       x        x     x       .        .       .        .
+    confirm other's values .      .    .      .       .        .     .       .        .       .        .
     create own key         x      x    x      x       x        x     x       .        .       x        .
     create other's key     .      .    .      .       .        .     .       .        .       x        .
     revoke own key         x      x    x      x       x        x     x       .        .       x        .
@@ -70,11 +77,12 @@ fn world() -> World {
     }
     world.put_user(user(OTHER, Role::User));
     (0..2).for_each(|number| world.put_group(group(number)));
-    (0..2).for_each(|number| world.put_server(server(number)));
+    (0..3).for_each(|number| world.put_server(server(number)));
     world.put_tools(server_id(0), vec![tool(0, "look", Effect::Read)]);
     let manages = |user| Membership { standing: Standing::Manager, ..member(0, user) };
     world.put_members(group_id(0), vec![member(0, 2), manages(3), manages(4), manages(7), manages(8)]);
-    world.put_grants(group_id(0), vec![grant(0, 0, 0, Verdict::Allow, Rights::ALL)]);
+    let by_manager = Grant { author: Author::Manager, ..grant(2, 0, 2, Verdict::Allow, Rights::ALL) };
+    world.put_grants(group_id(0), vec![grant(0, 0, 0, Verdict::Allow, Rights::ALL), by_manager]);
     world.put_grants(group_id(1), vec![grant(1, 1, 0, Verdict::Allow, Rights::ALL)]);
     world
 }
@@ -94,8 +102,14 @@ fn actions(own: u8) -> Vec<(&'static str, Administration)> {
         ("grant own server", Administration::Grant(group_id(0), server_id(0))),
         ("grant other server", Administration::Grant(group_id(0), server_id(1))),
         ("grant for other group", Administration::Grant(group_id(1), server_id(0))),
+        ("grant manager's server", Administration::Grant(group_id(0), server_id(2))),
+        ("remove manager's grant", Administration::RemoveGrant(group_id(0), Author::Manager)),
+        ("remove admin's grant", Administration::RemoveGrant(group_id(0), Author::Admin)),
+        ("remove other's grant", Administration::RemoveGrant(group_id(1), Author::Manager)),
         ("own credentials", Administration::Credentials(own)),
         ("other's credentials", Administration::Credentials(other)),
+        ("confirm own values", Administration::ConfirmCredentials(own)),
+        ("confirm other's values", Administration::ConfirmCredentials(other)),
         ("create own key", Administration::CreateKey(own)),
         ("create other's key", Administration::CreateKey(other)),
         ("revoke own key", Administration::RevokeKey(own)),
@@ -110,7 +124,9 @@ fn actions(own: u8) -> Vec<(&'static str, Administration)> {
             | Administration::ManageServers
             | Administration::RunGroup(_)
             | Administration::Grant(..)
+            | Administration::RemoveGrant(..)
             | Administration::Credentials(_)
+            | Administration::ConfirmCredentials(_)
             | Administration::CreateKey(_)
             | Administration::RevokeKey(_) => {}
         }
@@ -141,6 +157,14 @@ fn decided() -> String {
 #[test]
 fn administration_is_what_the_table_says() {
     assert_eq!(decided(), TABLE, "{}", decided());
+}
+
+#[test]
+fn a_grant_is_made_as_what_its_maker_is() {
+    let world = world();
+    let author = |number| decide::author(&world, principal(number));
+    assert_eq!([5, 9, 10].map(author), [Author::Admin; 3]);
+    assert_eq!([1, 3, OTHER, 200].map(author), [Author::Manager; 4]);
 }
 
 #[test]

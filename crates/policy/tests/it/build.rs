@@ -1,6 +1,6 @@
 //! Builds worlds out of small numbers.
 
-use mcphub_domain::group::{Standing, Verdict};
+use mcphub_domain::group::{Author, Standing, Verdict};
 use mcphub_domain::server::{HttpTarget, ServerState};
 use mcphub_domain::user::{Auditor, UserState};
 use mcphub_domain::{
@@ -70,7 +70,13 @@ pub(crate) fn group(number: u8) -> Group {
 }
 
 pub(crate) const fn member(group: u8, user: u8) -> Membership {
-    Membership { group: group_id(group), user: user_id(user), standing: Standing::Member, expires_at: None }
+    Membership {
+        group: group_id(group),
+        user: user_id(user),
+        standing: Standing::Member,
+        expires_at: None,
+        revision: 1,
+    }
 }
 
 pub(crate) fn server(number: u8) -> Server {
@@ -93,6 +99,7 @@ pub(crate) fn tool(server: u8, name: &str, effect: Effect) -> Tool {
         state: ToolState::Approved,
         digest: ToolDigest::of(name.as_bytes()),
         position: 0,
+        revision: 1,
     }
 }
 
@@ -102,6 +109,7 @@ pub(crate) const fn grant(number: u8, group: u8, server: u8, verdict: Verdict, r
         group: group_id(group),
         server: server_id(server),
         verdict,
+        author: Author::Admin,
         rights,
         tools: Vec::new(),
         expires_at: None,

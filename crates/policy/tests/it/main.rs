@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod administration;
+mod authors;
 mod build;
 mod expiry;
 mod names;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use mcphub_domain::group::{Standing, Verdict};
+use mcphub_domain::group::{Author, Standing, Verdict};
 use mcphub_domain::server::ServerState;
 use mcphub_domain::tool::shared_name;
 use mcphub_domain::user::UserState;
@@ -44,8 +44,10 @@ fn grants(group: u8) -> BoxedStrategy<Vec<Grant>> {
     let rights = prop::collection::vec(select(Right::ALL), 0..4);
     let patterns =
         select(vec![vec![], vec![], vec!["get_*"], vec!["*me"], vec!["_x", "set_*"], vec!["none"]]);
-    let one = (0..SERVERS, verdict, rights, patterns, end()).prop_map(
-        move |(server, verdict, rights, patterns, expires_at)| Grant {
+    let author = select(vec![Author::Admin, Author::Admin, Author::Manager]);
+    let one = (0..SERVERS, verdict, author, rights, patterns, end()).prop_map(
+        move |(server, verdict, author, rights, patterns, expires_at)| Grant {
+            author,
             tools: patterns.into_iter().map(|pattern| pattern.parse().unwrap()).collect(),
             expires_at,
             ..grant(0, group, server, verdict, rights.into_iter().collect::<Rights>())
@@ -208,7 +210,11 @@ proptest! {
                     .flat_map(|membership| world.grants(membership.group))
                     .filter(speaks)
                     .collect();
-                prop_assert!(mine.iter().any(|grant| grant.verdict == Verdict::Allow));
+                let opens = |grant: &Grant, group| grant.server == tool.server && grant.group == group
+                    && (grant.author, grant.verdict) == (Author::Admin, Verdict::Allow)
+                    && grant.expires_at.is_none_or(|end| end > NOW);
+                let opened = |group| world.grants(group).any(|grant| opens(grant, group));
+                prop_assert!(mine.iter().any(|grant| grant.verdict == Verdict::Allow && opened(grant.group)));
                 prop_assert!(mine.iter().all(|grant| grant.verdict == Verdict::Allow));
             }
         }

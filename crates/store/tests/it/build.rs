@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mcphub_domain::audit::{CallStatus, Entry};
-use mcphub_domain::group::{Standing, Verdict};
+use mcphub_domain::group::{Author, Standing, Verdict};
 use mcphub_domain::server::{HttpTarget, ServerState};
 use mcphub_domain::user::{Auditor, UserState};
 use mcphub_domain::{
@@ -56,7 +56,7 @@ pub(crate) fn server(name: &str) -> Server {
 
 pub(crate) fn membership(group: &Group, user: &User) -> Membership {
     let expires_at = Some(Timestamp::from_micros(15));
-    Membership { group: group.id, user: user.id, standing: Standing::Manager, expires_at }
+    Membership { group: group.id, user: user.id, standing: Standing::Manager, expires_at, revision: 0 }
 }
 
 pub(crate) fn grant(name: &str, group: &Group, server: &Server) -> Grant {
@@ -65,6 +65,7 @@ pub(crate) fn grant(name: &str, group: &Group, server: &Server) -> Grant {
         group: group.id,
         server: server.id,
         verdict: Verdict::Deny,
+        author: Author::Manager,
         rights: "read,execute".parse().unwrap(),
         tools: vec!["get_*".parse().unwrap(), "é\"".parse().unwrap()],
         expires_at: Some(Timestamp::from_micros(16)),
@@ -81,6 +82,7 @@ pub(crate) fn tool(server: &Server, name: &str) -> StoredTool {
         state: ToolState::Pending,
         digest: ToolDigest::of(&definition),
         position: 5,
+        revision: 1,
     };
     StoredTool { tool, definition }
 }
@@ -145,6 +147,7 @@ pub(crate) fn permit() -> Permit {
     let look = Tool { state: ToolState::Approved, ..tool(&github, "look").tool };
     let allow = Grant {
         verdict: Verdict::Allow,
+        author: Author::Admin,
         rights: Rights::ALL,
         tools: Vec::new(),
         expires_at: None,

@@ -2,7 +2,7 @@
 
 use mcphub_domain::server::ServerState;
 use mcphub_domain::user::{Auditor, UserState};
-use mcphub_domain::{HubKey, Role, Timestamp, Tool, ToolState};
+use mcphub_domain::{Group, HubKey, Role, Timestamp, Tool, ToolState};
 use mcphub_policy::{Endpoint, World};
 use mcphub_store::{Process, Store, StoreError};
 
@@ -40,15 +40,18 @@ both! {
         .await
         .unwrap();
         let loaded = world(&store).await;
-        assert_eq!(loaded.group_named("staff"), Some(&staff));
+        let changed = Group { revision: 3, ..staff.clone() };
+        assert_eq!(loaded.group_named("staff"), Some(&changed), "both changes count");
+        member.revision = 2;
         assert_eq!(loaded.members(staff.id).collect::<Vec<_>>(), [&member]);
         assert_eq!(loaded.grants(staff.id).collect::<Vec<_>>(), [&grant]);
         member.expires_at = None;
         write(&store, async |tx| tx.put_membership(&member).await).await.unwrap();
+        member.revision = 4;
         assert_eq!(world(&store).await.members(staff.id).collect::<Vec<_>>(), [&member]);
         write(&store, async |tx| {
             tx.remove_grant(&grant).await?;
-            tx.remove_membership(staff.id, alice.id).await
+            tx.remove_membership(&member).await
         })
         .await
         .unwrap();
@@ -58,7 +61,7 @@ both! {
 
     async fn a_removed_group_takes_all_it_gave_along_and_frees_its_name(database: TestDatabase) {
         let store = database.open(Process::Serve).await;
-        let (alice, staff, github) = (user("alice"), group("staff"), server("github"));
+        let (alice, mut staff, github) = (user("alice"), group("staff"), server("github"));
         write(&store, async |tx| {
             tx.add_user(&alice).await?;
             tx.add_group(&staff).await?;
@@ -68,6 +71,7 @@ both! {
         })
         .await
         .unwrap();
+        staff.revision = 3;
         write(&store, async |tx| tx.remove_group(&staff).await).await.unwrap();
         let loaded = world(&store).await;
         assert_eq!((loaded.groups().count(), loaded.memberships(alice.id).count()), (0, 0));
@@ -75,7 +79,7 @@ both! {
         write(&store, async |tx| tx.add_server(&heir).await).await.unwrap();
         assert_eq!(world(&store).await.path("staff"), Some(Endpoint::Server(heir.id)));
         let error = write(&store, async |tx| tx.remove_group(&staff).await).await.unwrap_err();
-        assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+        assert!(matches!(error, StoreError::Stale { .. }), "{error}");
     }
 
     async fn a_server_comes_back_with_its_tools(database: TestDatabase) {
@@ -98,7 +102,7 @@ both! {
         stored.sort_by(|one, other| one.tool.name.cmp(&other.tool.name));
         assert_eq!(stored[0].definition, tools[0].definition);
 
-        let approved = Tool { state: ToolState::Approved, ..tools[0].tool.clone() };
+        let approved = Tool { state: ToolState::Approved, revision: 2, ..tools[0].tool.clone() };
         (github.state, github.revision) = (ServerState::Disabled, 2);
         write(&store, async |tx| {
             tx.put_tool(&approved).await?;

@@ -1,6 +1,6 @@
 //! PostgreSQL shows people's own rows to their owner alone, whatever the query.
 
-use mcphub_domain::CredentialId;
+use mcphub_domain::{CredentialId, Membership};
 use mcphub_store::sessions::Session;
 use mcphub_store::testing::TestDatabase;
 use mcphub_store::{DatabaseUrls, Process, Store, StoreError};
@@ -122,7 +122,7 @@ async fn a_connection_that_goes_back_to_the_pool_keeps_no_context() {
     let (alice, staff, github) = (user("alice"), group("staff"), server("github").id);
     write(&store, async |tx| tx.add_group(&staff).await).await.unwrap();
     let token = store.credentials(alice.id, github).await.unwrap().remove(0);
-    for _ in 0..20 {
+    for revision in [0].into_iter().chain(2..21) {
         assert_eq!(store.credentials(alice.id, github).await.unwrap().len(), 1);
         let mut tx = store.write().await.unwrap();
         tx.act_for(alice.id).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_connection_that_goes_back_to_the_pool_keeps_no_context() {
         drop(tx);
         let changed = write(&store, async |tx| {
             tx.act_for(alice.id).await?;
-            tx.put_membership(&membership(&staff, &alice)).await
+            tx.put_membership(&Membership { revision, ..membership(&staff, &alice) }).await
         });
         changed.await.unwrap();
         let without = write(&store, async |tx| tx.remove_credential(alice.id, &token).await).await;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use mcphub_domain::server::ServerState;
 use mcphub_domain::user::UserState;
-use mcphub_domain::{Entropy, Group, HubKey, Server, Timestamp, ToolState, User};
+use mcphub_domain::{Entropy, Group, HubKey, Membership, Server, Timestamp, ToolState, User};
 use mcphub_policy::{Endpoint, World};
 use mcphub_store::testing::HeldConnections;
-use mcphub_store::{Process, Store, WriteTx};
+use mcphub_store::{Process, Store, StoreError, WriteTx};
 
 use crate::build::{grant, group, key, membership, server, tool, user, write};
 use crate::raw::Raw;
@@ -49,6 +49,7 @@ async fn load(store: &Store) -> World {
 struct Model {
     users: Vec<User>,
     groups: Vec<Group>,
+    members: Vec<Membership>,
     servers: Vec<Server>,
     keys: Vec<HubKey>,
     steps: usize,
@@ -90,11 +91,10 @@ impl Model {
             }
             4 if !self.groups.is_empty() => tx.remove_group(&self.groups.remove(group_at)).await,
             5 if !self.servers.is_empty() => tx.remove_server(&self.servers.remove(server_at)).await,
-            6 if !self.groups.is_empty() && !self.users.is_empty() => {
-                tx.put_membership(&membership(&self.groups[group_at], &self.users[user_at])).await
-            }
+            6 if !self.groups.is_empty() && !self.users.is_empty() => self.join(tx, group_at, user_at).await,
             7 if !self.groups.is_empty() && !self.servers.is_empty() => {
                 let name = format!("grant{number}");
+                self.groups[group_at].revision += 1;
                 tx.add_grant(&grant(&name, &self.groups[group_at], &self.servers[server_at])).await
             }
             8 if !self.servers.is_empty() => {
@@ -126,6 +126,25 @@ impl Model {
             _ => Ok(()),
         };
         done.unwrap();
+    }
+
+    /// Puts a person into a group, or back into it as she is.
+    async fn join(&mut self, tx: &mut WriteTx, group: usize, user: usize) -> Result<(), StoreError> {
+        let group = &mut self.groups[group];
+        group.revision += 1;
+        let new = membership(group, &self.users[user]);
+        let known = self.members.iter_mut().find(|known| (known.group, known.user) == (new.group, new.user));
+        match known {
+            Some(known) => {
+                tx.put_membership(known).await?;
+                known.revision = group.revision;
+            }
+            None => {
+                tx.put_membership(&new).await?;
+                self.members.push(Membership { revision: group.revision, ..new });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -248,7 +267,7 @@ async fn a_load_sees_one_state_on_postgres() {
         let (group, server) = (staff.id, github.id);
         raw.run(&format!(
             "DELETE FROM memberships; INSERT INTO grants VALUES
-             ('{}', '{group}', '{server}', 'allow', 'read', '[]', NULL, 1); COMMIT",
+             ('{}', '{group}', '{server}', 'allow', 'admin', 'read', '[]', NULL, 1); COMMIT",
             grant("g", &staff, &github).id
         ))
         .await

@@ -1,6 +1,9 @@
 //! A change and its record are one: both are there, or neither is.
 
-use mcphub_domain::{Event, GroupId, HubKey, Server, ServerId, Tool, ToolDigest, ToolState, User, UserId};
+use mcphub_domain::{
+    Event, Grant, Group, GroupId, HubKey, Membership, Server, ServerId, Tool, ToolDigest, ToolState, User,
+    UserId,
+};
 use mcphub_store::audit::Search;
 use mcphub_store::credentials::SealedValue;
 use mcphub_store::{Process, Store, StoreError};
@@ -124,6 +127,7 @@ both! {
         let store = database.open(Process::Serve).await;
         let (alice, github, staff) = (user("alice"), server("github"), group("staff"));
         let (laptop, look) = (key("laptop", &alice), tool(&github, "look"));
+        let (member, allow) = (membership(&staff, &alice), grant("g", &staff, &github));
         let (token, site) = (sealed("TOKEN", Some(&alice), &github), sealed("SITE", None, &github));
         write(&store, async |tx| {
             tx.add_user(&alice).await?;
@@ -131,20 +135,40 @@ both! {
             tx.add_group(&staff).await?;
             tx.put_tools(github.id, std::slice::from_ref(&look)).await?;
             tx.put_shared_value(&site).await?;
+            tx.put_membership(&member).await?;
+            tx.add_grant(&allow).await?;
             tx.act_for(alice.id).await?;
             tx.add_key(&laptop).await?;
             tx.put_credential(alice.id, &token).await
         })
         .await
         .unwrap();
-        // Each is based on revision 0 or 2; the rows have 1.
+        // Each is based on revision 0 or 2; the rows have 1, the membership 2 and the group 3.
         for revision in [1, 3] {
-            let mut other = look.tool.clone();
+            let mut other = Tool { revision: 2, ..look.tool.clone() };
             other.digest = ToolDigest::of(b"another definition");
+            let (base, after) = (revision - 1, revision + 1);
             let results = [
                 write(&store, async |tx| tx.put_user(&User { revision, email: None, ..alice.clone() }).await).await,
                 write(&store, async |tx| tx.put_server(&Server { revision, ..github.clone() }).await).await,
                 write(&store, async |tx| tx.put_tool(&other).await).await,
+                write(&store, async |tx| tx.put_tool(&Tool { revision, ..look.tool.clone() }).await).await,
+                write(&store, async |tx| {
+                    tx.put_membership(&Membership { revision: base * 3, ..member.clone() }).await
+                })
+                .await,
+                write(&store, async |tx| {
+                    tx.remove_membership(&Membership { revision, ..member.clone() }).await
+                })
+                .await,
+                write(&store, async |tx| {
+                    tx.remove_grant(&Grant { revision: base, ..allow.clone() }).await
+                })
+                .await,
+                write(&store, async |tx| {
+                    tx.remove_group(&Group { revision: after, ..staff.clone() }).await
+                })
+                .await,
                 write(&store, async |tx| {
                     tx.put_shared_value(&SealedValue { revision, ..site.clone() }).await
                 })
@@ -153,6 +177,11 @@ both! {
                     tx.act_for(alice.id).await?;
                     tx.put_credential(alice.id, &SealedValue { revision, ..token.clone() })
                         .await
+                })
+                .await,
+                write(&store, async |tx| {
+                    tx.act_for(alice.id).await?;
+                    tx.remove_credential(alice.id, &SealedValue { revision: base, ..token.clone() }).await
                 })
                 .await,
                 write(&store, async |tx| {
@@ -172,6 +201,55 @@ both! {
         let world = store.load().await.unwrap().world.unwrap();
         assert_eq!(world.user(alice.id), Some(&alice));
         assert_eq!(store.credentials(alice.id, github.id).await.unwrap(), [token]);
+    }
+
+    async fn what_was_removed_is_not_changed_back_into_being(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let (alice, github, staff) = (user("alice"), server("github"), group("staff"));
+        let (token, site) = (sealed("TOKEN", Some(&alice), &github), sealed("SITE", None, &github));
+        write(&store, async |tx| {
+            tx.add_user(&alice).await?;
+            tx.add_group(&staff).await?;
+            tx.add_server(&github).await
+        })
+        .await
+        .unwrap();
+        let results = [
+            write(&store, async |tx| tx.put_shared_value(&SealedValue { revision: 2, ..site.clone() }).await).await,
+            write(&store, async |tx| {
+                tx.act_for(alice.id).await?;
+                tx.put_credential(alice.id, &SealedValue { revision: 2, ..token.clone() }).await
+            })
+            .await,
+            write(&store, async |tx| {
+                tx.put_membership(&Membership { revision: 1, ..membership(&staff, &alice) }).await
+            })
+            .await,
+        ];
+        for (place, result) in results.into_iter().enumerate() {
+            assert!(matches!(result, Err(StoreError::Stale { .. })), "{place}: {result:?}");
+        }
+        assert!(store.credentials(alice.id, github.id).await.unwrap().is_empty());
+        assert!(store.shared_values(github.id).await.unwrap().is_empty());
+        assert_eq!(store.load().await.unwrap().world.unwrap().members(staff.id).count(), 0);
+    }
+
+    async fn who_comes_back_into_a_group_has_a_revision_of_her_own(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let (alice, staff) = (user("alice"), group("staff"));
+        let member = |revision| Membership { revision, ..membership(&staff, &alice) };
+        write(&store, async |tx| {
+            tx.add_user(&alice).await?;
+            tx.add_group(&staff).await?;
+            tx.put_membership(&member(0)).await?;
+            tx.remove_membership(&member(2)).await?;
+            tx.put_membership(&member(0)).await
+        })
+        .await
+        .unwrap();
+        let stale = write(&store, async |tx| tx.remove_membership(&member(2)).await).await;
+        assert!(matches!(stale, Err(StoreError::Stale { .. })), "{stale:?}");
+        write(&store, async |tx| tx.remove_membership(&member(4)).await).await.unwrap();
     }
 
     async fn a_taken_name_is_refused_and_nothing_written(database: TestDatabase) {
@@ -209,12 +287,13 @@ both! {
         let store = database.open(Process::Serve).await;
         let (alice, staff, github) = (user("alice"), group("staff"), server("github"));
         let results = [
-            write(&store, async |tx| tx.remove_membership(staff.id, alice.id).await).await,
+            write(&store, async |tx| tx.remove_membership(&membership(&staff, &alice)).await).await,
             write(&store, async |tx| tx.remove_grant(&grant("g", &staff, &github)).await).await,
             write(&store, async |tx| tx.remove_group(&staff).await).await,
         ];
         for result in results {
-            assert!(matches!(result, Err(StoreError::Missing { .. })), "{result:?}");
+            let refused = matches!(result, Err(StoreError::Missing { .. } | StoreError::Stale { .. }));
+            assert!(refused, "{result:?}");
         }
         let result = write(&store, async |tx| tx.put_membership(&membership(&staff, &alice)).await).await;
         assert!(result.is_err(), "nobody is in a group that doesn't exist");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mcphub_domain::group::Standing;
+use mcphub_domain::group::{Author, Standing};
 use mcphub_domain::server::ServerState;
 use mcphub_domain::user::{Auditor, UserState};
 use mcphub_domain::{
@@ -193,7 +193,7 @@ fn world(server: &Server, who: UserId) -> World {
     world.put_group(Group { id: group, name: "team".parse().unwrap(), revision: 1, created_at: start });
     world.put_members(
         group,
-        vec![Membership { group, user: who, standing: Standing::Member, expires_at: None }],
+        vec![Membership { group, user: who, standing: Standing::Member, expires_at: None, revision: 1 }],
     );
     world.put_grants(
         group,
@@ -202,6 +202,7 @@ fn world(server: &Server, who: UserId) -> World {
             group,
             server: server.id,
             verdict: Verdict::Allow,
+            author: Author::Admin,
             rights: Rights::ALL,
             tools: Vec::new(),
             expires_at: None,
@@ -216,6 +217,7 @@ fn world(server: &Server, who: UserId) -> World {
         state: ToolState::Approved,
         digest: ToolDigest::of(b"{}"),
         position: 0,
+        revision: 1,
     };
     world.put_tools(server.id, vec![tool]);
     world

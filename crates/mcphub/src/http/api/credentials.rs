@@ -5,13 +5,15 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use mcphub_domain::{SecretText, ServerId, Slot, SlotName};
+use mcphub_domain::{Destination, SecretText, ServerId, Slot, SlotName};
 use mcphub_hub::Hub;
-use mcphub_hub::credentials::{SlotState, SlotView as Found};
+use mcphub_hub::credentials::{SeenSlot, SlotState, SlotView as Found};
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Body, In, Person};
+use super::extract::{Asked, Body, In, Person, Removed};
+use super::schema;
 use crate::http::caller::Authenticated;
 use crate::http::error::{ApiResult, Problem};
 
@@ -23,6 +25,25 @@ pub(super) struct SetValue {
     #[serde(deserialize_with = "secret")]
     #[schema(value_type = String, format = Password)]
     value: SecretText,
+    /// The slot's revision that the change is based on; 0 unless said otherwise: nobody has filled it in.
+    #[serde(default)]
+    revision: i64,
+    /// The destination that was looked at: the value goes there and nowhere else.
+    #[serde(deserialize_with = "destination")]
+    #[schema(schema_with = schema::digest)]
+    destination: Destination,
+}
+
+/// Says which value may go where.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfirmValue {
+    /// The slot's revision that was looked at.
+    revision: i64,
+    /// The destination that was looked at.
+    #[serde(deserialize_with = "destination")]
+    #[schema(schema_with = schema::digest)]
+    destination: Destination,
 }
 
 /// Shows how a slot stands, never its value.
@@ -34,6 +55,13 @@ pub(super) struct SlotView {
     kind: &'static str,
     /// `missing`, `ready`, or `suspended` until its owner confirms that it may go where the server is now.
     state: &'static str,
+    /// Counts the changes of its value; 0 if nobody has filled it in. A change names it.
+    revision: i64,
+    /// Where the server is, and so where the value goes: the origin of its URL, or its command line.
+    goes_to: String,
+    /// The same for programs: a change names it, and is refused if the server has moved since.
+    #[schema(schema_with = schema::digest)]
+    destination: String,
 }
 
 impl From<Found> for SlotView {
@@ -47,12 +75,23 @@ impl From<Found> for SlotView {
             SlotState::Ready => "ready",
             SlotState::Suspended => "suspended",
         };
-        Self { slot: found.slot.name().to_string(), kind, state }
+        Self {
+            slot: found.slot.name().to_string(),
+            kind,
+            state,
+            revision: found.revision,
+            goes_to: found.goes_to,
+            destination: found.destination.to_string(),
+        }
     }
 }
 
 fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretText, D::Error> {
     String::deserialize(deserializer).map(SecretText::new)
+}
+
+fn destination<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Destination, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 /// Lists the slots of a server and how they stand for a person. Only she may look.
@@ -82,37 +121,40 @@ pub(super) async fn set(
 ) -> ApiResult<StatusCode> {
     let owner = user.of(&caller)?;
     let server = hub.find_slots_of(&caller, owner, &server).await?;
-    hub.set_credential(&caller, owner, (server, slot), &set.value).await?;
+    let SetValue { value, revision, destination } = set;
+    hub.set_credential(&caller, owner, &SeenSlot { server, slot, revision, destination }, &value).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Removes a value of one's own.
 #[utoipa::path(delete, path = "/users/{user}/servers/{server}/credentials/{slot}", operation_id = "remove_credential", tag = "credentials",
-    params(("user" = String, Path, description = "Her id, or `me`"), ("server" = String, Path, description = "The server's id or name"), ("slot" = String, Path, description = "The slot's name")),
+    params(("user" = String, Path, description = "Her id, or `me`"), ("server" = String, Path, description = "The server's id or name"), ("slot" = String, Path, description = "The slot's name"), Removed),
     responses((status = 204, description = "It is gone"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn remove(
     State(hub): State<Arc<Hub>>,
     Authenticated(caller): Authenticated,
     In((user, server, slot)): In<(Person, String, SlotName)>,
+    Asked(Removed { revision }): Asked<Removed>,
 ) -> ApiResult<StatusCode> {
     let owner = user.of(&caller)?;
     let server = hub.find_slots_of(&caller, owner, &server).await?;
-    hub.remove_credential(&caller, owner, (server, slot)).await?;
+    hub.remove_credential(&caller, owner, (server, slot), revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Confirms that a value may go where the server is now. Only its owner can.
-#[utoipa::path(post, path = "/users/{user}/servers/{server}/credentials/{slot}/confirm", operation_id = "confirm_credential", tag = "credentials",
+/// Confirms that a value may go where its owner saw that the server is now. Only she can.
+#[utoipa::path(post, path = "/users/{user}/servers/{server}/credentials/{slot}/confirm", operation_id = "confirm_credential", tag = "credentials", request_body = ConfirmValue,
     params(("user" = String, Path, description = "Her id, or `me`"), ("server" = String, Path, description = "The server's id or name"), ("slot" = String, Path, description = "The slot's name")),
     responses((status = 204, description = "It is in use again"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn confirm(
     State(hub): State<Arc<Hub>>,
     Authenticated(caller): Authenticated,
     In((user, server, slot)): In<(Person, String, SlotName)>,
+    Body(ConfirmValue { revision, destination }): Body<ConfirmValue>,
 ) -> ApiResult<StatusCode> {
     let owner = user.of(&caller)?;
     let server = hub.find_slots_of(&caller, owner, &server).await?;
-    hub.confirm_credential(&caller, owner, (server, slot)).await?;
+    hub.confirm_credential(&caller, owner, &SeenSlot { server, slot, revision, destination }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -126,6 +168,7 @@ pub(super) async fn set_shared(
     In((server, slot)): In<(ServerId, SlotName)>,
     Body(set): Body<SetValue>,
 ) -> ApiResult<StatusCode> {
-    hub.set_shared_value(&caller, (server, slot), &set.value).await?;
+    let SetValue { value, revision, destination } = set;
+    hub.set_shared_value(&caller, &SeenSlot { server, slot, revision, destination }, &value).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,6 +12,7 @@ use mcphub_domain::{Timestamp, UserId};
 use mcphub_hub::Caller;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
+use utoipa::IntoParams;
 
 use crate::http::AppState;
 use crate::http::error::{ApiError, ApiResult};
@@ -30,6 +31,15 @@ pub(super) struct Asked<T>(pub(super) T);
 
 /// Names a person in a path: by her id, or `me`.
 pub(super) struct Person(Option<UserId>);
+
+/// Says which revision of a thing is to be removed.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Removed {
+    /// The revision that was read before.
+    pub(super) revision: i64,
+}
 
 /// Is a time in a request, in RFC 3339.
 #[derive(Clone, Copy, Debug)]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
+use mcphub_domain::group::Author;
 use mcphub_domain::{Grant, GrantId, GroupId, Rights, ServerId, ToolPattern, Verdict};
 use mcphub_hub::Hub;
 use mcphub_hub::groups::NewGrant;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Body, In, Time};
+use super::extract::{Asked, Body, In, Removed, Time};
 use super::schema;
 use crate::http::caller::Authenticated;
 use crate::http::error::{ApiResult, Problem};
@@ -56,6 +57,10 @@ pub(super) struct GrantView {
     /// Whether it gives or takes away.
     #[schema(schema_with = schema::verdict)]
     verdict: Verdict,
+    /// As what somebody made it: what an admin made only admins remove, and what a group's manager made
+    /// holds while an admin's grant lets the group do anything on the server.
+    #[schema(schema_with = schema::author)]
+    author: Author,
     /// Which rights.
     #[schema(schema_with = schema::rights)]
     rights: Rights,
@@ -65,6 +70,8 @@ pub(super) struct GrantView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::time, required = false)]
     expires_at: Option<String>,
+    /// Counts the changes.
+    revision: i64,
 }
 
 impl From<AddGrant> for NewGrant {
@@ -87,9 +94,11 @@ impl From<Grant> for GrantView {
             group: grant.group.to_string(),
             server: grant.server.to_string(),
             verdict: grant.verdict,
+            author: grant.author,
             rights: grant.rights,
             tools: grant.tools.iter().map(ToString::to_string).collect(),
             expires_at: grant.expires_at.map(|time| time.to_string()),
+            revision: grant.revision,
         }
     }
 }
@@ -107,13 +116,14 @@ pub(super) async fn add(
 
 /// Removes a grant.
 #[utoipa::path(delete, path = "/grants/{grant}", operation_id = "remove_grant", tag = "grants",
-    params(("grant" = String, Path, description = "Its id")),
+    params(("grant" = String, Path, description = "Its id"), Removed),
     responses((status = 204, description = "It is gone"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn remove(
     State(hub): State<Arc<Hub>>,
     Authenticated(caller): Authenticated,
     In(grant): In<GrantId>,
+    Asked(Removed { revision }): Asked<Removed>,
 ) -> ApiResult<StatusCode> {
-    hub.remove_grant(&caller, grant).await?;
+    hub.remove_grant(&caller, grant, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,7 +12,7 @@ use mcphub_hub::groups::GroupDetails;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Body, In, Time};
+use super::extract::{Asked, Body, In, Removed, Time};
 use super::grants::GrantView;
 use super::schema;
 use crate::http::caller::Authenticated;
@@ -37,6 +37,9 @@ pub(super) struct JoinGroup {
     /// When she stops being in it.
     #[schema(schema_with = schema::time, required = false)]
     expires_at: Option<Time>,
+    /// The revision of her membership that the change is based on; 0 unless said otherwise: she is not in it.
+    #[serde(default)]
+    revision: i64,
 }
 
 /// Shows a group with all that belongs to it.
@@ -47,7 +50,7 @@ pub(super) struct GroupView {
     id: String,
     /// Its name.
     name: String,
-    /// Counts the changes.
+    /// Counts the changes of it, of who is in it and of what it grants.
     revision: i64,
     /// When it was added.
     #[schema(schema_with = schema::time)]
@@ -71,6 +74,8 @@ pub(super) struct MemberView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::time, required = false)]
     expires_at: Option<String>,
+    /// Grows with every change of how she is in it.
+    revision: i64,
 }
 
 impl From<GroupDetails> for GroupView {
@@ -103,6 +108,7 @@ impl From<Membership> for MemberView {
             user: membership.user.to_string(),
             standing: membership.standing,
             expires_at: membership.expires_at.map(|time| time.to_string()),
+            revision: membership.revision,
         }
     }
 }
@@ -110,7 +116,8 @@ impl From<Membership> for MemberView {
 impl JoinGroup {
     fn membership(self, group: GroupId, user: UserId) -> Membership {
         let standing = self.standing.unwrap_or(Standing::Member);
-        Membership { group, user, standing, expires_at: self.expires_at.map(|Time(time)| time) }
+        let expires_at = self.expires_at.map(|Time(time)| time);
+        Membership { group, user, standing, expires_at, revision: self.revision }
     }
 }
 
@@ -137,14 +144,15 @@ pub(super) async fn add(
 
 /// Removes a group with its memberships and grants.
 #[utoipa::path(delete, path = "/groups/{group}", operation_id = "remove_group", tag = "groups",
-    params(("group" = String, Path, description = "Its id")),
+    params(("group" = String, Path, description = "Its id"), Removed),
     responses((status = 204, description = "It is gone"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn remove(
     State(hub): State<Arc<Hub>>,
     Authenticated(caller): Authenticated,
     In(group): In<GroupId>,
+    Asked(Removed { revision }): Asked<Removed>,
 ) -> ApiResult<StatusCode> {
-    hub.remove_group(&caller, group).await?;
+    hub.remove_group(&caller, group, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -164,13 +172,14 @@ pub(super) async fn join(
 
 /// Takes a person out of a group.
 #[utoipa::path(delete, path = "/groups/{group}/members/{user}", operation_id = "leave_group", tag = "groups",
-    params(("group" = String, Path, description = "The group's id"), ("user" = String, Path, description = "Her id")),
+    params(("group" = String, Path, description = "The group's id"), ("user" = String, Path, description = "Her id"), Removed),
     responses((status = 204, description = "She is out of it"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn leave(
     State(hub): State<Arc<Hub>>,
     Authenticated(caller): Authenticated,
-    In((group, user)): In<(GroupId, UserId)>,
+    In(membership): In<(GroupId, UserId)>,
+    Asked(Removed { revision }): Asked<Removed>,
 ) -> ApiResult<StatusCode> {
-    hub.leave_group(&caller, group, user).await?;
+    hub.leave_group(&caller, membership, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,7 +12,7 @@ use mcphub_hub::keys::{NewKey, ShownKey, USUAL_LIFE};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Body, In, Person};
+use super::extract::{Asked, Body, In, Person, Removed};
 use super::schema;
 use crate::http::caller::Authenticated;
 use crate::http::error::{ApiResult, Problem};
@@ -54,6 +54,8 @@ pub(super) struct KeyView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::time, required = false)]
     exposed_at: Option<String>,
+    /// Counts the changes.
+    revision: i64,
 }
 
 /// Shows a new key with its text, this once.
@@ -75,6 +77,7 @@ impl From<HubKey> for KeyView {
             expires_at: key.expires_at.to_string(),
             revoked_at: key.revoked_at.map(|time| time.to_string()),
             exposed_at: key.exposed_at.map(|time| time.to_string()),
+            revision: key.revision,
         }
     }
 }
@@ -120,13 +123,14 @@ pub(super) async fn create(
 
 /// Revokes a key; whatever is open with it ends within a second.
 #[utoipa::path(delete, path = "/keys/{key}", operation_id = "revoke_key", tag = "keys",
-    params(("key" = String, Path, description = "Its id")),
+    params(("key" = String, Path, description = "Its id"), Removed),
     responses((status = 204, description = "It is revoked"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn revoke(
     State(hub): State<Arc<Hub>>,
     Authenticated(caller): Authenticated,
     In(key): In<KeyId>,
+    Asked(Removed { revision }): Asked<Removed>,
 ) -> ApiResult<StatusCode> {
-    hub.revoke_key(&caller, key).await?;
+    hub.revoke_key(&caller, key, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,6 @@
 //! How the API's description names values that are texts of a form of their own.
 
-use mcphub_domain::group::{Standing, Verdict};
+use mcphub_domain::group::{Author, Standing, Verdict};
 use mcphub_domain::server::{Approval, Isolation, ServerState};
 use mcphub_domain::user::{Auditor, UserState};
 use mcphub_domain::{Effect, Right, Role, ToolState};
@@ -29,6 +29,14 @@ pub(super) fn standing() -> Object {
 
 pub(super) fn verdict() -> Object {
     one_of(Verdict::ALL.iter().map(|word| word.as_str()))
+}
+
+pub(super) fn author() -> Object {
+    one_of(Author::ALL.iter().map(|word| word.as_str()))
+}
+
+pub(super) fn digest() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9a-f]{64}$")).build()
 }
 
 pub(super) fn rights() -> Array {

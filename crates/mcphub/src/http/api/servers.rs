@@ -12,10 +12,10 @@ use mcphub_hub::discovery::Listed;
 use mcphub_hub::import::{ImportOutcome, Imported};
 use mcphub_hub::servers::UpdateServer as Update;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::definition::Definition;
-use super::extract::{Asked, Body, In, Text};
+use super::extract::{Asked, Body, In, Removed, Text};
 use super::schema;
 use crate::http::caller::Authenticated;
 use crate::http::error::{ApiError, ApiResult, Problem};
@@ -42,15 +42,6 @@ pub(super) struct UpdateServer {
     /// Whether it is in use.
     #[schema(schema_with = schema::server_state, required = false)]
     state: Option<ServerState>,
-}
-
-/// Says which revision of a server is to be removed.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct RemoveServer {
-    /// The revision that was read before.
-    revision: i64,
 }
 
 /// Shows a server.
@@ -211,15 +202,15 @@ pub(super) async fn update(
 
 /// Removes a server with everything that is about it.
 #[utoipa::path(delete, path = "/servers/{server}", operation_id = "remove_server", tag = "servers",
-    params(("server" = String, Path, description = "Its id"), RemoveServer),
+    params(("server" = String, Path, description = "Its id"), Removed),
     responses((status = 204, description = "It is gone"), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn remove(
     State(hub): State<Arc<Hub>>,
     Authenticated(caller): Authenticated,
     In(server): In<ServerId>,
-    Asked(remove): Asked<RemoveServer>,
+    Asked(Removed { revision }): Asked<Removed>,
 ) -> ApiResult<StatusCode> {
-    hub.remove_server(&caller, server, remove.revision).await?;
+    hub.remove_server(&caller, server, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -19,9 +19,11 @@ use crate::http::error::{ApiResult, Problem};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateTool {
+    /// The revision that the change is based on.
+    revision: i64,
     /// The digest of the definition that was looked at; another one is not approved.
-    #[schema(value_type = Option<String>)]
-    digest: Option<ToolDigest>,
+    #[schema(schema_with = schema::digest)]
+    digest: ToolDigest,
     /// What it does to the world.
     #[schema(schema_with = schema::effect, required = false)]
     effect: Option<Effect>,
@@ -42,19 +44,22 @@ pub(super) struct ToolView {
     #[schema(schema_with = schema::tool_state)]
     state: ToolState,
     /// The digest of its definition.
+    #[schema(schema_with = schema::digest)]
     digest: String,
+    /// Counts the changes.
+    revision: i64,
 }
 
 impl From<Tool> for ToolView {
     fn from(tool: Tool) -> Self {
         let (name, digest) = (tool.name.to_string(), tool.digest.to_string());
-        Self { name, effect: tool.effect, state: tool.state, digest }
+        Self { name, effect: tool.effect, state: tool.state, digest, revision: tool.revision }
     }
 }
 
 impl From<UpdateTool> for Update {
-    fn from(UpdateTool { digest, effect, state }: UpdateTool) -> Self {
-        Self { digest, effect, state }
+    fn from(UpdateTool { revision, digest, effect, state }: UpdateTool) -> Self {
+        Self { revision, digest, effect, state }
     }
 }
 

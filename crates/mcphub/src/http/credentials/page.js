@@ -51,22 +51,30 @@ function slotForm(slot) {
   const input = make("input", "", { id, type: "password", autocomplete: "off", required: true, spellcheck: false });
   const buttons = make("p");
   buttons.append(make("button", "Store", { type: "submit" }));
-  if (slot.state === "suspended") buttons.append(button("Confirm the stored value", slot, "POST", "/confirm"));
-  if (slot.state !== "missing") buttons.append(button("Remove", slot, "DELETE", ""));
+  if (slot.state === "suspended") {
+    const confirm = () => ask("POST", slotPath(slot.slot) + "/confirm", seen(slot));
+    buttons.append(button("Send the stored value there", slot, confirm));
+  }
+  if (slot.state !== "missing") {
+    buttons.append(button("Remove", slot, () => ask("DELETE", slotPath(slot.slot) + "?revision=" + slot.revision)));
+  }
   form.append(label, input, buttons);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const value = input.value;
     input.value = "";
-    change(slot, () => ask("PUT", slotPath(slot.slot), { value }), slot.slot + " is stored.");
+    change(slot, () => ask("PUT", slotPath(slot.slot), { value, ...seen(slot) }), slot.slot + " is stored.");
   });
   return form;
 }
 
-function button(text, slot, method, rest) {
+// A change says what was on the screen: if the server or the value is another by then, nothing happens.
+const seen = (slot) => ({ revision: slot.revision, destination: slot.destination });
+
+function button(text, slot, act) {
   const element = make("button", text, { type: "button" });
   element.setAttribute("aria-label", text + ": " + slot.slot);
-  element.addEventListener("click", () => change(slot, () => ask(method, slotPath(slot.slot) + rest), "Done: " + slot.slot + "."));
+  element.addEventListener("click", () => change(slot, act, "Done: " + slot.slot + "."));
   return element;
 }
 
@@ -74,7 +82,9 @@ function item(slot) {
   const [words, kind] = STATES[slot.state] || [slot.state, ""];
   const element = make("li");
   const title = make("h3", slot.slot, { id: "slot-" + slot.slot, tabIndex: -1 });
-  element.append(title, make("p", words, { className: kind }));
+  const place = make("p", "It goes to ");
+  place.append(make("code", slot.goes_to));
+  element.append(title, make("p", words, { className: kind }), place);
   if (slot.kind === "personal") element.append(slotForm(slot));
   else element.append(make("p", "Everybody shares this value; an admin sets it.", { className: "help" }));
   return element;
@@ -94,7 +104,9 @@ async function change(slot, act, done) {
     say(done, "good");
     find("slot-" + slot.slot)?.focus();
   } catch (error) {
+    await show().catch(() => {});
     say(error.message, "bad");
+    find("slot-" + slot.slot)?.focus();
   }
 }
 
