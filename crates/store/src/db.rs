@@ -1,6 +1,7 @@
 //! Connections to the two databases. With `statement`, the one place that knows that there are two.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use url::Url;
+
 use crate::error::StoreError;
 use crate::statement::{CHANNEL, Tx, values};
 
 /// Says which database to use.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum DatabaseUrls {
     /// One SQLite file in the data directory.
     Sqlite,
@@ -25,6 +28,29 @@ pub enum DatabaseUrls {
         /// The login that loads the world and keeps the search index.
         worker: String,
     },
+}
+
+impl fmt::Debug for DatabaseUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite => f.write_str("Sqlite"),
+            Self::Postgres { app, worker } => f
+                .debug_struct("Postgres")
+                .field("app", &without_password(app))
+                .field("worker", &without_password(worker))
+                .finish(),
+        }
+    }
+}
+
+/// Shows what of an address is no secret: who logs in, where, and to what.
+pub(crate) fn without_password(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else { return "…".to_owned() };
+    url.set_query(None);
+    match url.set_password(None) {
+        Ok(()) => url.into(),
+        Err(()) => "…".to_owned(),
+    }
 }
 
 /// Tells that the world's revision may have grown.

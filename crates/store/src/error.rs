@@ -34,9 +34,7 @@ pub enum StoreError {
         known: i64,
     },
     /// The database has not been prepared for this version.
-    #[error(
-        "the database has schema {found}, this version needs {needed}: run `mcphub database prepare --admin-url …`"
-    )]
+    #[error("the database has schema {found}, this version needs {needed}: run `mcphub database prepare`")]
     OlderSchema {
         /// The schema that was found.
         found: i64,

@@ -3,11 +3,12 @@
 //! The owner of the tables is a role that nobody can log in as. The hub's two logins own nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use mcphub_domain::Entropy;
 use url::Url;
 
-use crate::db::{Db, fill};
+use crate::db::{Db, fill, without_password};
 use crate::error::StoreError;
 use crate::migrate::migrate;
 use crate::statement::values;
@@ -33,12 +34,20 @@ impl Roles {
 
 /// Holds the addresses that the hub's configuration needs. A login that existed before keeps its
 /// password, which is then not in its address.
-#[derive(Debug)]
 pub struct Prepared {
     /// For `database.url`.
     pub app: Url,
     /// For `database.worker_url`.
     pub worker: Url,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared")
+            .field("app", &without_password(self.app.as_str()))
+            .field("worker", &without_password(self.worker.as_str()))
+            .finish()
+    }
 }
 
 /// Makes the roles, the database and the schema, as far as they don't exist yet.
@@ -53,6 +62,12 @@ pub async fn prepare(
 ) -> Result<Prepared, StoreError> {
     let mut url =
         Url::parse(admin_url).map_err(|error| StoreError::Settings(format!("admin URL: {error}")))?;
+    if url.query_pairs().any(|(name, _)| matches!(&*name, "user" | "password")) {
+        // The addresses that come out of this one would keep them.
+        return Err(StoreError::Settings(
+            "admin URL: write login and password before the host, not into the query".to_owned(),
+        ));
+    }
     let admin = Db::postgres(admin_url, 1).await?;
     make_role(&admin, &roles.migrator, "NOLOGIN").await?;
     admin

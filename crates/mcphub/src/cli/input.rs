@@ -1,6 +1,7 @@
 //! What people type: spans, times, pairs, and secrets on standard input.
 
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use mcphub_domain::{SecretText, Timestamp};
@@ -89,13 +90,22 @@ pub(crate) fn secret() -> Result<SecretText, Failure> {
     read_secret(stdin.lock())
 }
 
+/// Reads a secret from a file; `-` is standard input.
+pub(crate) fn secret_in(file: &Path) -> Result<SecretText, Failure> {
+    if file == Path::new("-") {
+        return secret();
+    }
+    let opened = std::fs::File::open(file);
+    read_secret(opened.map_err(|error| Failure::io(&file.display().to_string(), &error))?)
+}
+
 fn read_secret(source: impl Read) -> Result<SecretText, Failure> {
     let most = SecretText::MAX + 2;
     // Room for all that is read, so that growing leaves no copy behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(2 * most));
     let mut source = source.take(most as u64 + 1);
-    source.read_to_end(&mut bytes).map_err(|error| Failure::io("standard input", &error))?;
-    let wrong = || Failure::new("invalid", "the value on standard input is not a text of 1 byte to 64 KiB");
+    source.read_to_end(&mut bytes).map_err(|error| Failure::io("the value", &error))?;
+    let wrong = || Failure::new("invalid", "the value that was read is not a text of 1 byte to 64 KiB");
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong())?;
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     if text.is_empty() || text.len() > SecretText::MAX {

@@ -41,6 +41,7 @@ fn the_documented_lines_can_be_said() {
         serve\n serve --listen 127.0.0.1:3000\n serve --listen 0.0.0.0:80 --behind-proxy --config mcphub.toml\n\
         demo\n demo --listen 127.0.0.1:0\n demo-server\n demo-server --http 127.0.0.1:0\n openapi\n\
         database prepare --admin-url postgres://admin@db/ --name hub --role-prefix hub\n\
+        database prepare --admin-url-file admin.url\n database prepare --admin-url-file -\n\
         __child --parent 1 -- npx -y files";
     for line in lines.lines().map(str::trim) {
         for line in [line.to_owned(), format!("--data-dir D {line}")] {
@@ -69,6 +70,8 @@ fn what_cannot_be_is_a_usage_error() {
         "server add x --url https://a -- npx",
         "server add x --header A:b -- npx",
         "tool effect github get_me fly",
+        "database prepare",
+        "database prepare --admin-url postgres://admin@db/ --admin-url-file admin.url",
         "audit list --limit 0",
         "audit list --from yesterday",
     ];

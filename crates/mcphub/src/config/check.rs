@@ -9,7 +9,7 @@ use url::Url;
 
 use super::places::Places;
 use super::raw::{self, KeyProvider, Raw};
-use super::{Children, Config, ConfigError, Key, Profile};
+use super::{Children, Config, ConfigError, DatabaseFlags, Key, Profile};
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
 /// What child processes find programs on; the hub's own PATH is none of their business.
@@ -18,7 +18,7 @@ const IDLE_SECONDS: u64 = 300;
 const PROCESSES_PER_PERSON: usize = 16;
 const PROCESSES: usize = 256;
 
-/// Checks everything that can be checked without looking at the machine.
+/// Checks everything that can be checked before anything is opened.
 pub(super) fn config(raw: Raw, environment: &[(String, String)]) -> Result<Config, ConfigError> {
     let places = Places::new(environment);
     let listen = raw.listen.as_deref().map_or(Ok(LISTEN), address)?;
@@ -42,27 +42,43 @@ pub(super) fn config(raw: Raw, environment: &[(String, String)]) -> Result<Confi
     Ok(config)
 }
 
+/// Refuses a password in an argument: everybody on the machine can read those.
+pub(super) fn flags(flags: &DatabaseFlags) -> Result<(), ConfigError> {
+    let urls = [("url", &flags.url), ("worker_url", &flags.worker_url)];
+    let found = urls.into_iter().find(|(_, url)| url.as_deref().is_some_and(holds_password));
+    let Some((key, _)) = found else { return Ok(()) };
+    let (flag, variable) = match key {
+        "url" => ("--database-url", "MCPHUB_DATABASE__URL"),
+        _ => ("--worker-url", "MCPHUB_DATABASE__WORKER_URL"),
+    };
+    Err(ConfigError::Refused(format!(
+        "{flag} holds a password, and arguments are visible to everybody on the machine: set {variable}, write \
+         {key} below [database] into the configuration file, or leave the password out and keep it in ~/.pgpass"
+    )))
+}
+
+/// Says whether a database's address holds a password, wherever the driver would look for one. Of a
+/// text that is no address one can't know, so it does.
+pub(crate) fn holds_password(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return true };
+    url.cannot_be_a_base()
+        || url.password().is_some()
+        || url.query_pairs().any(|(name, _)| name.eq_ignore_ascii_case("password"))
+}
+
 /// Refuses to serve where others could read along.
 pub(super) fn listener(config: &Config) -> Result<(), ConfigError> {
     if config.listen.ip().is_loopback() {
         return Ok(());
     }
-    let refuse = |text: String| Err(ConfigError::Refused(text));
-    if config.profile == Profile::Production {
-        return refuse(format!(
-            "listening on {} without TLS is refused in production: listen on 127.0.0.1 and let a proxy \
-             on the same machine end TLS",
-            config.listen
-        ));
-    }
     if config.behind_proxy {
         return Ok(());
     }
-    refuse(format!(
+    Err(ConfigError::Refused(format!(
         "listening on {} without TLS would send keys in plain text: listen on 127.0.0.1, or say \
          --behind-proxy if TLS ends at a proxy before the hub",
         config.listen
-    ))
+    )))
 }
 
 /// Writes a listener's address into a URL.

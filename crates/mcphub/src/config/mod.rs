@@ -25,6 +25,7 @@ use mcphub_hub::{DatabaseUrls, KeySource, Place, PlainHttp, Process, Settings, U
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub(crate) use check::holds_password;
 use raw::Raw;
 
 /// Holds the texts that a configuration is made from.
@@ -158,6 +159,7 @@ impl ConfigError {
 impl Config {
     /// Puts the sources together, the later over the earlier: defaults, file, variables, flags.
     pub(crate) fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        check::flags(&sources.flags.database)?;
         let mut figment = Figment::new();
         if let Some((path, text)) = &sources.file {
             let values = read_file(path, text)?;
@@ -199,9 +201,9 @@ impl Config {
         }
     }
 
-    /// Says whether a copy of the data directory would hold the key too.
+    /// Says whether a copy of the data directory would hold the key too, wherever links lead.
     pub(crate) fn key_lies_in_data(&self) -> bool {
-        self.key_dir().is_some_and(|folder| folder.starts_with(&self.data_dir))
+        self.key_dir().is_some_and(|folder| places::lies_in(folder, &self.data_dir))
     }
 
     /// Names the folder of what child processes wrote to standard error.

@@ -1,8 +1,30 @@
 //! Where things are kept when nobody says where, after the XDG base directory specification.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::ConfigError;
+
+/// Says whether one folder is, or lies in, another as the system sees them: links are followed, and
+/// what isn't there yet is where it will be made.
+pub(super) fn lies_in(inner: &Path, outer: &Path) -> bool {
+    resolve(inner).starts_with(resolve(outer))
+}
+
+fn resolve(path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::new();
+    for part in std::path::absolute(path).as_deref().unwrap_or(path).components() {
+        match part {
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            part => {
+                resolved.push(part);
+                resolved = resolved.canonicalize().unwrap_or(resolved);
+            }
+        }
+    }
+    resolved
+}
 
 /// Finds the usual folders from the environment that the process was started with.
 pub(super) struct Places<'e> {

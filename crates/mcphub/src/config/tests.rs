@@ -210,15 +210,84 @@ fn without_tls_only_loopback_is_listened_on_unless_a_proxy_ends_it() {
 fn production_refuses_what_is_fine_on_a_laptop() {
     let production = "profile = 'production'\n";
     assert!(load(production, &HOME).unwrap().check_listener().is_ok());
-    let open = format!("{production}listen = '0.0.0.0:3000'\nbehind_proxy = true");
+    let open = format!("{production}listen = '0.0.0.0:3000'\n");
     let error = load(&open, &HOME).unwrap().check_listener().unwrap_err().to_string();
-    assert!(error.contains("refused in production"), "{error}");
+    assert!(error.contains("--behind-proxy"), "{error}");
+    let proxied = load(&format!("{open}behind_proxy = true"), &HOME).unwrap();
+    assert!(proxied.check_listener().is_ok(), "TLS ends before it");
     let key = [("MCPHUB_VAULT__KEY", "a-key"), ("MCPHUB_VAULT__PROVIDER", "env")];
     assert!(refusal(production, &key).contains("production refuses"));
     let inside = format!("{production}data_dir = '/d'\n[vault]\nkey_dir = '/d/keys'");
     assert!(refusal(&inside, &[]).contains("outside"));
     let laptop = load("data_dir = '/d'\n[vault]\nkey_dir = '/d/keys'", &HOME).unwrap();
     assert!(laptop.key_lies_in_data());
+}
+
+#[test]
+fn a_key_lies_in_the_data_however_its_path_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(place("data/keys")).unwrap();
+    std::fs::create_dir(place("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(place("data"), place("link")).unwrap();
+    std::os::unix::fs::symlink(place("elsewhere"), place("data/out")).unwrap();
+    let table = [
+        ("data", "data", true),
+        ("data", "data/keys", true),
+        ("data", "data/not/yet/there", true),
+        ("data", "elsewhere/../data/keys", true),
+        ("data", "link/keys", true),
+        ("data", "link/new", true),
+        ("link", "data/keys", true),
+        ("link", "data/out/../data/keys", true),
+        ("data", "elsewhere", false),
+        ("data", "data/out", false),
+        ("data", "data/../elsewhere", false),
+        ("data", "data-keys", false),
+        ("new/data", "new/keys", false),
+        ("new/data", "new/data/keys", true),
+    ];
+    for (data, keys, inside) in table {
+        let file = format!("data_dir = {:?}\n[vault]\nkey_dir = {:?}", place(data), place(keys));
+        let config = load(&file, &HOME).unwrap();
+        assert_eq!(config.key_lies_in_data(), inside, "{keys} in {data}");
+        let production = load(&format!("profile = 'production'\n{file}"), &HOME);
+        assert_eq!(production.is_err(), inside, "{keys} in {data}");
+    }
+}
+
+#[test]
+fn a_password_is_no_argument() {
+    let flags = |url: &str, worker: &str| Flags {
+        database: DatabaseFlags { url: Some(url.to_owned()), worker_url: Some(worker.to_owned()) },
+        ..Flags::default()
+    };
+    let bare = "postgres://app@db.example/mcphub?sslmode=require";
+    assert!(load_with("", &HOME, flags(bare, bare)).is_ok());
+    for url in [
+        "postgres://app:s3cret@db.example/mcphub",
+        "postgres://db.example/mcphub?user=app&password=s3cret",
+        "postgres://db.example/mcphub?PASSWORD=s3cret",
+        "postgres://app:s3cret@db.example:99999/mcphub",
+        "app:s3cret@db.example",
+        "host=db.example password=s3cret",
+    ] {
+        for (flags, variable) in
+            [(flags(url, bare), "MCPHUB_DATABASE__URL"), (flags(bare, url), "MCPHUB_DATABASE__WORKER_URL")]
+        {
+            let error = load_with("", &HOME, flags).err();
+            let Some(error) = error else { panic!("{url} was taken") };
+            assert!(error.contains(variable) && !error.contains("s3cret"), "{error}");
+        }
+    }
+    let variables = [
+        HOME[0],
+        ("MCPHUB_DATABASE__URL", "postgres://app:s3cret@db.example/mcphub"),
+        ("MCPHUB_DATABASE__WORKER_URL", "postgres://worker:s3cret@db.example/mcphub"),
+    ];
+    let config = load("", &variables).unwrap();
+    let shown = format!("{:?}", config.settings(mcphub_hub::Process::Command, "mcphub".into()).place);
+    assert!(shown.contains("app@db.example") && !shown.contains("s3cret"), "{shown}");
 }
 
 #[test]

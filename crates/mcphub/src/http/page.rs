@@ -55,6 +55,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_person_sees_where_a_value_goes_and_every_change_says_what_she_saw() {
+        assert!(SCRIPT.contains(r#"make("code", slot.goes_to)"#));
+        assert!(SCRIPT.contains("({ revision: slot.revision, destination: slot.destination })"));
+        let changes: Vec<&str> = SCRIPT
+            .lines()
+            .filter(|line| ["\"PUT\"", "\"POST\"", "\"DELETE\""].iter().any(|method| line.contains(method)))
+            .collect();
+        assert_eq!(changes.len(), 3, "{changes:?}");
+        assert!(changes.iter().all(|line| line.contains("seen(slot)") || line.contains("?revision=")));
+    }
+
     fn is_handler(line: &str) -> bool {
         line.split(" on").skip(1).any(|rest| {
             rest.split_once('=').is_some_and(|(name, _)| name.bytes().all(|byte| byte.is_ascii_lowercase()))

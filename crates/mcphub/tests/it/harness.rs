@@ -87,6 +87,11 @@ impl Installation {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
+    /// Takes a variable from all commands from here on.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.variables.remove(name);
+    }
+
     /// Shows a variable that all commands have.
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
@@ -245,11 +250,16 @@ fn prepare() -> BTreeMap<String, String> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("it_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let output = Command::new(env!("CARGO_BIN_EXE_mcphub"))
-        .args(["database", "prepare", "--json", "--name", &name, "--role-prefix", &name, "--admin-url"])
-        .arg(tool("MCPHUB_TEST_POSTGRES_URL"))
-        .output()
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mcphub"))
+        .args(["database", "prepare", "--json", "--name", &name, "--role-prefix", &name])
+        .args(["--admin-url-file", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    child.stdin.take().unwrap().write_all(tool("MCPHUB_TEST_POSTGRES_URL").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let urls: Value = serde_json::from_slice(&output.stdout).unwrap();
     let url = |key: &str| urls[key].as_str().unwrap().to_owned();

@@ -10,6 +10,7 @@
 
 mod api;
 mod cli;
+mod database;
 mod edge;
 mod faults;
 mod floors;
