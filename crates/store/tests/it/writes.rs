@@ -93,7 +93,7 @@ both! {
         })
         .await
         .unwrap();
-        let approved = Tool { state: ToolState::Approved, ..look.tool.clone() };
+        let approved = Tool { state: ToolState::Approved, revision: 2, ..look.tool.clone() };
         let (listing, approving) = futures_util::join!(
             write(&one, async |tx| {
                 tx.lock_server(&github).await?;
