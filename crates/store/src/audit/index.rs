@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mcphub_domain::{ChainId, Timestamp};
+use mcphub_domain::{ChainId, Record, Timestamp};
 
 use super::segment::{Segment, signed};
 use crate::error::StoreError;
@@ -53,7 +53,7 @@ impl Store {
 /// Writes a segment's rows and the mark behind it.
 async fn index_segment(tx: &mut Tx, segment: &Segment) -> Result<(), StoreError> {
     let (chain, first) = (segment.chain.to_string(), signed(segment.first)?);
-    for ((person, (server, tool, outcome)), at) in keys(segment)? {
+    for ((person, (server, tool, outcome)), at) in keys(segment) {
         tx.execute(
             "INSERT INTO audit_index (chain, first, person, server, tool, outcome, at)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -67,13 +67,14 @@ async fn index_segment(tx: &mut Tx, segment: &Segment) -> Result<(), StoreError>
 /// Is a person, a server, a tool and an outcome.
 type Key = (String, (String, String, &'static str));
 
-/// Lists the distinct keys of a segment's records, each with the time of the earliest.
-fn keys(segment: &Segment) -> Result<BTreeMap<Key, i64>, StoreError> {
+/// Lists the distinct keys of a segment's records, each with the time of the earliest. A record that
+/// is damaged has none: it must not keep the others from being found, and `verify` finds it.
+fn keys(segment: &Segment) -> BTreeMap<Key, i64> {
     let mut keys = BTreeMap::new();
     let mut note = |key, at: Timestamp| {
         keys.entry(key).and_modify(|first| *first = at.as_micros().min(*first)).or_insert(at.as_micros());
     };
-    for record in segment.records()? {
+    for record in segment.lines().filter_map(|line| serde_json::from_slice::<Record>(line).ok()) {
         let event = &record.entry.event;
         let text = |value: Option<String>| value.unwrap_or_default();
         let rest = (
@@ -86,7 +87,7 @@ fn keys(segment: &Segment) -> Result<BTreeMap<Key, i64>, StoreError> {
             note((subject.to_string(), rest), record.entry.at);
         }
     }
-    Ok(keys)
+    keys
 }
 
 /// Notes how far a chain is indexed; who is slower than another doesn't set it back.

@@ -174,6 +174,25 @@ both! {
         assert_eq!(methods(&other, read(10_000)).await.len(), 602);
     }
 
+    async fn a_damaged_record_stops_neither_the_index_nor_searches_for_others(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        store.audit().durable(note_at("damaged", NOW)).await.unwrap();
+        store.audit().open(permit(), intent(request(1))).await.unwrap();
+        let mut raw = Raw::open(&database).await;
+        let mut segments = raw.segments().await;
+        let lines: Vec<String> = segments[0].lines().iter().map(|line| line.replace("damaged", "\"")).collect();
+        segments[0] = segments[0].with_lines(&lines);
+        raw.replace_segments(&segments).await;
+        store.index_audit().await.unwrap();
+        let hers = Search { person: Some(user("alice").id), limit: 9, ..Search::default() };
+        assert_eq!(store.search(&hers).await.unwrap().len(), 1);
+        let all = store.search(&Search { limit: 9, ..Search::default() }).await;
+        assert!(matches!(all, Err(StoreError::Damaged { .. })), "what can't be read is not left out: {all:?}");
+        store.audit().durable(note_at("later", NOW)).await.unwrap();
+        store.index_audit().await.unwrap();
+        assert_eq!(raw.number("SELECT upto FROM audit_indexed").await, 4, "the index goes on");
+    }
+
     async fn a_failed_change_is_not_found(database: TestDatabase) {
         let store = database.open(Process::Serve).await;
         write(&store, async |tx| tx.add_user(&user("alice")).await).await.unwrap();
