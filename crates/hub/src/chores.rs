@@ -56,25 +56,25 @@ impl Hub {
         self.try_unseal().await;
         self.leases.review(&self.snapshot.newest(), self.clock.now());
         self.floods.flush(self).await;
-        warn("heartbeat", self.store.beat().await);
+        warn("to tell that this process lives", self.store.beat().await);
     }
 
     async fn recover(&self) {
         if let Some(done) = self.unless_stopped(self.store.recover()).await {
-            warn("recovery", done);
+            warn("to close the calls of dead processes", done);
         }
     }
 
     async fn index(&self) {
         if let Some(done) = self.unless_stopped(self.store.index_audit()).await {
-            warn("index of the log", done);
+            warn("to index the log", done);
         }
     }
 
     async fn tidy(&self) {
-        warn("removal of old rows", self.store.tidy().await);
-        warn("file of heads", self.heads.thin_out(self.clock.now()).await);
-        warn("removal of what servers left", self.tidy_folders().await);
+        warn("to remove old rows", self.store.tidy().await);
+        warn("to thin out the signed heads", self.heads.thin_out(self.clock.now()).await);
+        warn("to remove what servers left", self.tidy_folders().await);
     }
 
     /// Signs a head each second if the log has moved, and whenever it has grown by a thousand records.
@@ -91,7 +91,7 @@ impl Hub {
                 return;
             }
             signed = *grown.borrow();
-            warn("head", self.sign_head().await);
+            warn("to sign a head of the log", self.sign_head().await);
         }
     }
 
@@ -120,6 +120,6 @@ fn ticks(period: Duration) -> Interval {
 
 fn warn<T, E: Into<HubError>>(what: &str, done: Result<T, E>) {
     if let Err(error) = done.map_err(Into::into) {
-        tracing::warn!(%error, "the {what} could not be written");
+        tracing::warn!(%error, "failed {what}");
     }
 }

@@ -13,12 +13,12 @@ pub mod snapshot;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod tidy;
 pub mod users;
 
 mod db;
 mod migrate;
 mod statement;
+mod tidy;
 mod tx;
 
 pub use db::{DatabaseUrls, Revisions};

@@ -8,7 +8,7 @@ use crate::statement::{Value, values};
 use crate::store::Store;
 
 /// How long a session is kept that nobody uses.
-pub const SESSION_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+const SESSION_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long it is known which chain a process wrote that has ended.
 const NODE_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How many of the last revisions keep their changes; a node that is further behind loads everything.
