@@ -78,6 +78,14 @@ pub enum UpstreamError {
         /// What the attempt failed with.
         reason: String,
     },
+    /// Try again later: the server, or what stands before it, says that it can't now.
+    #[error("{server} answered HTTP {status}")]
+    Failing {
+        /// The server.
+        server: ServerName,
+        /// 429, or 500 to 599.
+        status: u16,
+    },
     /// Try again later, or give the server a longer deadline.
     #[error("{server} did not answer within {} ms", after.as_millis())]
     TimedOut {
@@ -121,13 +129,41 @@ pub enum UpstreamError {
     Stopping,
 }
 
+/// Says how far a call came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// The server was not ready to be asked.
+    Connecting,
+    /// It was asked.
+    Asking,
+}
+
+/// Says whose fault an error is, for the breakers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// Nobody's: nothing was learnt about the server.
+    None,
+    /// The caller's or the definition's: the server works.
+    Refusal,
+    /// What this call asked for, as far as one can tell.
+    Call,
+    /// The server's, whoever asks it.
+    Server,
+}
+
 impl UpstreamError {
-    /// Says whether the server itself failed, so that its breaker counts it.
-    pub const fn is_failure(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Garbage { .. } | Self::NotStarted { .. }
-        )
+    /// Says whose fault it is. A server that took a call and is slow, or answers nonsense, fails for
+    /// the one who called: the next caller's tool may well work.
+    pub(crate) const fn fault(&self, phase: Phase) -> Fault {
+        match (self, phase) {
+            (Self::Unauthorized { .. } | Self::Redirected { .. }, _) => Fault::Refusal,
+            (Self::Unreachable { .. } | Self::NotStarted { .. }, _)
+            | (Self::TimedOut { .. } | Self::Garbage { .. }, Phase::Connecting) => Fault::Server,
+            (Self::TimedOut { .. } | Self::Garbage { .. }, Phase::Asking) | (Self::Failing { .. }, _) => {
+                Fault::Call
+            }
+            _ => Fault::None,
+        }
     }
 }
 

@@ -111,6 +111,11 @@ impl HttpConnection {
         Ok(Arc::new(Self { blame, shared, uri, headers: target.headers, networks, era: Mutex::new(None) }))
     }
 
+    /// Makes sure that the server answers, and in which era.
+    pub(crate) async fn settle(self: &Arc<Self>) -> Result<(), UpstreamError> {
+        self.era().await.map(|_| ())
+    }
+
     /// Sends a request. One that the server refused because it forgot the session, or changed its
     /// era, was not run, so that it is sent once more.
     pub(crate) async fn send(self: &Arc<Self>, request: &Outgoing) -> Result<Sent, UpstreamError> {
@@ -291,7 +296,9 @@ impl HttpConnection {
             300..=399 => {
                 Some(UpstreamError::Redirected { server: self.blame.0.clone(), to: origin(response) })
             }
-            429 | 500..=599 => Some(self.blame.unreachable(format!("it answered HTTP {}", status.as_u16()))),
+            status @ (429 | 500..=599) => {
+                Some(UpstreamError::Failing { server: self.blame.0.clone(), status })
+            }
             other => Some(self.blame.garbage(format!("HTTP {other} without a message"))),
         }
     }

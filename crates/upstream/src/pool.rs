@@ -291,14 +291,18 @@ impl Lease {
         Self { entry: Arc::clone(&self.entry), clock: self.clock.clone(), ended: Arc::clone(&self.ended) }
     }
 
-    /// Waits until the connection is made.
+    /// Waits until the connection is made and the server has said what it speaks.
     pub(crate) async fn connection(&self) -> Result<Connection, UpstreamError> {
         let mut state = self.entry.state.subscribe();
-        match state.wait_for(|state| !matches!(state, State::Connecting)).await.as_deref() {
-            Ok(State::Ready(connection)) => Ok(connection.clone()),
-            Ok(State::Failed(error)) => Err(error.clone()),
-            Ok(State::Connecting) | Err(_) => Err(self.entry.blame.closed()),
+        let connection = match state.wait_for(|state| !matches!(state, State::Connecting)).await.as_deref() {
+            Ok(State::Ready(connection)) => connection.clone(),
+            Ok(State::Failed(error)) => return Err(error.clone()),
+            Ok(State::Connecting) | Err(_) => return Err(self.entry.blame.closed()),
+        };
+        if let Connection::Http(connection) = &connection {
+            connection.settle().await?;
         }
+        Ok(connection)
     }
 
     /// Waits until the connection is closed under its calls.

@@ -5,7 +5,7 @@ use mcphub_wire::{Edit, Id, Notification, Outcome, Raw, Response, Version, messa
 use tokio::time::timeout_at;
 
 use crate::deadline::Deadline;
-use crate::error::{Blame, UpstreamError};
+use crate::error::{Blame, Phase, UpstreamError};
 use crate::pipe::StdioReply;
 use crate::pool::Lease;
 use crate::response::HttpReply;
@@ -102,12 +102,12 @@ impl Reply {
                     }
                 }
                 Ok(Step::Final(response)) => {
-                    self.finish(None);
+                    self.finish(Ok(()));
                     let answer = Answer { outcome: response.outcome, version: self.version };
                     return Some(Ok(ReplyMessage::Final(answer)));
                 }
                 Err(error) => {
-                    self.finish(Some(&error));
+                    self.finish(Err((&error, Phase::Asking)));
                     return Some(Err(error));
                 }
             }
@@ -136,9 +136,9 @@ impl Reply {
         }
     }
 
-    fn finish(&mut self, error: Option<&UpstreamError>) {
+    fn finish(&mut self, ended: Result<(), (&UpstreamError, Phase)>) {
         if let Some(trial) = self.trial.take() {
-            trial.end(error);
+            trial.end(ended);
         }
     }
 

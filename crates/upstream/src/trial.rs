@@ -3,16 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mcphub_domain::{Clock, Server, ServerId, Timestamp, Transport, UserId};
+use mcphub_domain::{Clock, Server, ServerId, Transport, UserId};
 use parking_lot::Mutex;
 
 use crate::breaker::{Breaker, BreakerState, Ended};
-use crate::error::UpstreamError;
+use crate::error::{Fault, Phase, UpstreamError};
 use crate::key::ConnectionKey;
 
-/// Names what fails together: an HTTP server, or a server as one person sees it (her process runs with
-/// her values, and her slow calls say nothing about others').
-type Failing = (ServerId, Option<UserId>);
+/// Names what fails together: a server with all its connections; one person's process, which runs
+/// with her values, so that its failures say nothing about others'; or one person's calls, so that
+/// those of her slow tool delay nobody else's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Failing {
+    Connection(ServerId, Option<UserId>),
+    Calls(ServerId, UserId),
+}
 
 /// Holds the breakers of servers that failed lately.
 pub(crate) struct Breakers {
@@ -20,24 +25,26 @@ pub(crate) struct Breakers {
     breakers: Mutex<HashMap<Failing, Breaker>>,
 }
 
-/// Is a call that a breaker let through; it tells the breaker how it ended.
+/// Is a call that the breakers let through; it tells them how it ended.
 pub(crate) struct Trial {
-    breakers: Arc<Breakers>,
-    /// What fails for everybody who shares it.
-    whole: Failing,
-    /// What fails for one person alone, where that is something else.
-    own: Option<Failing>,
-    ended: Ended,
-    /// What the end is the fault of.
-    blamed: Blamed,
+    connection: Share,
+    calls: Option<Share>,
 }
 
-/// Says whom a failure concerns.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Blamed {
-    Both,
-    Whole,
-    Own,
+/// Is one breaker's part in a call. Dropping it says how the call ended; nothing was learnt unless
+/// that was said before.
+struct Share {
+    breakers: Arc<Breakers>,
+    failing: Failing,
+    ended: Ended,
+}
+
+impl Failing {
+    const fn server(self) -> ServerId {
+        match self {
+            Self::Connection(server, _) | Self::Calls(server, _) => server,
+        }
+    }
 }
 
 impl Breakers {
@@ -45,44 +52,36 @@ impl Breakers {
         Arc::new(Self { clock, breakers: Mutex::default() })
     }
 
+    /// Lets a call through, which `person` makes, or the hub itself.
     pub(crate) fn admit(
         self: &Arc<Self>,
         server: &Server,
         key: &ConnectionKey,
+        person: Option<UserId>,
     ) -> Result<Trial, UpstreamError> {
-        let (whole, own) = match (&server.definition.transport, key.scope.user()) {
-            (Transport::Http(_), Some(user)) => ((server.id, None), Some((server.id, Some(user)))),
-            (Transport::Http(_), None) => ((server.id, None), None),
-            (Transport::Stdio(_), user) => ((server.id, user), None),
+        let process_of = match server.definition.transport {
+            Transport::Http(_) => None,
+            Transport::Stdio(_) => key.scope.user(),
         };
-        let unavailable = |until| UpstreamError::Unavailable { server: server.name.clone(), until };
-        self.pass(whole).map_err(unavailable)?;
-        let mut trial = Trial {
-            breakers: Arc::clone(self),
-            whole,
-            own: None,
-            ended: Ended::Abandoned,
-            blamed: Blamed::Both,
-        };
-        if let Some(own) = own {
-            self.pass(own).map_err(unavailable)?;
-            trial.own = Some(own);
-        }
-        Ok(trial)
+        let connection = self.share(server, Failing::Connection(server.id, process_of))?;
+        let calls = person.map(|person| self.share(server, Failing::Calls(server.id, person))).transpose()?;
+        Ok(Trial { connection, calls })
     }
 
-    fn pass(&self, failing: Failing) -> Result<(), Timestamp> {
-        match self.breakers.lock().get_mut(&failing) {
-            Some(breaker) => breaker.admit(self.clock.now()),
-            None => Ok(()),
+    fn share(self: &Arc<Self>, server: &Server, failing: Failing) -> Result<Share, UpstreamError> {
+        if let Some(breaker) = self.breakers.lock().get_mut(&failing) {
+            breaker
+                .admit(self.clock.now())
+                .map_err(|until| UpstreamError::Unavailable { server: server.name.clone(), until })?;
         }
+        Ok(Share { breakers: Arc::clone(self), failing, ended: Ended::Abandoned })
     }
 
     /// Shows the worst state of each server that failed lately.
     pub(crate) fn states(&self) -> HashMap<ServerId, BreakerState> {
         let mut states = HashMap::new();
-        for ((server, _), breaker) in self.breakers.lock().iter() {
-            let worst = states.entry(*server).or_insert(BreakerState::Closed);
+        for (failing, breaker) in self.breakers.lock().iter() {
+            let worst = states.entry(failing.server()).or_insert(BreakerState::Closed);
             *worst = breaker.state().max(*worst);
         }
         states
@@ -90,7 +89,7 @@ impl Breakers {
 
     /// Forgets a server whose definition changed: it may work now.
     pub(crate) fn forget(&self, server: ServerId) {
-        self.breakers.lock().retain(|(failing, _), _| *failing != server);
+        self.breakers.lock().retain(|failing, _| failing.server() != server);
     }
 
     fn record(&self, failing: Failing, ended: Ended) {
@@ -107,32 +106,26 @@ impl Breakers {
 }
 
 impl Trial {
-    /// Tells the breaker how the call ended; dropping it instead says that the caller went away.
-    ///
-    /// A server that can't be reached, or answers nonsense, does so for everybody. One that is slow may
-    /// be so with this person's question alone.
-    pub(crate) fn end(mut self, error: Option<&UpstreamError>) {
-        self.blamed = match error {
-            Some(UpstreamError::TimedOut { .. }) if self.own.is_some() => Blamed::Own,
-            Some(error) if error.is_failure() => Blamed::Whole,
-            _ => Blamed::Both,
+    /// Tells the breakers how the call ended; dropping it instead says that the caller went away.
+    pub(crate) fn end(mut self, ended: Result<(), (&UpstreamError, Phase)>) {
+        let (connection, calls) = match ended {
+            Ok(()) => (Ended::Answered, Ended::Answered),
+            Err((error, phase)) => match error.fault(phase) {
+                Fault::None => (Ended::Abandoned, Ended::Abandoned),
+                Fault::Refusal => (Ended::Answered, Ended::Answered),
+                Fault::Call => (Ended::Abandoned, Ended::Failed),
+                Fault::Server => (Ended::Failed, Ended::Abandoned),
+            },
         };
-        self.ended = match error {
-            None | Some(UpstreamError::Unauthorized { .. } | UpstreamError::Redirected { .. }) => {
-                Ended::Answered
-            }
-            Some(error) if error.is_failure() => Ended::Failed,
-            Some(_) => Ended::Abandoned,
-        };
+        self.connection.ended = connection;
+        if let Some(share) = &mut self.calls {
+            share.ended = calls;
+        }
     }
 }
 
-impl Drop for Trial {
+impl Drop for Share {
     fn drop(&mut self) {
-        let ended = |not: Blamed| if self.blamed == not { Ended::Abandoned } else { self.ended };
-        self.breakers.record(self.whole, ended(Blamed::Own));
-        if let Some(own) = self.own {
-            self.breakers.record(own, ended(Blamed::Whole));
-        }
+        self.breakers.record(self.failing, self.ended);
     }
 }

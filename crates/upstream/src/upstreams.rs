@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use mcphub_domain::{Clock, Server, ServerId, Timestamp, Transport};
+use mcphub_domain::{Clock, Server, ServerId, Timestamp, Transport, UserId};
 use mcphub_policy::{LookPermit, Permit, Recorded};
 use mcphub_wire::list::{ListKind, ListPage};
 use mcphub_wire::{Outcome, Params, Raw};
@@ -18,7 +18,7 @@ use crate::breaker::BreakerState;
 use crate::catalog::{ToolDefinition, tidy};
 use crate::counters::{Counters, Counts, UpstreamState};
 use crate::deadline::Deadline;
-use crate::error::{Blame, UpstreamError};
+use crate::error::{Blame, Phase, UpstreamError};
 use crate::http::{HttpConnection, Shared};
 use crate::key::ConnectionKey;
 use crate::outbound::{Outbound, SetupError};
@@ -113,7 +113,7 @@ impl Upstreams {
             return Err(UpstreamError::WrongPermit { server: call.server.name.clone() });
         }
         let request = Outgoing::call(&permit.route().tool, call.params, call.log_level);
-        let trial = self.admit(&call.server, &call.access.key)?;
+        let trial = self.admit(&call.server, &call.access.key, Some(permit.user()))?;
         let lease = self.lease(&call.server, call.access)?;
         send(&call.server, trial, lease, request).await
     }
@@ -131,7 +131,7 @@ impl Upstreams {
         }
         let key = access.key;
         let (mut items, mut bytes, mut cursor) = (Vec::new(), 0, None);
-        let mut trial = self.admit(server, &key)?;
+        let mut trial = self.admit(server, &key, recorded.permit().user())?;
         let lease = self.lease(server, access)?;
         for _ in 0..PAGES {
             let request = Outgoing::list_tools(cursor.as_deref());
@@ -148,7 +148,7 @@ impl Upstreams {
             if cursor.is_none() {
                 return Ok(tidy(&server.name, &items));
             }
-            trial = self.admit(server, &key)?;
+            trial = self.admit(server, &key, recorded.permit().user())?;
         }
         Err(blame.garbage(format!("its list of tools has more than {PAGES} pages")))
     }
@@ -208,11 +208,16 @@ impl Upstreams {
         self.counters.counts()
     }
 
-    fn admit(&self, server: &Server, key: &ConnectionKey) -> Result<Trial, UpstreamError> {
+    fn admit(
+        &self,
+        server: &Server,
+        key: &ConnectionKey,
+        person: Option<UserId>,
+    ) -> Result<Trial, UpstreamError> {
         if self.stopping.is_cancelled() {
             return Err(UpstreamError::Stopping);
         }
-        self.breakers.admit(server, key)
+        self.breakers.admit(server, key, person)
     }
 
     /// Takes hold of the connection. One that has to be made is made apart from the caller, who may
@@ -302,18 +307,33 @@ async fn send(
     request: Outgoing,
 ) -> Result<Reply, UpstreamError> {
     let deadline = Deadline::starting(server.definition.timeout());
-    let sent = tokio::select! {
-        biased;
-        () = lease.closed() => Err(lease.blame().closed()),
-        sent = timeout_at(deadline.at(), async { lease.connection().await?.send(&request).await }) => {
-            sent.unwrap_or_else(|_| Err(lease.blame().timed_out(deadline.span())))
+    let connected = in_time(&lease, deadline, lease.connection()).await;
+    let sent = match connected {
+        Ok(connection) => {
+            in_time(&lease, deadline, connection.send(&request)).await.map_err(|error| (error, Phase::Asking))
         }
+        Err(error) => Err((error, Phase::Connecting)),
     };
     match sent {
         Ok(sent) => Ok(Reply::new(sent, request.token, deadline, trial, lease)),
-        Err(error) => {
-            trial.end(Some(&error));
+        Err((error, phase)) => {
+            trial.end(Err((&error, phase)));
             Err(error)
+        }
+    }
+}
+
+/// Waits for a step of a call until its deadline, or until its connection is closed.
+async fn in_time<T>(
+    lease: &Lease,
+    deadline: Deadline,
+    step: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    tokio::select! {
+        biased;
+        () = lease.closed() => Err(lease.blame().closed()),
+        done = timeout_at(deadline.at(), step) => {
+            done.unwrap_or_else(|_| Err(lease.blame().timed_out(deadline.span())))
         }
     }
 }

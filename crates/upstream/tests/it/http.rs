@@ -1,5 +1,9 @@
 //! Calls over HTTP, to servers of both eras.
 
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::harness::{
@@ -253,6 +257,31 @@ async fn what_does_not_hold_any_more_opens_no_connection() {
     let listed = hub.upstreams.list_tools(looked(&server, ALICE), &server, stale()).await;
     assert_eq!(listed.err(), Some(closed));
     assert!(web.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_close_finds_what_still_held_when_it_was_asked() {
+    let web = Web::modern(|_| events(vec![], End::Hang)).await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    let (upstreams, key) = (Arc::clone(&hub.upstreams), connection(&server, ALICE));
+    // The change comes in the worst moment: after the look, before the connection has its place. Its
+    // close has to wait; if it doesn't, it finds nothing.
+    let still = move || {
+        let (closed, close) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            upstreams.close(|found| *found == key);
+            drop(closed);
+        });
+        assert_eq!(close.recv_timeout(Duration::from_millis(100)), Err(RecvTimeoutError::Timeout));
+        true
+    };
+    let access = Access { still: Box::new(still), ..access(&server, ALICE) };
+    let call = ToolCall { access, ..tool_call(&server, ALICE, r#"{"name":"x"}"#) };
+    let error = match hub.upstreams.call_tool(recorded(&server, ALICE), call).await {
+        Ok(reply) => reply.answer().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(matches!(error, UpstreamError::Closed { .. }), "{error}");
 }
 
 #[tokio::test]

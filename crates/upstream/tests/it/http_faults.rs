@@ -44,7 +44,7 @@ async fn garbage_is_told_from_silence_and_from_death() {
     let error = fault(|_| events(vec![b"data: {\"jsonrpc".to_vec()], End::Close)).await;
     assert!(gone(&error), "{error}");
     let error = fault(|_| status(503)).await;
-    assert!(gone(&error), "{error}");
+    assert!(matches!(&error, UpstreamError::Failing { status: 503, .. }), "{error}");
     let error = fault(|_| raw("garbage", "", End::Close)).await;
     assert!(gone(&error), "{error}");
     let error = fault(|_| status(202)).await;
@@ -133,8 +133,10 @@ async fn a_dead_server_is_left_alone_and_delays_no_other() {
         let error = hub.answer(&dead_server, ALICE, r#"{"name":"x"}"#).await.unwrap_err();
         assert!(matches!(error, UpstreamError::Unreachable { .. }), "{error}");
     }
-    let error = hub.answer(&dead_server, ALICE, r#"{"name":"x"}"#).await.unwrap_err();
-    assert!(matches!(error, UpstreamError::Unavailable { .. }), "{error}");
+    for who in [ALICE, BOB] {
+        let error = hub.answer(&dead_server, who, r#"{"name":"x"}"#).await.unwrap_err();
+        assert!(matches!(error, UpstreamError::Unavailable { .. }), "{error}");
+    }
     let state = hub.upstreams.states().into_iter().find(|state| state.server == dead_server.id).unwrap();
     assert!(matches!(state.breaker, BreakerState::Open { .. }));
     hub.answer(&living_server, ALICE, r#"{"name":"x"}"#).await.unwrap();
@@ -144,22 +146,42 @@ async fn a_dead_server_is_left_alone_and_delays_no_other() {
 }
 
 #[tokio::test]
-async fn one_persons_slow_calls_are_her_own_matter() {
-    let web = Web::modern(|seen| match seen.body["params"]["arguments"]["hang"] {
-        serde_json::Value::Bool(true) => events(vec![b": wait\n\n".to_vec()], End::Hang),
-        _ => result(seen, &json!({})),
-    })
-    .await;
+async fn a_slow_or_broken_tool_refuses_only_the_one_who_calls_it() {
+    let slow = || raw("200 OK\r\ncontent-type: text/event-stream", ": hi\n\n", End::Hang);
+    let broken = || raw("200 OK\r\ncontent-type: text/html\r\ncontent-length: 2", "hi", End::KeepAlive);
+    for (what, plan) in [("slow", slow as fn() -> Plan), ("broken", broken), ("limited", || status(429))] {
+        let web = Web::modern(move |seen| match seen.body["params"]["arguments"]["bad"].as_bool() {
+            Some(true) => plan(),
+            _ => result(seen, &json!({})),
+        })
+        .await;
+        // For everybody the same connection: nothing of it is personal.
+        let definition = json!({ "type": "streamable-http", "url": web.url(), "timeoutMs": 300 });
+        let (hub, server) = (Hub::start(), server("s", &definition));
+        let bad = r#"{"name":"x","arguments":{"bad":true}}"#;
+        for _ in 0..3 {
+            let error = hub.answer(&server, ALICE, bad).await.unwrap_err();
+            assert!(!matches!(error, UpstreamError::Unavailable { .. }), "{what}: {error}");
+        }
+        let error = hub.answer(&server, ALICE, bad).await.unwrap_err();
+        assert!(matches!(error, UpstreamError::Unavailable { .. }), "{what}: {error}");
+        hub.answer(&server, BOB, r#"{"name":"x"}"#).await.unwrap();
+        hub.pass(Duration::from_secs(5));
+        hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_from_the_start_is_left_alone_by_all() {
+    let web = Web::start(|_| Plan { pieces: Vec::new(), end: End::Hang }).await;
     let mut definition = web.definition();
     definition["timeoutMs"] = json!(100);
     let (hub, server) = (Hub::start(), server("s", &definition));
     for _ in 0..3 {
-        let slow = hub.answer(&server, ALICE, r#"{"name":"x","arguments":{"hang":true}}"#).await;
-        assert!(matches!(slow, Err(UpstreamError::TimedOut { .. })), "{slow:?}");
+        hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap_err();
     }
-    let hers = hub.answer(&server, ALICE, r#"{"name":"x"}"#).await;
-    assert!(matches!(hers, Err(UpstreamError::Unavailable { .. })), "{hers:?}");
-    hub.answer(&server, BOB, r#"{"name":"x"}"#).await.unwrap();
+    let error = hub.answer(&server, BOB, r#"{"name":"x"}"#).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Unavailable { .. }), "{error}");
 }
 
 #[tokio::test]
