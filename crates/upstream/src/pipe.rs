@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use mcphub_wire::{Envelope, Id, Notification, Request, Response, method, progress};
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Blame, UpstreamError};
@@ -26,6 +28,8 @@ use crate::response::{limits, refuse};
 const NOTIFICATIONS: usize = 64;
 /// How many messages may wait for the process.
 pub(crate) const MESSAGES: usize = 16;
+/// How long the rest of what a process said is waited for after its end.
+const REST: Duration = Duration::from_millis(500);
 /// How many lines in a row may be no messages.
 const STRAYS: usize = 100;
 
@@ -136,9 +140,22 @@ impl Pipe {
         self.gone.cancel();
     }
 
+    /// Ends the pipe of a process that is gone, although something that it started, and that got
+    /// away, may hold the other end. What the process said at last is read before.
+    pub(crate) async fn end(&self) {
+        if timeout(REST, self.gone.cancelled()).await.is_err() {
+            self.fail(self.blame.unreachable("its process ended"));
+            self.stop.at_once.cancel();
+        }
+    }
+
     /// Reads messages until the process ends or breaks the rules, then ends it.
     pub(crate) async fn read(self: Arc<Self>, stdout: ChildStdout) {
-        let error = match self.read_lines(stdout).await {
+        let read = tokio::select! {
+            read = self.read_lines(stdout) => read,
+            () = self.gone.cancelled() => return,
+        };
+        let error = match read {
             Ok(()) => self.blame.unreachable("its process ended"),
             Err(error) => error,
         };
@@ -306,7 +323,7 @@ impl Drop for StdioReply {
         if let Err(mpsc::error::TrySendError::Full(body)) = self.pipe.outgoing.try_send(body) {
             let pipe = Arc::clone(&self.pipe);
             self.pipe.shared.spawn(async move {
-                if tokio::time::timeout(BEST_EFFORT, pipe.send(body)).await.is_err() {
+                if timeout(BEST_EFFORT, pipe.send(body)).await.is_err() {
                     tracing::debug!(server = %pipe.blame.0, "a cancellation was not taken");
                 }
             });

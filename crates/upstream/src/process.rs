@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -79,8 +80,13 @@ impl Process {
 
     /// Waits until the process ends by itself or is asked to, and sees to it that its tree is gone.
     pub(crate) async fn keep(mut self, stop: &Stop) {
+        let supervisor = self.pid();
         tokio::select! {
-            _ = self.child.wait() => {}
+            ended = self.child.wait() => {
+                if ended.is_ok_and(|status| status.signal().is_some()) {
+                    end_orphans(supervisor);
+                }
+            }
             () = stop.gently.cancelled() => self.end_gently(stop).await,
             () = stop.at_once.cancelled() => self.end_at_once().await,
         }
@@ -138,6 +144,15 @@ impl Drop for Process {
     /// Ends the tree even if nobody waits for it; an ended child has no id any more.
     fn drop(&mut self) {
         self.signal(Signal::TERM);
+    }
+}
+
+/// Ends what a supervisor left that was killed itself: the group that it led.
+fn end_orphans(supervisor: Option<Pid>) {
+    if let Some(group) = supervisor
+        && let Err(error) = kill_process_group(group, Signal::KILL)
+    {
+        tracing::debug!(%error, "a killed supervisor left nothing behind");
     }
 }
 

@@ -120,8 +120,11 @@ impl Attempt {
         shared.spawn(log.capture(streams.stderr, stray_lines));
         shared.spawn(Arc::clone(&pipe).read(streams.stdout));
         shared.spawn(Arc::clone(&pipe).write(streams.stdin, messages));
-        let stop = pipe.stop.clone();
-        shared.spawn(async move { process.keep(&stop).await });
+        let kept = Arc::clone(&pipe);
+        shared.spawn(async move {
+            process.keep(&kept.stop).await;
+            kept.end().await;
+        });
         Ok(Self { pipe, settled: false })
     }
 

@@ -36,6 +36,8 @@ const LIST_BYTES: usize = 32 * 1024 * 1024;
 /// A first start may have to install the server's package, however short its calls are.
 const SHORTEST_START: Duration = Duration::from_mins(1);
 const REAP: Duration = Duration::from_secs(5);
+/// How long everything may take to end that was closed: longer than a process and its tree ever need.
+const LAST_WAIT: Duration = Duration::from_secs(20);
 
 /// Says which connection to use, and what it is made with if it has to be.
 pub struct Access {
@@ -174,12 +176,18 @@ impl Upstreams {
         self.close_all().await;
     }
 
-    /// Takes no more calls, closes everything and waits until all processes are gone.
+    /// Takes no more calls, closes everything and waits until all processes are gone, or until it is
+    /// clear that some never will be.
     pub async fn close_all(&self) {
         self.stopping.cancel();
         self.pool.close(|_| true);
         self.shared.tracker.close();
-        self.shared.tracker.wait().await;
+        if timeout(LAST_WAIT, self.shared.tracker.wait()).await.is_err() {
+            tracing::error!(
+                tasks = self.shared.tracker.len(),
+                "connections to servers do not end; they are left"
+            );
+        }
     }
 
     /// Lists the connections that nobody used for the idle time.
@@ -371,5 +379,28 @@ fn result_of(blame: &Blame, outcome: Outcome) -> Result<Raw, UpstreamError> {
         Outcome::Error(error) => {
             Err(blame.garbage(format!("it answered `tools/list` with error {}", error.code)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use mcphub_domain::{Clock, Timestamp};
+
+    use super::{LAST_WAIT, Upstreams};
+    use crate::settings::Settings;
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_waits_for_what_never_ends_but_not_for_ever() {
+        let nowhere = || "/nonexistent".into();
+        let settings = Settings::new(nowhere(), BTreeMap::new(), nowhere(), nowhere());
+        let upstreams = Upstreams::new(settings, Clock::new(|| Timestamp::from_micros(0))).unwrap();
+        upstreams.shared.spawn(std::future::pending());
+        let start = tokio::time::Instant::now();
+        let hour = Duration::from_secs(3600);
+        tokio::time::timeout(hour, upstreams.close_all()).await.unwrap();
+        assert!(start.elapsed() >= LAST_WAIT);
     }
 }

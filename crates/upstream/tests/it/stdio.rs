@@ -44,6 +44,9 @@ for line in sys.stdin:
             inner = "import subprocess,sys,os,signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); p = subprocess.Popen(['sleep','1000'], start_new_session=True); print(p.pid, flush=True); sys.stdin.read(); import time; time.sleep(1000)"
             child = subprocess.Popen([sys.executable, "-c", inner], stdout=subprocess.PIPE, stdin=subprocess.PIPE, start_new_session=True)
             result(message, {"pids": [os.getpid(), os.getppid(), child.pid, int(child.stdout.readline())]}); continue
+        if do == "leave":
+            left = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+            result(message, {"supervisor": os.getppid(), "left": left.pid}); continue
         if do == "complain":
             sys.stderr.write(what["text"].replace("@", os.environ.get("T", "")) + "\n"); sys.stderr.flush()
         if do == "stray":
@@ -182,6 +185,39 @@ async fn a_process_that_dies_fails_its_calls_and_is_started_again() {
     assert_eq!(error.to_string(), "s can't be reached: its process ended");
     do_it(&hub, &server, &json!({ "do": "x" })).await;
     assert_eq!(hub.upstreams.counts().starts, 2);
+    hub.upstreams.close_all().await;
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_ends_its_calls_its_connection_and_what_it_started() {
+    let (hub, server) = (Hub::start(), modern("s"));
+    let found = do_it(&hub, &server, &json!({ "do": "whoami" })).await;
+    // It sleeps, and so doesn't notice that its input ends.
+    let mut reply = hub.call(&server, ALICE, &doing(&json!({ "do": "long" }))).await.unwrap();
+    let supervisor = i32::try_from(found["supervisor"].as_i64().unwrap()).unwrap();
+    let supervisor = rustix::process::Pid::from_raw(supervisor).unwrap();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    assert!(matches!(reply.next().await, Some(Err(UpstreamError::Unreachable { .. }))));
+    until("the connection is closed", || hub.upstreams.states().iter().all(|state| state.connections == 0))
+        .await;
+    until("its process is gone", || !is_alive(found["pid"].as_u64().unwrap())).await;
+    do_it(&hub, &server, &json!({ "do": "x" })).await;
+    hub.upstreams.close_all().await;
+}
+
+#[tokio::test]
+async fn what_got_away_from_a_killed_supervisor_holds_no_call() {
+    let (hub, server) = (Hub::start(), modern("s"));
+    let found = do_it(&hub, &server, &json!({ "do": "leave" })).await;
+    let mut reply = hub.call(&server, ALICE, &doing(&json!({ "do": "hang" }))).await.unwrap();
+    let kill = |pid: &Value| {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid.as_i64().unwrap()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    };
+    kill(&found["supervisor"]);
+    assert!(matches!(reply.next().await, Some(Err(UpstreamError::Unreachable { .. }))));
+    assert!(is_alive(found["left"].as_u64().unwrap()), "it still holds the pipe");
+    kill(&found["left"]);
     hub.upstreams.close_all().await;
 }
 
