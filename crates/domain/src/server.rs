@@ -195,6 +195,26 @@ impl ServerDefinition {
         self.isolation != Isolation::Auto || self.templates().any(Template::is_personal)
     }
 
+    /// Describes the same server as one that nobody's own values are sent to, for trying whether it
+    /// answers at all; nothing where it has no address or command without them.
+    pub fn impersonal(&self) -> Option<Self> {
+        let keep = |values: &BTreeMap<String, Template>| {
+            let mut kept = values.clone();
+            kept.retain(|_, value| !value.is_personal());
+            kept
+        };
+        let transport = match &self.transport {
+            Transport::Http(target) if !target.url.is_personal() => {
+                Transport::Http(HttpTarget { headers: keep(&target.headers), ..target.clone() })
+            }
+            Transport::Stdio(target) if !target.args.iter().any(Template::is_personal) => {
+                Transport::Stdio(StdioTarget { env: keep(&target.env), ..target.clone() })
+            }
+            Transport::Http(_) | Transport::Stdio(_) => return None,
+        };
+        Some(Self { transport, isolation: Isolation::Auto, ..self.clone() })
+    }
+
     /// Names where this server's credentials go: the URL's origin, or the command, its
     /// arguments and its environment, which can lead a program to load another's code.
     pub fn destination(&self) -> Destination {
@@ -359,10 +379,25 @@ fn check_variable(name: &str, value: &Template) -> Result<(), InvalidServer> {
 
 #[cfg(test)]
 mod tests {
-    use super::{InvalidServer, ServerDefinition};
+    use super::{InvalidServer, ServerDefinition, Transport};
 
     fn parse(json: &str) -> ServerDefinition {
         serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn without_anybodys_values_a_server_is_tried_as_far_as_it_can_be() {
+        let parse = |json: &str| serde_json::from_str::<ServerDefinition>(json).unwrap();
+        let stdio =
+            parse(r#"{"command":"npx","args":["a@1"],"env":{"T":"${USER_T}","S":"${SHARED_S}","L":"x"}}"#);
+        let tried = stdio.impersonal().unwrap();
+        assert!(!tried.is_personal());
+        let Transport::Stdio(target) = &tried.transport else { panic!("{tried:?}") };
+        assert_eq!(target.env.keys().collect::<Vec<_>>(), ["L", "S"]);
+        let http = parse(r#"{"url":"https://a.example/mcp","headers":{"authorization":"Bearer ${USER_T}"}}"#);
+        assert!(!http.impersonal().unwrap().is_personal());
+        assert_eq!(parse(r#"{"url":"https://a.example/${USER_T}"}"#).impersonal(), None);
+        assert_eq!(parse(r#"{"command":"x","args":["${HUB_USER_NAME}"]}"#).impersonal(), None);
     }
 
     #[test]

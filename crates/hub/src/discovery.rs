@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcphub_domain::server::Approval;
-use mcphub_domain::{Effect, Event, Principal, RequestId, Server, Tool, ToolName, ToolState, UserId};
+use mcphub_domain::{Effect, Event, Principal, RequestId, Server, Slot, Tool, ToolName, ToolState, UserId};
 use mcphub_policy::{Administration, decide};
 use mcphub_store::servers::StoredTool;
-use mcphub_upstream::{Access, Scope, ToolDefinition, Values};
+use mcphub_upstream::{Access, Scope, ToolDefinition, UpstreamError, Values};
 
+use crate::caller::Caller;
 use crate::credentials::SealedValues;
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -28,12 +29,41 @@ pub struct Listed {
     pub removed: u64,
 }
 
+/// Says how a server answered when it was tried.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tried {
+    /// It listed its tools, which are taken up.
+    Listed(Listed),
+    /// It answers. Its tools are taken up when the first person who has filled these in uses it.
+    Answers {
+        /// What each person has to fill in.
+        needs: Vec<Slot>,
+    },
+}
+
 impl Hub {
-    /// Lists a server's tools with the shared values alone. Servers that need a person's values
-    /// can't be looked at like this.
-    pub async fn test_server(&self, caller: &crate::Caller, server: &Server) -> Result<Listed, HubError> {
+    /// Tries whether a server answers, with the shared values alone. The tools of a server that each
+    /// person has own values for are not taken up: without these it may show others, or none.
+    pub async fn test_server(&self, caller: &Caller, server: &Server) -> Result<Tried, HubError> {
         self.administrate(caller, Administration::ManageServers, "servers.test").await?;
-        self.discover_shared(server).await
+        let unreachable = || {
+            HubError::Invalid(format!(
+                "the address or the arguments of {} name the person who calls, so it can't be tried without her",
+                server.name
+            ))
+        };
+        let definition = server.definition.impersonal().ok_or_else(unreachable)?;
+        let impersonal = Server { definition, ..server.clone() };
+        let shared = self.find_shared_values(&impersonal).await?;
+        let needs: Vec<Slot> = server.definition.personal_slots().into_iter().collect();
+        match self.look_at(&impersonal, None, &shared).await {
+            Ok(found) if needs.is_empty() => self.observe(server, found).await.map(Tried::Listed),
+            Ok(_) => Ok(Tried::Answers { needs }),
+            Err(HubError::Upstream(UpstreamError::Unauthorized { .. })) if !needs.is_empty() => {
+                Ok(Tried::Answers { needs })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Lists a server with the shared values alone.
@@ -48,19 +78,28 @@ impl Hub {
         self.discover(server, Some(user), &values).await
     }
 
-    /// The same order as for a call: decide, record, unseal, send.
     async fn discover(
         &self,
         server: &Server,
         user: Option<UserId>,
         sealed: &SealedValues,
     ) -> Result<Listed, HubError> {
+        let found = self.look_at(server, user, sealed).await?;
+        self.observe(server, found).await
+    }
+
+    /// Asks a server for its tools, in the same order as a call: decide, record, unseal, send.
+    async fn look_at(
+        &self,
+        server: &Server,
+        user: Option<UserId>,
+        sealed: &SealedValues,
+    ) -> Result<Vec<ToolDefinition>, HubError> {
         let world = self.snapshot.fresh()?;
         let permit = decide::look(&world, Principal::Hub, server.id, user, self.clock.now())?;
         let recorded = self.audit.open_look(permit, RequestId::random(&self.entropy)).await?;
         let access = self.access(server, user.map_or(Scope::Shared, Scope::Person), sealed)?;
-        let found = self.upstreams.list_tools(recorded, &Arc::new(server.clone()), access).await?;
-        self.observe(server, found).await
+        Ok(self.upstreams.list_tools(recorded, &Arc::new(server.clone()), access).await?)
     }
 
     /// Takes up a list: what is known stays as it is, what is new or changed waits for an approval,

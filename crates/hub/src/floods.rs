@@ -60,6 +60,7 @@ impl Floods {
             hub.record(caller, denial.into_event(method)).await;
         } else {
             hub.counters.refused(reason);
+            caller.note_record();
         }
     }
 

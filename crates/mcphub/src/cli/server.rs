@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use mcphub_domain::server::ServerState;
 use mcphub_domain::{Server, ServerName, Slot, Transport};
+use mcphub_hub::discovery::Tried;
 use mcphub_hub::import::{ImportOutcome, Imported};
 use mcphub_hub::read_log;
 use mcphub_hub::servers::UpdateServer;
@@ -222,21 +223,23 @@ async fn set_state(desk: &Desk, name: &ServerName, state: ServerState) -> Result
 
 async fn test(desk: &Desk, name: &ServerName) -> Result<Answer, Failure> {
     let server = desk.server(name).await?;
-    let personal: Vec<String> = server.definition.personal_slots().iter().map(slot).collect();
-    if !personal.is_empty() {
-        let message = format!(
-            "{name} needs each person's own {}, so it can't be tried without her: it is listed when the first \
-             person who has filled them in uses it",
-            personal.join(", ")
-        );
-        return Err(Failure::new("credential_missing", message));
-    }
-    let listed = desk.hub.test_server(&desk.operator, &server).await?;
+    let listed = match desk.hub.test_server(&desk.operator, &server).await? {
+        Tried::Listed(listed) => listed,
+        Tried::Answers { needs } => {
+            let needs: Vec<String> = needs.iter().map(slot).collect();
+            let text = format!(
+                "{name} answers. Its tools are taken up when the first person uses it who has filled in {}",
+                needs.join(", ")
+            );
+            return Ok(Answer::new(text, json!({ "server": name, "answers": true, "needs": needs })));
+        }
+    };
     let tools = desk.hub.list_server_tools(&desk.operator, server.id).await?;
     let table = tool::table(&server, &tools);
     let text = format!("{name} answers: {} approved, {} pending\n{table}", listed.approved, listed.pending);
     let json = json!({
         "server": name,
+        "answers": true,
         "approved": listed.approved,
         "pending": listed.pending,
         "removed": listed.removed,

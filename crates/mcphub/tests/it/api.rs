@@ -323,11 +323,13 @@ on_both! {
         let http = |url: &str, headers: Value| json!({ "type": "streamable-http", "url": url, "headers": headers });
         let stdio = |args: Value, env: Value| json!({ "type": "stdio", "command": "x", "args": args, "env": env });
         let path = format!("/servers/{}", text(&server, "id"));
+        // Its own in each run: the cluster outlives a run in which the control was missing.
+        let secret = format!("c4n4ry-secret-{}", std::process::id());
         for (definition, place) in [
-            (http("https://a.example/mcp", json!({ "authorization": "Bearer c4n4ry-secret" })), "${SHARED_AUTHORIZATION}"),
-            (http("https://a.example/mcp?api_key=c4n4ry-secret", json!({})), "${SHARED_API_KEY}"),
-            (stdio(json!([]), json!({ "API_TOKEN": "c4n4ry-secret" })), "${SHARED_API_TOKEN}"),
-            (stdio(json!(["--token", "c4n4ry-secret"]), json!({})), "--token"),
+            (http("https://a.example/mcp", json!({ "authorization": format!("Bearer {secret}") })), "${SHARED_AUTHORIZATION}"),
+            (http(&format!("https://a.example/mcp?api_key={secret}"), json!({})), "${SHARED_API_KEY}"),
+            (stdio(json!([]), json!({ "API_TOKEN": secret })), "${SHARED_API_TOKEN}"),
+            (stdio(json!(["--token", secret]), json!({})), "--token"),
         ] {
             let added = admin.asks("POST", "/servers", &json!({ "name": "leaky", "definition": definition }));
             let changed = admin.asks("PATCH", &path, &json!({ "revision": 1, "definition": definition }));
@@ -337,7 +339,7 @@ on_both! {
             }
         }
         serving.stop();
-        nothing_secret_is_stored(&installation, &["c4n4ry-secret"]);
+        nothing_secret_is_stored(&installation, &[&secret]);
     }
 
     fn what_belongs_to_another_looks_like_nothing(installation) {

@@ -8,7 +8,7 @@ use http::StatusCode;
 use mcphub_domain::server::ServerState;
 use mcphub_domain::{Server, ServerDefinition, ServerId, ServerName, Slot};
 use mcphub_hub::Hub;
-use mcphub_hub::discovery::Listed;
+use mcphub_hub::discovery::{Listed, Tried};
 use mcphub_hub::import::{ImportOutcome, Imported};
 use mcphub_hub::servers::UpdateServer as Update;
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,9 @@ pub(super) struct ListedView {
     pending: u64,
     /// Tools that are gone.
     removed: u64,
+    /// What each person has to fill in before the tools are taken up: the server answers, but it was
+    /// asked without anybody's values.
+    needs: Vec<String>,
 }
 
 impl From<Server> for ServerView {
@@ -125,9 +128,14 @@ impl From<Imported> for ImportedView {
     }
 }
 
-impl From<Listed> for ListedView {
-    fn from(Listed { approved, pending, removed }: Listed) -> Self {
-        Self { approved, pending, removed }
+impl From<Tried> for ListedView {
+    fn from(tried: Tried) -> Self {
+        let (Listed { approved, pending, removed }, needs) = match tried {
+            Tried::Listed(listed) => (listed, Vec::new()),
+            Tried::Answers { needs } => (Listed::default(), needs),
+        };
+        let needs = needs.iter().map(|slot| slot.name().to_string()).collect();
+        Self { approved, pending, removed, needs }
     }
 }
 
