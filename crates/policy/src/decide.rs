@@ -117,9 +117,13 @@ pub fn visible(
 }
 
 /// Lists the enabled servers on which any live grant of the caller's allows something, for deciding
-/// whose lists matter to her. The order is that of their names.
+/// whose lists matter to her; nobody's do to a viewer, who calls nothing. The order is that of their
+/// names.
 pub fn reachable(world: &World, principal: Principal, endpoint: Endpoint, now: Timestamp) -> Vec<ServerId> {
     let Ok(user) = person(world, principal, now) else { return Vec::new() };
+    if user.role == Role::Viewer {
+        return Vec::new();
+    }
     let reach = Reach { world, user: user.id, endpoint, now };
     let mut servers: Vec<&ServerEntry> = world
         .servers()
@@ -146,10 +150,11 @@ pub fn look(
             administration(world, principal, Administration::ManageServers, now)?;
         }
         Some(user) => {
-            let is_active = world.user(user).is_some_and(|user| user.state == UserState::Active);
+            let may_call = |user: &User| user.state == UserState::Active && user.role != Role::Viewer;
+            let is_caller = world.user(user).is_some_and(may_call);
             let is_enabled = entry.server().state == ServerState::Enabled;
             let reach = Reach { world, user, endpoint: Endpoint::Server(server), now };
-            if !(is_active && is_enabled && reach.sees()) {
+            if !(is_caller && is_enabled && reach.sees()) {
                 return Err(deny(principal, Refusal::NotGranted));
             }
         }

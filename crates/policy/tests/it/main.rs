@@ -6,6 +6,7 @@ mod administration;
 mod authors;
 mod build;
 mod expiry;
+mod looks;
 mod names;
 mod random_world;
 mod small_world;
