@@ -245,9 +245,11 @@ impl Hub {
         }
         self.cache.forget(delta);
         for (user, server) in &delta.credentials {
+            self.lookout.renew(*server, Some(*user));
             self.upstreams.close(|key| key.server == *server && key.scope.user() == Some(*user));
         }
         for server in &delta.shared_values {
+            self.lookout.renew(*server, None);
             self.upstreams.close(|key| key.server == *server);
         }
     }

@@ -29,6 +29,8 @@ mod metrics;
 mod personal;
 mod seal;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use auth::Answered;
 pub use caller::Caller;

@@ -105,24 +105,36 @@ impl Hub {
         reachable.contains(&entry.server().id) && self.first_look(user, entry.server()).await.is_ok()
     }
 
-    /// Lists a server that nobody has listed yet. Whoever comes meanwhile waits for the same list.
+    /// Lists a server that nobody has listed yet, or says at once why that failed a moment ago.
     async fn first_look(&self, user: UserId, server: &Server) -> Result<(), HubError> {
-        let look = async {
-            let turn = self.lookout.turn(server.id);
-            let _turn = turn.lock().await;
-            let listed =
-                self.snapshot.newest().server(server.id).is_some_and(|entry| entry.tools().next().is_some());
-            if listed {
-                return Ok(());
-            }
-            if !self.lookout.try_first(user, server) {
-                return Err(HubError::Invalid(
-                    "its list failed a moment ago; it is tried again soon".to_owned(),
-                ));
-            }
-            self.discover_as(user, server).await.map(|_| ())
-        };
-        tokio::time::timeout(FIRST_LIST, look).await.unwrap_or_else(|_| Err(slow(FIRST_LIST)))
+        self.lately_failed(user, server)?;
+        let look = tokio::time::timeout(FIRST_LIST, self.look_in_turn(user, server)).await;
+        let look = look.unwrap_or_else(|_| Err(slow(FIRST_LIST)));
+        if let Err(error) = &look
+            && !matches!(error, HubError::MissingCredential(_))
+        {
+            self.lookout.note_failure(user, server, error.to_string());
+        }
+        look
+    }
+
+    /// Whoever comes while somebody lists the server waits for the same list.
+    async fn look_in_turn(&self, user: UserId, server: &Server) -> Result<(), HubError> {
+        let turn = self.lookout.turn(server.id);
+        let _turn = turn.lock().await;
+        if self.is_listed(server.id) {
+            return Ok(());
+        }
+        self.lately_failed(user, server)?;
+        self.find_values(user, server).await?;
+        if self.lookout.try_first(user, server) {
+            self.discover_as(user, server).await?;
+        }
+        Ok(())
+    }
+
+    fn lately_failed(&self, user: UserId, server: &Server) -> Result<(), HubError> {
+        self.lookout.failure(user, server).map_or(Ok(()), |reason| Err(HubError::Invalid(reason)))
     }
 
     fn look_again_at(&self, caller: &Caller, endpoint: Endpoint, world: &World) {
@@ -137,14 +149,13 @@ impl Hub {
     async fn take_up_unlisted(&self, caller: &Caller, endpoint: Endpoint) -> Result<Vec<Absence>, HubError> {
         let world = self.snapshot.fresh()?;
         let Some(user) = caller.principal.user() else { return Ok(Vec::new()) };
-        let unlisted = decide::reachable(&world, caller.principal, endpoint, self.clock.now())
+        let looks = decide::reachable(&world, caller.principal, endpoint, self.clock.now())
             .into_iter()
             .filter_map(|id| world.server(id))
-            .filter(|entry| entry.tools().next().is_none());
-        let looks =
-            unlisted.filter(|entry| self.lookout.try_first(user, entry.server())).map(|entry| async {
-                let look = tokio::time::timeout(FIRST_LIST, self.discover_as(user, entry.server())).await;
-                absence(entry.server().name.clone(), look.unwrap_or_else(|_| Err(slow(FIRST_LIST))).err()?)
+            .filter(|entry| entry.tools().next().is_none())
+            .map(|entry| async {
+                let error = self.first_look(user, entry.server()).await.err()?;
+                Some(absence(entry.server().name.clone(), error))
             });
         Ok(futures_util::future::join_all(looks).await.into_iter().flatten().collect())
     }
@@ -173,12 +184,12 @@ fn slow(deadline: Duration) -> HubError {
     HubError::Invalid(format!("its list took longer than {deadline:?}"))
 }
 
-fn absence(server: ServerName, error: HubError) -> Option<Absence> {
+fn absence(server: ServerName, error: HubError) -> Absence {
     let url = match &error {
         HubError::MissingCredential(MissingCredential { url, .. }) => Some(url.clone()),
         _ => None,
     };
-    Some(Absence { server, reason: error.to_string(), url })
+    Absence { server, reason: error.to_string(), url }
 }
 
 fn endpoint_name(world: &World, endpoint: Endpoint) -> Option<String> {

@@ -15,6 +15,8 @@ use crate::hub::Hub;
 
 /// How long a list is taken for what the server still has.
 const AGE: Duration = Duration::from_secs(60);
+/// How long a server is left alone that was looked at for the first time: it has no tools, or failed.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How many looks are remembered; with more, all are forgotten, which costs a look each.
 const REMEMBERED: usize = 100_000;
 
@@ -24,6 +26,15 @@ pub(crate) struct Lookout {
     looks: Mutex<HashMap<Look, (i64, Instant)>>,
     /// Who takes the first look at a server; the others wait for her.
     first: Mutex<HashMap<ServerId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Whose first looks failed a moment ago.
+    failed: Mutex<HashMap<(ServerId, UserId), Failed>>,
+}
+
+/// Is a first look that failed.
+struct Failed {
+    revision: i64,
+    at: Instant,
+    reason: String,
 }
 
 /// Names a look: at a server, as a person or, with the shared values alone, as nobody.
@@ -49,6 +60,7 @@ impl Lookout {
     /// Forgets a server that is gone.
     pub(crate) fn forget(&self, server: ServerId) {
         self.first.lock().remove(&server);
+        self.failed.lock().retain(|(failed, _), _| *failed != server);
         self.looks.lock().retain(|(looked_at, _), _| *looked_at != server);
     }
 
@@ -57,10 +69,48 @@ impl Lookout {
         Arc::clone(self.first.lock().entry(server).or_default())
     }
 
-    /// Notes that a person's first use of a server looks at it now; says no if that was just tried.
+    /// Notes that a person's first use of a server looks at it now; says no if that was just done.
     pub(crate) fn try_first(&self, user: UserId, server: &Server) -> bool {
-        const AGAIN: Duration = Duration::from_secs(2);
         self.is_due((server.id, Some(user)), server.revision, AGAIN)
+    }
+
+    /// Notes why a person's first look at a server failed.
+    pub(crate) fn note_failure(&self, user: UserId, server: &Server, reason: String) {
+        let mut failed = self.failed.lock();
+        if failed.len() >= REMEMBERED {
+            failed.clear();
+        }
+        failed.insert((server.id, user), Failed { revision: server.revision, at: Instant::now(), reason });
+    }
+
+    /// Says why a person's first look at a server failed, if that was a moment ago.
+    pub(crate) fn failure(&self, user: UserId, server: &Server) -> Option<String> {
+        let mut failed = self.failed.lock();
+        let Failed { revision, at, reason } = failed.get(&(server.id, user))?;
+        if *revision == server.revision && at.elapsed() < AGAIN {
+            return Some(reason.clone());
+        }
+        failed.remove(&(server.id, user));
+        None
+    }
+
+    /// Lets a person look again at once, for her values changed, or everybody, for the shared ones did.
+    pub(crate) fn renew(&self, server: ServerId, user: Option<UserId>) {
+        let concerns = |of: ServerId, who: UserId| of == server && user.is_none_or(|user| user == who);
+        self.failed.lock().retain(|(of, who), _| !concerns(*of, *who));
+        self.looks.lock().retain(|(of, who), _| !who.is_some_and(|who| concerns(*of, who)));
+    }
+
+    /// Counts who takes, or waits for, the first look at a server.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self, server: ServerId) -> usize {
+        self.first.lock().get(&server).map_or(0, |turn| Arc::strong_count(turn) - 1)
+    }
+
+    /// Counts what is remembered of all servers.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        self.first.lock().len() + self.failed.lock().len() + self.looks.lock().len()
     }
 }
 
@@ -91,6 +141,8 @@ impl Hub {
         let hub = self.handle();
         self.tasks.spawn(async move {
             let Some(hub) = hub.upgrade() else { return };
+            let turn = hub.lookout.turn(server.id);
+            let _turn = if hub.is_listed(server.id) { None } else { Some(turn.lock().await) };
             let found = match user {
                 Some(user) => hub.discover_as(user, &server).await,
                 None => hub.discover_shared(&server).await,
@@ -99,6 +151,11 @@ impl Hub {
                 tracing::warn!(server = %server.name, %error, "the server's tools could not be listed");
             }
         });
+    }
+
+    /// Says whether anybody has found tools on a server.
+    pub(crate) fn is_listed(&self, server: ServerId) -> bool {
+        self.snapshot.newest().server(server).is_some_and(|entry| entry.tools().next().is_some())
     }
 }
 

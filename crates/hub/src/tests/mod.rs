@@ -1,0 +1,123 @@
+//! What only shows between two steps of a use case: a hub on SQLite, two people, and servers that do
+//! what a test wants.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mcphub_domain::group::Standing;
+use mcphub_domain::{
+    Clock, Entropy, Group, Membership, Quota, Rights, Role, SecretText, Server, Timestamp, User, Verdict,
+};
+use mcphub_store::{DatabaseUrls, Place, Process};
+use mcphub_wire::Envelope;
+use serde_json::json;
+use tempfile::TempDir;
+
+use self::web::{Seen, Web};
+use crate::groups::NewGrant;
+use crate::keys::NewKey;
+use crate::users::NewUser;
+use crate::{Caller, Endpoint, Hub, KeySource, Settings, ToolCall};
+
+mod listing;
+#[path = "../../../upstream/tests/it/web.rs"]
+#[expect(dead_code, reason = "these tests need less of it than those that it is from")]
+mod web;
+
+/// Is a hub with a group that may use everything.
+struct House {
+    hub: Arc<Hub>,
+    group: Group,
+    _folder: TempDir,
+}
+
+impl House {
+    async fn open() -> Self {
+        let folder = TempDir::new().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let upstream =
+            crate::UpstreamSettings::new(place("none"), Default::default(), place("logs"), place("homes"));
+        let settings = Settings {
+            place: Place { data_dir: place("data"), database: DatabaseUrls::Sqlite },
+            process: Process::Serve,
+            key: KeySource::Folder(place("keys")),
+            heads: place("heads"),
+            quota: Quota::new(1_000_000, 256).unwrap(),
+            public_url: "http://127.0.0.1:3000".parse().unwrap(),
+            upstream,
+        };
+        let clock = Clock::new(|| Timestamp::from_micros(1_795_000_000_000_000));
+        let hub = Hub::open(settings, clock, Entropy::fixed(7)).await.unwrap();
+        let group = hub.add_group(&hub.operator(), "devs".parse().unwrap()).await.unwrap();
+        Self { hub, group, _folder: folder }
+    }
+
+    /// Adds a person to the group, and lets her in.
+    async fn person(&self, name: &str) -> (User, Caller) {
+        let (hub, operator) = (&self.hub, self.hub.operator());
+        let new = NewUser { name: name.parse().unwrap(), email: None, role: Role::User };
+        let user = hub.add_user(&operator, new).await.unwrap();
+        let membership =
+            Membership { group: self.group.id, user: user.id, standing: Standing::Member, expires_at: None };
+        hub.join_group(&operator, membership).await.unwrap();
+        let new = NewKey { owner: user.id, name: "test".parse().unwrap(), life: Duration::from_secs(3600) };
+        let key = hub.create_key(&operator, new).await.unwrap();
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let caller = hub.authenticate(Some(key.text.as_str()), address).await.unwrap();
+        (user, caller)
+    }
+
+    /// Adds a server to which each person brings a token of her own.
+    async fn server(&self, name: &str, web: &Web) -> Server {
+        self.server_within(name, web, 60_000).await
+    }
+
+    /// Adds one that has to answer in time.
+    async fn server_within(&self, name: &str, web: &Web, millis: u64) -> Server {
+        let (hub, operator) = (&self.hub, self.hub.operator());
+        let headers = json!({ "authorization": "${USER_TOKEN}" });
+        let definition =
+            json!({ "type": "streamable-http", "url": web.url(), "headers": headers, "timeoutMs": millis });
+        let definition = serde_json::from_value(definition).unwrap();
+        let server = hub.add_server(&operator, name.parse().unwrap(), definition).await.unwrap();
+        let grant = NewGrant {
+            group: self.group.id,
+            server: server.id,
+            verdict: Verdict::Allow,
+            rights: Rights::ALL,
+            tools: Vec::new(),
+            expires_at: None,
+        };
+        hub.add_grant(&operator, grant).await.unwrap();
+        server
+    }
+
+    async fn set_token(&self, user: &User, server: &Server, token: &str) {
+        let (slot, token) = ("TOKEN".parse().unwrap(), SecretText::new(token.to_owned()));
+        let operator = self.hub.operator();
+        self.hub.set_credential(&operator, user.id, (server.id, slot), &token).await.unwrap();
+    }
+}
+
+/// Makes a call of the server's only tool, as it comes in.
+fn call(server: &Server) -> ToolCall {
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "do" } });
+    let envelope = Envelope::parse(&Bytes::from(body.to_string())).unwrap();
+    ToolCall {
+        endpoint: Endpoint::Server(server.id),
+        path: format!("/mcp/{}", server.name),
+        name: "do".to_owned(),
+        params: envelope.params().unwrap().clone(),
+        session: None,
+    }
+}
+
+/// Answers a list with the tool `do`, and a call with nothing.
+fn answer(seen: &Seen) -> web::Plan {
+    match seen.method() {
+        "tools/list" => web::result(seen, &json!({ "tools": [{ "name": "do" }] })),
+        _ => web::result(seen, &json!({ "content": [] })),
+    }
+}
