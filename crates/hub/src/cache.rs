@@ -16,6 +16,10 @@ use crate::error::HubError;
 /// How many (person, server) pairs, and how many servers, are kept.
 const KEPT: usize = 16_384;
 
+/// How often values are read that change meanwhile; those of the last time are not kept, and so don't
+/// hold.
+const TRIES: usize = 3;
+
 /// Keeps sealed values by whom and what they are for.
 pub(crate) struct Cache {
     personal: Mutex<LruCache<(UserId, ServerId), Vec<SealedValue>>>,
@@ -52,11 +56,15 @@ impl Cache {
         if let Some(values) = self.personal.lock().get(&(owner, server)) {
             return Ok(values.clone());
         }
-        let generation = self.generation.load(Ordering::Acquire);
-        let values = store.credentials(owner, server).await?;
-        let mut kept = self.personal.lock();
-        if generation == self.generation.load(Ordering::Acquire) {
-            kept.put((owner, server), values.clone());
+        let mut values = Vec::new();
+        for _ in 0..TRIES {
+            let generation = self.generation.load(Ordering::Acquire);
+            values = store.credentials(owner, server).await?;
+            let mut kept = self.personal.lock();
+            if generation == self.generation.load(Ordering::Acquire) {
+                kept.put((owner, server), values.clone());
+                break;
+            }
         }
         Ok(values)
     }
@@ -66,11 +74,15 @@ impl Cache {
         if let Some(values) = self.shared.lock().get(&server) {
             return Ok(values.clone());
         }
-        let generation = self.generation.load(Ordering::Acquire);
-        let values = store.shared_values(server).await?;
-        let mut kept = self.shared.lock();
-        if generation == self.generation.load(Ordering::Acquire) {
-            kept.put(server, values.clone());
+        let mut values = Vec::new();
+        for _ in 0..TRIES {
+            let generation = self.generation.load(Ordering::Acquire);
+            values = store.shared_values(server).await?;
+            let mut kept = self.shared.lock();
+            if generation == self.generation.load(Ordering::Acquire) {
+                kept.put(server, values.clone());
+                break;
+            }
         }
         Ok(values)
     }

@@ -34,10 +34,10 @@ pub struct ToolCall {
 }
 
 /// Is a call that may be sent: decided, charged, and with its sealed values at hand.
-struct Cleared {
-    permit: Permit,
-    values: SealedValues,
-    server: Arc<Server>,
+pub(crate) struct Cleared {
+    pub(crate) permit: Permit,
+    pub(crate) values: SealedValues,
+    pub(crate) server: Arc<Server>,
     place: Place,
 }
 
@@ -93,7 +93,7 @@ impl Hub {
         }
     }
 
-    async fn permit(
+    pub(crate) async fn permit(
         &self,
         world: &World,
         caller: &Caller,
@@ -133,7 +133,7 @@ impl Hub {
         Ok(Cleared { permit, values, server, place })
     }
 
-    async fn record_intent(
+    pub(crate) async fn record_intent(
         &self,
         permit: Permit,
         caller: &Caller,
@@ -151,7 +151,7 @@ impl Hub {
         Ok(recorded)
     }
 
-    async fn dispatch(
+    pub(crate) async fn dispatch(
         &self,
         recorded: Recorded,
         server: Arc<Server>,

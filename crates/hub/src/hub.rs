@@ -146,8 +146,8 @@ impl Hub {
             me: Weak::clone(me),
             store,
         });
-        hub.try_unseal().await;
         hub.take_up(&whole);
+        hub.try_unseal().await;
         if settings.process == Process::Serve {
             hub.look_at_new(&hub.snapshot.newest());
             hub.keep_running();
@@ -238,12 +238,16 @@ impl Hub {
     }
 
     /// Applies a change to what decisions and calls rest on, before anybody can decide on it.
-    fn take_up(&self, delta: &Delta) {
+    pub(crate) fn take_up(&self, delta: &Delta) {
         for (server, tools) in &delta.tools {
             let definitions: Vec<ToolDefinition> = tools.iter().map(definition).collect();
             self.catalog.put(*server, &definitions);
         }
         self.cache.forget(delta);
+        if delta.whole {
+            // Nobody knows which values changed on the way.
+            self.upstreams.close(|_| true);
+        }
         for (user, server) in &delta.credentials {
             self.lookout.renew(*server, Some(*user));
             self.upstreams.close(|key| key.server == *server && key.scope.user() == Some(*user));

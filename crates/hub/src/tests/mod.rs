@@ -21,6 +21,7 @@ use crate::keys::NewKey;
 use crate::users::NewUser;
 use crate::{Caller, Endpoint, Hub, KeySource, Settings, ToolCall};
 
+mod calls;
 mod listing;
 #[path = "../../../upstream/tests/it/web.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
