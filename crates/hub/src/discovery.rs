@@ -186,7 +186,7 @@ fn merge(
         .zip(found)
         .map(|(position, definition)| {
             let mut stored = match known.get(&definition.name) {
-                Some(stored) if stored.tool.digest == definition.digest => stored.clone(),
+                Some(stored) if stands(server, stored, &definition) => stored.clone(),
                 before => fresh(server, definition, before, approve),
             };
             stored.tool.position = position;
@@ -200,6 +200,14 @@ fn merge(
         }
     }
     tools.into_values().collect()
+}
+
+/// Says whether what is known of a tool stands against what was found. Where people may see different
+/// definitions, one that waits for its approval is not replaced by the next person's, which would go
+/// back and forth with each look; when it is approved, the next look compares again.
+fn stands(server: &Server, known: &StoredTool, found: &ToolDefinition) -> bool {
+    let waits = known.tool.state != ToolState::Approved;
+    known.tool.digest == found.digest || (waits && server.definition.is_personal())
 }
 
 /// Describes a tool that is new, or isn't any more what it was `before`.

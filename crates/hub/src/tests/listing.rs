@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use mcphub_domain::ToolState;
 use mcphub_upstream::UpstreamError;
+use serde_json::json;
 
-use super::web::{End, Plan, Web, status};
+use super::web::{End, Plan, Web, result, status};
 use super::{House, answer, call};
 use crate::calls::Said;
+use crate::servers::UpdateTool;
 use crate::{Endpoint, Listing};
 
 fn absent(listing: &Listing) -> Vec<&str> {
@@ -105,6 +108,38 @@ async fn a_missing_credential_is_not_held_against_a_server() {
     assert!(web.seen().is_empty());
     house.set_token(&user, &server, "token").await;
     assert_eq!(house.hub.list_tools(&caller, Endpoint::All).await.unwrap().tools.len(), 1);
+}
+
+#[tokio::test]
+async fn two_people_who_see_different_definitions_change_nothing_back_and_forth() {
+    let web = Web::modern(|seen| {
+        let tool = json!({ "name": "do", "description": seen.header("authorization") });
+        result(seen, &json!({ "tools": [tool] }))
+    })
+    .await;
+    let house = House::open().await;
+    let server = house.server("s", &web).await;
+    let people = [house.person("alice").await.0, house.person("bob").await.0];
+    for user in &people {
+        house.set_token(user, &server, user.name.as_str()).await;
+    }
+    let state = || house.hub.snapshot.newest().server(server.id)?.tool("do").cloned();
+    let mut seen = Vec::new();
+    for user in [&people[0], &people[1], &people[0], &people[1]] {
+        house.hub.discover_as(user.id, &server).await.unwrap();
+        seen.push(state().unwrap());
+    }
+    assert_eq!((seen[0].state, seen[1].state), (ToolState::Approved, ToolState::Changed));
+    assert_ne!(seen[0].digest, seen[1].digest);
+    assert_eq!((&seen[1], &seen[1]), (&seen[2], &seen[3]), "bob's waits");
+    let approval =
+        UpdateTool { digest: Some(seen[3].digest), effect: None, state: Some(ToolState::Approved) };
+    let (operator, name) = (house.hub.operator(), "do".parse().unwrap());
+    house.hub.update_tool(&operator, server.id, &name, approval).await.unwrap();
+    house.hub.discover_as(people[1].id, &server).await.unwrap();
+    assert_eq!(state().unwrap().state, ToolState::Approved);
+    house.hub.discover_as(people[0].id, &server).await.unwrap();
+    assert_eq!(state().unwrap().state, ToolState::Changed, "alice's is not what was approved");
 }
 
 #[tokio::test]
