@@ -7,6 +7,7 @@ use mcphub_upstream::UpstreamError;
 use super::web::{Seen, Web};
 use super::{House, Server, answer, call};
 use crate::calls::Said;
+use crate::credentials::SeenSlot;
 use crate::error::HubError;
 use crate::servers::UpdateServer;
 use crate::{Caller, Endpoint};
@@ -41,13 +42,14 @@ impl Scene {
     }
 
     async fn change(&self, change: Change) {
-        let (hub, operator, slot) = (&self.house.hub, self.house.hub.operator(), "TOKEN".parse().unwrap());
+        let (hub, operator) = (&self.house.hub, self.house.hub.operator());
         let (server, [(alice, _), (bob, _)]) = (&self.server, &self.people);
         match change {
             Change::NewToken => self.house.set_token(alice, server, "new").await,
             Change::TokenOfAnother => self.house.set_token(bob, server, "new").await,
             Change::NoToken => {
-                hub.remove_credential(&operator, alice.id, (server.id, slot)).await.unwrap();
+                let SeenSlot { slot, revision, .. } = self.house.slot(alice, server).await;
+                hub.remove_credential(&operator, alice.id, (server.id, slot), revision).await.unwrap();
             }
             Change::NewServer => {
                 let definition = Some(server.definition.clone());

@@ -132,8 +132,12 @@ async fn two_people_who_see_different_definitions_change_nothing_back_and_forth(
     assert_eq!((seen[0].state, seen[1].state), (ToolState::Approved, ToolState::Changed));
     assert_ne!(seen[0].digest, seen[1].digest);
     assert_eq!((&seen[1], &seen[1]), (&seen[2], &seen[3]), "bob's waits");
-    let approval =
-        UpdateTool { digest: Some(seen[3].digest), effect: None, state: Some(ToolState::Approved) };
+    let approval = UpdateTool {
+        revision: seen[3].revision,
+        digest: seen[3].digest,
+        effect: None,
+        state: Some(ToolState::Approved),
+    };
     let (operator, name) = (house.hub.operator(), "do".parse().unwrap());
     house.hub.update_tool(&operator, server.id, &name, approval).await.unwrap();
     house.hub.discover_as(people[1].id, &server).await.unwrap();

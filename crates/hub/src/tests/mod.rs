@@ -16,6 +16,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use self::web::{Seen, Web};
+use crate::credentials::{SeenSlot, SlotView};
 use crate::groups::NewGrant;
 use crate::keys::NewKey;
 use crate::users::NewUser;
@@ -60,8 +61,13 @@ impl House {
         let (hub, operator) = (&self.hub, self.hub.operator());
         let new = NewUser { name: name.parse().unwrap(), email: None, role: Role::User };
         let user = hub.add_user(&operator, new).await.unwrap();
-        let membership =
-            Membership { group: self.group.id, user: user.id, standing: Standing::Member, expires_at: None };
+        let membership = Membership {
+            group: self.group.id,
+            user: user.id,
+            standing: Standing::Member,
+            expires_at: None,
+            revision: 0,
+        };
         hub.join_group(&operator, membership).await.unwrap();
         let new = NewKey { owner: user.id, name: "test".parse().unwrap(), life: Duration::from_secs(3600) };
         let key = hub.create_key(&operator, new).await.unwrap();
@@ -96,9 +102,17 @@ impl House {
     }
 
     async fn set_token(&self, user: &User, server: &Server, token: &str) {
-        let (slot, token) = ("TOKEN".parse().unwrap(), SecretText::new(token.to_owned()));
-        let operator = self.hub.operator();
-        self.hub.set_credential(&operator, user.id, (server.id, slot), &token).await.unwrap();
+        let (operator, token) = (self.hub.operator(), SecretText::new(token.to_owned()));
+        let seen = self.slot(user, server).await;
+        self.hub.set_credential(&operator, user.id, &seen, &token).await.unwrap();
+    }
+
+    /// Looks at a person's slot.
+    async fn slot(&self, user: &User, server: &Server) -> SeenSlot {
+        let slots = self.hub.list_credentials(&self.hub.operator(), user.id, server.id).await.unwrap();
+        let [SlotView { slot, revision, destination, .. }] = &slots[..] else { panic!("{slots:?}") };
+        let slot = slot.name().clone();
+        SeenSlot { server: server.id, slot, revision: *revision, destination: *destination }
     }
 }
 

@@ -104,7 +104,11 @@ fn servers_are_imported_changed_tried_and_removed() {
     assert_eq!(hub.json("tool approve open write_note")["state"], "approved");
     let tested = hub.json("server test github");
     assert_eq!((&tested["answers"], &tested["needs"]), (&json!(true), &json!(["USER_GITHUB_TOKEN"])));
-    assert_eq!(hub.json("tool list github"), json!([]), "without a person's value its tools are not taken up");
+    assert_eq!(
+        hub.json("tool list github"),
+        json!([]),
+        "without a person's value its tools are not taken up"
+    );
     assert_eq!(hub.json("server disable open")["state"], "disabled");
     assert_eq!(hub.json("server enable open")["state"], "enabled");
     hub.ok("server remove open");
