@@ -81,7 +81,7 @@ impl Hub {
         };
         let reply = tokio::select! {
             biased;
-            () = lease.revoked() => Err(HubError::Unauthenticated(Refusal::RevokedKey)),
+            () = lease.revoked() => Err(HubError::Revoked),
             reply = self.dispatch(recorded, cleared.server, &cleared.values, call) => reply, // unseal, send
         };
         match reply {
@@ -311,7 +311,7 @@ impl Drop for OutcomeRecord {
 /// Says how a call ended that was never sent.
 const fn status_of(error: &HubError) -> CallStatus {
     match error {
-        HubError::Unauthenticated(_) => CallStatus::Revoked,
+        HubError::Revoked => CallStatus::Revoked,
         _ => CallStatus::Unreachable,
     }
 }

@@ -15,6 +15,9 @@ pub enum HubError {
     /// The caller did not prove who she is.
     #[error("{text}", text = unauthenticated(*.0))]
     Unauthenticated(Refusal),
+    /// Her right to it ended while it ran.
+    #[error("your right to this has ended")]
+    Revoked,
     /// The caller's rights don't allow it, or she may not know that it exists.
     #[error("not allowed")]
     Denied(Denial),

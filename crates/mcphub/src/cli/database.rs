@@ -17,7 +17,7 @@ pub(crate) enum DatabaseCommand {
     /// Make the logins, the database and the tables, and print the lines for the configuration
     #[command(group = clap::ArgGroup::new("admin").required(true))]
     Prepare {
-        /// The address, without a password, of a login that may make logins and databases
+        /// The address, best without its password, of a login that may make logins and databases
         #[arg(long, value_name = "URL", group = "admin")]
         admin_url: Option<String>,
         /// A file with that address, which may hold the password too; `-` is standard input
@@ -36,28 +36,28 @@ impl DatabaseCommand {
     pub(crate) async fn run(self, entropy: &Entropy) -> Result<Answer, Failure> {
         let Self::Prepare { admin_url, admin_url_file, name, role_prefix } = self;
         let roles = Roles::with_prefix(&role_prefix);
+        let mut notes: Vec<&str> = Vec::new();
+        notes.extend(admin_url.as_deref().filter(|url| holds_password(url)).map(|_| EXPOSED));
         let admin_url = admin(admin_url, admin_url_file)?;
         let prepared = prepare(admin_url.expose(), &name, &roles, entropy).await.map_err(HubError::from)?;
         let (app, worker) = (prepared.app, prepared.worker);
         let text = format!("[database]\nurl = \"{app}\"\nworker_url = \"{worker}\"");
         let answer = Answer::new(text, json!({ "url": app, "worker_url": worker }));
-        let kept = app.password().is_none() || worker.password().is_none();
-        Ok(if kept {
-            answer.with_note("A login that was there before keeps its password: fill it in.")
-        } else {
-            answer
-        })
+        if app.password().is_none() || worker.password().is_none() {
+            notes.push("A login that was there before keeps its password: fill it in.");
+        }
+        Ok(if notes.is_empty() { answer } else { answer.with_note(notes.join("\n")) })
     }
 }
+
+/// Warns of what was done already: the command runs for a moment, so the warning suffices.
+const EXPOSED: &str = "--admin-url held a password, and everybody on this machine could read it while the command \
+    ran: write the address into a file and say --admin-url-file FILE (- is standard input), or leave the \
+    password out and keep it in ~/.pgpass or PGPASSWORD.";
 
 /// Finds the administrator's address: an argument, which everybody on the machine can read, or a file.
 fn admin(argument: Option<String>, file: Option<PathBuf>) -> Result<SecretText, Failure> {
     match (argument, file) {
-        (Some(url), _) if holds_password(&url) => Err(Failure::usage(
-            "--admin-url holds a password, and arguments are visible to everybody on the machine: write the \
-             address into a file and say --admin-url-file FILE (- is standard input), or leave the password \
-             out and keep it in ~/.pgpass or PGPASSWORD",
-        )),
         (Some(url), _) => Ok(SecretText::new(url)),
         (None, Some(file)) => input::secret_in(&file),
         (None, None) => Err(Failure::usage("say --admin-url URL or --admin-url-file FILE")),

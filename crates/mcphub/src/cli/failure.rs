@@ -53,6 +53,7 @@ impl From<HubError> for Failure {
         let code = match &error {
             HubError::Unauthenticated(_) => "unauthenticated",
             HubError::Denied(_) => "denied",
+            HubError::Revoked => "revoked",
             HubError::RateLimited { .. } => "rate_limited",
             HubError::MissingCredential(_) => "credential_missing",
             HubError::Sealed => "sealed",

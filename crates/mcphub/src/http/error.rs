@@ -166,6 +166,7 @@ impl From<HubError> for ApiError {
         let detail = error.to_string();
         match error {
             HubError::Unauthenticated(reason) => Self::unauthenticated(reason, detail),
+            HubError::Revoked => Self::new(StatusCode::FORBIDDEN, "revoked", detail),
             HubError::Denied(_) => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", "your role doesn't allow this")
             }

@@ -27,9 +27,7 @@ fn a_password_in_an_argument_is_refused_with_the_right_way() {
     let url = "postgres://app:s3cret@127.0.0.1:9/mcphub";
     for (line, way) in [
         (vec!["--database-url", url, "--worker-url", url, "user", "list"], "MCPHUB_DATABASE__URL"),
-        (vec!["database", "prepare", "--admin-url", url], "--admin-url-file"),
-        (vec!["database", "prepare", "--admin-url", "postgres://h/?password=s3cret"], "--admin-url-file"),
-        (vec!["database", "prepare", "--admin-url", url, "--json"], "PGPASSWORD"),
+        (vec!["--database-url", "postgres://h/?password=s3cret", "user", "list"], "MCPHUB_DATABASE__URL"),
     ] {
         let told = refused(&hub, &line);
         assert!(told.contains(way) && !told.contains("s3cret"), "{told}");
@@ -50,6 +48,14 @@ fn passwords_that_stand_elsewhere_open_the_database() {
     };
     let file = hub.file("admin.url", &format!("{}\n", tool("MCPHUB_TEST_POSTGRES_URL")));
     let made = prepare(&hub, ["--admin-url-file", file.to_str().unwrap()]);
+    let whole = tool("MCPHUB_TEST_POSTGRES_URL");
+    let warned =
+        hub.run(&["database", "prepare", "--name", &name, "--role-prefix", &name, "--admin-url", &whole], "");
+    let told = String::from_utf8(warned.stderr).unwrap();
+    assert!(
+        warned.status.success() && told.contains("--admin-url-file") && !told.contains(&admin_password),
+        "{told}"
+    );
     hub.set("PGPASSWORD", &admin_password);
     let again = prepare(&hub, ["--admin-url", &admin]);
     assert_eq!(

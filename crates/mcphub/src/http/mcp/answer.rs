@@ -104,6 +104,9 @@ pub(super) fn failed(failure: &HubError, id: Option<&Id>) -> Refused {
             Refused::new(StatusCode::UNAUTHORIZED, error::CONDITION_NOT_MET, &text)
                 .with_data(reason("unauthenticated"))
         }
+        HubError::Revoked => {
+            Refused::new(StatusCode::FORBIDDEN, error::CONDITION_NOT_MET, &text).with_data(reason("revoked"))
+        }
         HubError::Denied(_) | HubError::NotFound { .. } => {
             Refused::new(StatusCode::NOT_FOUND, error::INVALID_REQUEST, "no such endpoint")
         }

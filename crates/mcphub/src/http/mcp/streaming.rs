@@ -14,7 +14,6 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use mcphub_domain::audit::Refusal;
 use mcphub_hub::{HubError, Running, Said};
 use mcphub_wire::sse::{Event, KEEP_ALIVE, encode};
 use mcphub_wire::{Id, Request};
@@ -158,7 +157,7 @@ impl Talk {
             Some(Said::Failed(error)) => {
                 Message::Last(failed(&error, Some(&self.id)).with_ok_status().into())
             }
-            Some(Said::Revoked) => refuse(&HubError::Unauthenticated(Refusal::RevokedKey)),
+            Some(Said::Revoked) => refuse(&HubError::Revoked),
             None => refuse(&HubError::Internal("a reply ended without its answer".to_owned())),
         }
     }
