@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::client::{begin, call, call_headers, list, modern, send};
+use crate::harness::client::{begin, call, call_headers, list, modern, open, send};
 use crate::harness::database::Session;
 use crate::harness::peer::{CredentialServer, program};
 use crate::harness::{Installation, Serving, eventually, eventually_within, on_both, tool};
@@ -79,6 +79,23 @@ on_both! {
         });
         hub.stop();
         assert_eq!(installation.json("audit verify")["findings"], json!([]));
+    }
+
+    fn a_stop_lets_a_running_call_end(installation) {
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        list(hub.address, "/mcp", &key);
+        let mut params = json!({ "name": "local__slow", "arguments": { "times": 10, "interval_ms": 100 } });
+        params["_meta"]["progressToken"] = json!("p");
+        let bearer = format!("Bearer {key}");
+        let body = modern(1, "tools/call", params);
+        let mut running = open(hub.address, "POST", "/mcp", &call_headers(&bearer, "local__slow"), &body);
+        eventually("progress comes", || running.line().filter(|line| line.contains("progress")));
+        hub.stop();
+        let rest: String = std::iter::from_fn(|| running.line()).collect();
+        assert!(rest.contains("done after 10"), "{rest}");
+        let found = installation.json("audit list --outcome ok");
+        assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
     }
 
     fn a_log_that_cannot_be_written_stops_everything_until_it_can(installation) {
