@@ -205,6 +205,20 @@ fn only_sessions_of_2025_03_26_send_batches() {
     }
 }
 
+#[test]
+fn a_batch_with_too_large_answers_is_not_run_to_its_end() {
+    let installation = Installation::new(crate::harness::Database::Sqlite);
+    let (alice, _) = set_up(&installation);
+    let hub = installation.serve();
+    let session = session_of(&initialize(&hub, "/mcp", &alice, "2025-03-26"));
+    let params = json!({ "name": "local__big", "arguments": { "size": 6 << 20 } });
+    let call = |id| json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params });
+    let answers = legacy(&hub, "/mcp", &alice, &session, &json!([call(1), call(2), call(3), call(4)])).json();
+    let ran: Vec<bool> = answers.as_array().unwrap().iter().map(|one| one["result"].is_object()).collect();
+    assert_eq!(ran, [true, true, true, false]);
+    assert_eq!((&answers[3]["id"], &answers[3]["error"]["code"]), (&json!(4), &json!(-32600)));
+}
+
 fn set_up(installation: &Installation) -> (String, String) {
     let file = json!({ "mcpServers": { "local": {
         "command": tool("MCPHUB_TEST_PYTHON_2"), "args": [program("credential_server.py"), "--stdio"],

@@ -24,6 +24,9 @@ use crate::http::AppState;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 
+/// How large the answers of a batch may get before the rest of it is not run.
+const BATCH_ANSWERS: usize = 16 << 20;
+
 /// Opens a session.
 pub(super) async fn initialize(visit: Visit, message: Envelope) -> Response {
     let Envelope::Request(request) = message else {
@@ -99,20 +102,32 @@ pub(super) async fn batch(visit: Visit, live: Live, headers: &Headers<'_>, body:
         Ok(messages) => messages,
         Err(error) => return malformed(&visit, unreadable(error)).await,
     };
-    let mut answers = Vec::new();
+    let (mut answers, mut held) = (Vec::new(), 0);
     for message in messages {
-        match message {
-            Envelope::Request(request) => {
-                answers.extend(answer_one(&visit, &live, &session, request).await);
+        let answer = match message {
+            Envelope::Request(request) if held > BATCH_ANSWERS => Some(left_out(&visit, request.id).await),
+            Envelope::Request(request) => answer_one(&visit, &live, &session, request).await,
+            Envelope::Notification(notification) => {
+                take_note(&live, &session, &notification);
+                None
             }
-            Envelope::Notification(notification) => take_note(&live, &session, &notification),
-            Envelope::Response(_) => {}
-        }
+            Envelope::Response(_) => None,
+        };
+        held += answer.as_ref().map_or(0, Bytes::len);
+        answers.extend(answer);
     }
     if answers.is_empty() {
         return StatusCode::ACCEPTED.into_response();
     }
     json_body(StatusCode::OK, [&b"["[..], &answers.join(&b","[..]), b"]"].concat().into())
+}
+
+/// Refuses a request of a batch whose answers are too many to be held until the last is there.
+async fn left_out(visit: &Visit, id: Id) -> Bytes {
+    let text =
+        format!("not run: the answers of this batch are larger than {BATCH_ANSWERS} bytes, so send fewer");
+    let refused = Refused::new(StatusCode::OK, error::INVALID_REQUEST, &text);
+    note_malformed(visit, refused.of(Some(id))).await.body
 }
 
 /// Answers one request of a batch, which counts like one that comes alone. Notifications about it
