@@ -387,17 +387,22 @@ mod tests {
 
     #[test]
     fn without_anybodys_values_a_server_is_tried_as_far_as_it_can_be() {
-        let parse = |json: &str| serde_json::from_str::<ServerDefinition>(json).unwrap();
-        let stdio =
-            parse(r#"{"command":"npx","args":["a@1"],"env":{"T":"${USER_T}","S":"${SHARED_S}","L":"x"}}"#);
+        let stdio = parse(
+            r#"{"type":"stdio","command":"npx","args":["a@1"],"env":{"T":"${USER_T}","S":"${SHARED_S}","L":"x"}}"#,
+        );
         let tried = stdio.impersonal().unwrap();
         assert!(!tried.is_personal());
         let Transport::Stdio(target) = &tried.transport else { panic!("{tried:?}") };
         assert_eq!(target.env.keys().collect::<Vec<_>>(), ["L", "S"]);
-        let http = parse(r#"{"url":"https://a.example/mcp","headers":{"authorization":"Bearer ${USER_T}"}}"#);
+        let http = parse(
+            r#"{"type":"streamable-http","url":"https://a.example/mcp","headers":{"authorization":"Bearer ${USER_T}"}}"#,
+        );
         assert!(!http.impersonal().unwrap().is_personal());
-        assert_eq!(parse(r#"{"url":"https://a.example/${USER_T}"}"#).impersonal(), None);
-        assert_eq!(parse(r#"{"command":"x","args":["${HUB_USER_NAME}"]}"#).impersonal(), None);
+        assert_eq!(
+            parse(r#"{"type":"streamable-http","url":"https://a.example/${USER_T}"}"#).impersonal(),
+            None
+        );
+        assert_eq!(parse(r#"{"type":"stdio","command":"x","args":["${HUB_USER_NAME}"]}"#).impersonal(), None);
     }
 
     #[test]
