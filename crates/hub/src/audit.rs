@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mcphub_domain::audit::{Entry, PersonalFields, Refusal};
-use mcphub_domain::{Event, Record, User, UserId};
+use mcphub_domain::{Event, Record, Timestamp, User, UserId};
 use mcphub_policy::{AdminPermit, Administration, decide};
 use mcphub_store::WriteTx;
 use mcphub_store::audit::queue::Health;
@@ -11,6 +11,7 @@ use mcphub_store::audit::{Report, Search};
 
 use crate::caller::Caller;
 use crate::error::HubError;
+use crate::heads::HeadsCopy;
 use crate::hub::Hub;
 use crate::personal::{Reader, Unreadable, fields_of};
 
@@ -23,6 +24,17 @@ pub struct ReadRecord {
     pub personal: BTreeMap<UserId, PersonalFields>,
     /// Of whom it names something that isn't what was written: `verify` says whether the record is.
     pub unreadable: Vec<UserId>,
+}
+
+/// Is what a check of the log found, and by how many heads.
+#[derive(Debug)]
+pub struct Verified {
+    /// What is wrong, and how much was read.
+    pub report: Report,
+    /// How many signed heads the log was compared with.
+    pub heads: u64,
+    /// The number and the time of the newest head in the installation's own file.
+    pub newest: Option<(u64, Timestamp)>,
 }
 
 /// Is an administrative permit with everything that its record needs.
@@ -47,19 +59,36 @@ impl Hub {
         Ok(read)
     }
 
-    /// Checks the whole log against itself and the signed heads.
-    pub async fn verify_audit(&self, caller: &Caller) -> Result<Report, HubError> {
+    /// Checks the whole log against itself, the signed heads, and copies of heads from elsewhere.
+    pub async fn verify_audit(&self, caller: &Caller, copies: &[HeadsCopy]) -> Result<Verified, HubError> {
         self.administrate(caller, Administration::ReadAudit, "audit.verify").await?;
+        self.check_signer().await?;
+        let reading = self.heads.read(&self.store, copies).await?;
+        let (heads, newest) = (reading.heads, reading.newest);
+        let (witnesses, of_heads) = reading.into_witnesses();
+        let mut report = self.store.verify(witnesses).await?;
+        report.findings.extend(of_heads);
+        self.record_read(caller, "audit.verify", None, report.findings.len()).await;
+        Ok(Verified { report, heads, newest })
+    }
+
+    /// Makes the search index anew from the log.
+    pub async fn reindex_audit(&self, caller: &Caller) -> Result<u64, HubError> {
+        self.administrate(caller, Administration::ReadAudit, "audit.reindex").await?;
+        let chains = self.store.reindex_audit().await?;
+        self.record_read(caller, "audit.reindex", None, chains as usize).await;
+        Ok(chains)
+    }
+
+    /// Refuses heads by another signer than the vault's.
+    pub(crate) async fn check_signer(&self) -> Result<(), HubError> {
         if let (Ok(unsealed), Some(stored)) = (self.seal.open(), self.store.signer().await?)
             && unsealed.signer.public() != stored
         {
             let text = "the database names another signer of heads than the vault: somebody replaced it";
             return Err(HubError::Invalid(text.to_owned()));
         }
-        let witnesses = self.heads.witnesses(&self.store).await?;
-        let report = self.store.verify(witnesses).await?;
-        self.record_read(caller, "audit.verify", None, report.findings.len()).await;
-        Ok(report)
+        Ok(())
     }
 
     /// Decides an administrative action; a denial is recorded.

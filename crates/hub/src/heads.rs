@@ -1,7 +1,6 @@
 //! Signed heads: what the log was, in a file outside the data directory, so that a log that was cut,
 //! rolled back or rewritten is noticed.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mcphub_domain::audit::ChainHead;
 use mcphub_domain::{InstallId, Timestamp};
 use mcphub_store::Store;
-use mcphub_store::audit::Witness;
-use mcphub_vault::{Signer, signed_by};
+use mcphub_vault::Signer;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -19,12 +17,18 @@ use crate::error::HubError;
 use crate::seal::Unsealed;
 
 mod file;
+mod reading;
+
+pub use reading::HeadsCopy;
+use reading::Reader;
+pub(crate) use reading::Reading;
 
 /// How long, in bytes, the file becomes before it is thinned out.
 const LONGEST: u64 = 1 << 20;
 
 /// Is one line of the heads file.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Head {
     at: Timestamp,
     chains: Vec<ChainHead>,
@@ -82,35 +86,36 @@ impl Heads {
         Ok(())
     }
 
-    /// Reads every head that is signed by the installation's key.
-    ///
-    /// A torn last line is what a power cut leaves; any other line that isn't signed is an error.
-    pub(crate) async fn witnesses(&self, store: &Store) -> Result<Vec<Witness>, HubError> {
-        let Some(public) = store.signer().await? else { return Ok(Vec::new()) };
-        let path = self.path.clone();
-        let text = match blocking(move || std::fs::read_to_string(path)).await {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if store.audit_tips().await?.is_empty() {
-                    return Ok(Vec::new());
-                }
-                return Err(HubError::Invalid(format!(
-                    "{} is missing: without the signed heads the log's end can't be checked",
-                    self.path.display()
-                )));
-            }
-            Err(error) => return Err(self.failed(&error)),
-        };
-        let mut newest: BTreeMap<_, Witness> = BTreeMap::new();
-        for line in text.split_inclusive('\n') {
-            let Some(line) = line.strip_suffix('\n') else { break };
-            let head = self.check(line, &public)?;
-            for chain in head.chains {
-                let key = (chain.chain, chain.size);
-                newest.insert(key, Witness { head: chain, source: format!("head {}", head.number) });
+    /// Reads every head in the file, and in copies that were kept elsewhere.
+    pub(crate) async fn read(&self, store: &Store, copies: &[HeadsCopy]) -> Result<Reading, HubError> {
+        let Some(public) = store.signer().await? else { return Ok(Reading::default()) };
+        let reader = Reader { install: self.install, public };
+        let mut reading = Reading::default();
+        reading.own_file(&reader, &self.path.display().to_string(), &self.text(store).await?);
+        for copy in copies {
+            if !reading.copy(&reader, copy) {
+                return Err(HubError::Invalid(format!("{}: there is no signed head in it", copy.name)));
             }
         }
-        Ok(newest.into_values().collect())
+        Ok(reading)
+    }
+
+    /// Reads the file. It may be missing only while the log is empty.
+    pub(crate) async fn text(&self, store: &Store) -> Result<String, HubError> {
+        let path = self.path.clone();
+        match blocking(move || std::fs::read(path)).await {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if store.audit_tips().await?.is_empty() {
+                    return Ok(String::new());
+                }
+                Err(HubError::Invalid(format!(
+                    "{} is missing: without the signed heads the log's end can't be checked",
+                    self.path.display()
+                )))
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
     }
 
     /// Thins out the file if it has grown large, which loses no cut of the log.
@@ -120,22 +125,6 @@ impl Heads {
         let length = length.map_err(|error| self.failed(&error))?;
         self.longest.store(LONGEST.max(2 * length), Ordering::Relaxed);
         Ok(())
-    }
-
-    fn check(&self, line: &str, public: &[u8; 32]) -> Result<Head, HubError> {
-        let wrong = |what: &str| {
-            HubError::Invalid(format!("{}: {what}: somebody changed the signed heads", self.path.display()))
-        };
-        let mut head: Head = serde_json::from_str(line).map_err(|_| wrong("a line is no head"))?;
-        let signature = hex::decode(std::mem::take(&mut head.signature)).ok();
-        let signature: [u8; 64] = signature
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or_else(|| wrong("a head has no signature"))?;
-        let message = serde_json_canonicalizer::to_vec(&head).map_err(|_| wrong("a line is no head"))?;
-        if head.install != self.install || !signed_by(public, &message, &signature) {
-            return Err(wrong(&format!("head {} has a wrong signature", head.number)));
-        }
-        Ok(head)
     }
 
     fn failed(&self, error: &io::Error) -> HubError {

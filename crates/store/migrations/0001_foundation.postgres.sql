@@ -21,10 +21,14 @@ GRANT DELETE ON changes, sessions, nodes TO {worker};
 ALTER TABLE audit_segments ALTER COLUMN body SET STORAGE EXTERNAL, ALTER COLUMN leaves SET STORAGE EXTERNAL;
 
 CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
-'BEGIN RAISE EXCEPTION ''audit_segments is append-only''; END';
+'BEGIN RAISE EXCEPTION ''% is append-only'', TG_TABLE_NAME; END';
 CREATE TRIGGER audit_segments_keep BEFORE UPDATE OR DELETE ON audit_segments
     FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
 CREATE TRIGGER audit_segments_stay BEFORE TRUNCATE ON audit_segments
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only();
+CREATE TRIGGER audit_named_keep BEFORE UPDATE OR DELETE ON audit_named
+    FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
+CREATE TRIGGER audit_named_stay BEFORE TRUNCATE ON audit_named
     FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only();
 
 -- Row security. The context is set inside each transaction; outside of one it is NULL, and after

@@ -10,3 +10,9 @@ BEGIN SELECT RAISE(ABORT, 'audit_segments is append-only'); END;
 CREATE TRIGGER audit_segments_once BEFORE INSERT ON audit_segments
 WHEN EXISTS (SELECT 1 FROM audit_segments s WHERE s.chain = NEW.chain AND s.first = NEW.first)
 BEGIN SELECT RAISE(ABORT, 'audit_segments is append-only'); END;
+
+CREATE TRIGGER audit_named_keep BEFORE UPDATE ON audit_named
+BEGIN SELECT RAISE(ABORT, 'audit_named is append-only'); END;
+
+CREATE TRIGGER audit_named_stay BEFORE DELETE ON audit_named
+BEGIN SELECT RAISE(ABORT, 'audit_named is append-only'); END;

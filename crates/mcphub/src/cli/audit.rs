@@ -1,11 +1,12 @@
 //! `mcphub audit`: search the log, and check it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use mcphub_domain::{Actor, Record, ServerId, ServerName, ToolName, UserId, UserName};
-use mcphub_hub::audit::ReadRecord;
-use mcphub_hub::{Finding, Search};
+use mcphub_hub::audit::{ReadRecord, Verified};
+use mcphub_hub::{Finding, HeadsCopy, Search};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Table, or_dash, printable};
@@ -16,9 +17,15 @@ use super::input::{Moment, moment};
 #[derive(Subcommand, Debug)]
 pub(crate) enum AuditCommand {
     /// Check every record against the signed heads; exit code 1 if anything is wrong
-    Verify,
+    Verify {
+        /// Heads that were kept elsewhere, as lines, or what the hub logged; may be given several times
+        #[arg(long, value_name = "FILE")]
+        heads: Vec<PathBuf>,
+    },
     /// Show records, the newest first
     List(Box<Filter>),
+    /// Make the search index anew from the log, also while the hub runs
+    Reindex,
 }
 
 #[derive(Args, Debug)]
@@ -59,37 +66,59 @@ fn limit(text: &str) -> Result<usize, String> {
 impl AuditCommand {
     pub(crate) async fn run(self, desk: &Desk) -> Result<Answer, Failure> {
         match self {
-            Self::Verify => verify(desk).await,
+            Self::Verify { heads } => verify(desk, &heads).await,
             Self::List(filter) => list(desk, *filter).await,
+            Self::Reindex => reindex(desk).await,
         }
     }
 }
 
-async fn verify(desk: &Desk) -> Result<Answer, Failure> {
-    let report = desk.hub.verify_audit(&desk.operator).await?;
+async fn verify(desk: &Desk, heads: &[PathBuf]) -> Result<Answer, Failure> {
+    let mut copies = Vec::new();
+    for path in heads {
+        let name = path.display().to_string();
+        let text = std::fs::read(path).map_err(|error| Failure::io(&name, &error))?;
+        copies.push(HeadsCopy { name, text: String::from_utf8_lossy(&text).into_owned() });
+    }
+    let verified = desk.hub.verify_audit(&desk.operator, &copies).await?;
+    let report = &verified.report;
     let json = json!({
         "chains": report.chains,
         "records": report.records,
+        "unwitnessed": report.unwitnessed,
+        "heads": verified.heads,
+        "newest_head": verified.newest.map(|(number, at)| json!({ "number": number, "time": at.to_string() })),
         "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+        "notices": report.notices.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
-    let read = format!("{} chains, {} records", report.chains, report.records);
-    if report.findings.is_empty() {
-        return Ok(Answer::new(format!("{read}: the log is whole"), json));
-    }
-    let lines: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
-    Ok(Answer::new(format!("{read}: {} findings\n{}", lines.len(), lines.join("\n")), json).failed())
+    let mut lines = vec![summary(&verified)];
+    lines.extend(report.findings.iter().map(ToString::to_string));
+    lines.extend(report.notices.iter().map(|notice| format!("notice: {notice}")));
+    let answer = Answer::new(lines.join("\n"), json);
+    Ok(if report.findings.is_empty() { answer } else { answer.failed() })
+}
+
+/// Says in one line how the log is, and up to where that is signed.
+fn summary(Verified { report, heads, newest }: &Verified) -> String {
+    let read = format!("{} chains, {} records, {heads} signed heads", report.chains, report.records);
+    let found = match report.findings.len() {
+        0 => "the log is whole".to_owned(),
+        count => format!("{count} findings"),
+    };
+    let signed = newest.map_or_else(String::new, |(number, at)| {
+        format!("; head {number} of {at} is the newest, {} records are later", report.unwitnessed)
+    });
+    format!("{read}: {found}{signed}")
 }
 
 fn finding(finding: &Finding) -> Value {
-    let (kind, chain, record) = match finding {
-        Finding::Altered { chain, number } => ("altered", chain, number),
-        Finding::Removed { chain, number } => ("removed", chain, number),
-        Finding::Inserted { chain, number } => ("inserted", chain, number),
-        Finding::Reordered { chain, number } => ("reordered", chain, number),
-        Finding::Truncated { chain, found, .. } => ("truncated", chain, found),
-        Finding::Rewritten { chain, from, .. } => ("rewritten", chain, from),
-    };
-    json!({ "kind": kind, "chain": chain, "record": record, "text": finding.to_string() })
+    let (chain, record) = finding.place().unzip();
+    json!({ "kind": finding.kind(), "chain": chain, "record": record, "text": finding.to_string() })
+}
+
+async fn reindex(desk: &Desk) -> Result<Answer, Failure> {
+    let chains = desk.hub.reindex_audit(&desk.operator).await?;
+    Ok(Answer::new(format!("the search index of {chains} chains is new"), json!({ "chains": chains })))
 }
 
 async fn list(desk: &Desk, filter: Filter) -> Result<Answer, Failure> {

@@ -192,7 +192,7 @@ impl Command {
         let desk = Desk::open(options.load(machine, None)?, machine).await?;
         // What is about to be checked isn't signed before.
         let last = match self {
-            Self::Audit(audit::AuditCommand::Verify) => LastHead::Left,
+            Self::Audit(audit::AuditCommand::Verify { .. }) => LastHead::Left,
             _ => LastHead::Signed,
         };
         let done = self.run_command(&desk).await;

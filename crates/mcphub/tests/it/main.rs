@@ -12,6 +12,7 @@ mod api;
 mod cli;
 mod database;
 mod edge;
+mod evidence;
 mod faults;
 mod floors;
 mod front;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mcphub_domain::audit::{ChainHead, Entry};
-use mcphub_domain::{Actor, ChainId, Clock, Event};
+use mcphub_domain::{Actor, ChainId, Clock, Event, Timestamp};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 use super::segment::{Segment, signed, unsigned};
@@ -17,6 +17,7 @@ pub(crate) struct Chain {
     id: ChainId,
     frontier: Frontier,
     previous: Hash,
+    at: Timestamp,
     /// What the chain becomes if the commit whose fate is unknown did succeed.
     pending: Option<Next>,
     grown: watch::Sender<u64>,
@@ -27,6 +28,7 @@ pub(crate) struct Chain {
 pub(crate) struct Next {
     frontier: Frontier,
     pub(crate) hash: Hash,
+    at: Timestamp,
 }
 
 /// Owns the chain of this process.
@@ -43,7 +45,8 @@ impl Ledger {
     pub(crate) fn new(db: Db, id: ChainId, process: &'static str, clock: Clock) -> Self {
         let (sender, grown) = watch::channel(0);
         let frontier = Frontier::default();
-        let chain = Chain { id, frontier, previous: [0; 32], pending: None, grown: sender };
+        let at = Timestamp::from_micros(i64::MIN);
+        let chain = Chain { id, frontier, previous: [0; 32], at, pending: None, grown: sender };
         Self { db, id, chain: Arc::new(Mutex::new(chain)), grown, process, clock }
     }
 
@@ -80,21 +83,21 @@ impl Ledger {
         tx: &mut Tx,
         mut entries: Vec<Entry>,
     ) -> Result<Next, StoreError> {
-        let at = entries.iter().map(|entry| entry.at).fold(self.clock.now(), Ord::max);
         if chain.frontier.size() == 0 {
             let others = tips(tx).await?;
             self.name(chain.id, tx, &others).await?;
             let (process, version) = (self.process.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
             let event = Event::ChainOpened { process, version, others };
+            let at = entries.iter().map(|entry| entry.at).fold(self.clock.now(), Ord::min);
             entries.insert(
                 0,
                 Entry { at, actor: Actor::Hub, event, request: None, personal: Default::default() },
             );
         }
         let mut frontier = chain.frontier.clone();
-        let segment = Segment::lay_out(chain.id, &mut frontier, chain.previous, at, entries)?;
+        let segment = Segment::lay_out(chain.id, &mut frontier, chain.previous, chain.at, entries)?;
         segment.insert(tx).await?;
-        Ok(Next { frontier, hash: segment.hash })
+        Ok(Next { frontier, hash: segment.hash, at: segment.at })
     }
 
     async fn name(&self, chain: ChainId, tx: &mut Tx, others: &[ChainHead]) -> Result<(), StoreError> {
@@ -137,6 +140,7 @@ impl Chain {
     pub(crate) fn adopt(&mut self, next: Next) {
         self.frontier = next.frontier;
         self.previous = next.hash;
+        self.at = next.at;
         self.pending = None;
         self.grown.send_replace(self.frontier.size());
     }

@@ -1,9 +1,11 @@
 //! The audit log: one chain of records for each process, written in segments.
 //!
 //! `tree` is the arithmetic of RFC 6962, `segment` the row that one group commit writes, `ledger` the
-//! owner of this process's chain, `queue` the group commit, `verify` the check of everything, `search`
-//! reads by means of `index`, `recover` what a start does about the end of a process that was killed.
+//! owner of this process's chain, `queue` the group commit, `verify` the check of everything by a `walk`
+//! along each chain, `search` reads by means of `index`, `recover` what a start does about the end of a
+//! process that was killed.
 
+mod finding;
 mod index;
 mod ledger;
 pub mod queue;
@@ -11,10 +13,11 @@ mod recover;
 pub mod search;
 mod segment;
 pub mod tree;
-pub mod verify;
+mod verify;
+mod walk;
 
+pub use finding::{Finding, Notice, Report, Source, Witness};
 pub use queue::{AuditQueue, Intent};
 pub use search::{BadCursor, Cursor, Search};
-pub use verify::{Finding, Report, Witness};
 
 pub(crate) use ledger::{Chain, Ledger};

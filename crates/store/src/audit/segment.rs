@@ -27,7 +27,9 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Lays out the entries as the next segment of a chain; `frontier` grows with them.
+    /// Lays out the entries as the next segment of a chain; `frontier` grows with them. Its time is that
+    /// of the latest record up to here, `at` being that of the segment before: so everybody can compute
+    /// it, and it never goes back, whatever the machine's clock does.
     pub(crate) fn lay_out(
         chain: ChainId,
         frontier: &mut Frontier,
@@ -37,6 +39,7 @@ impl Segment {
     ) -> Result<Self, StoreError> {
         let first = frontier.size();
         let (mut body, mut leaves, mut count) = (Vec::new(), Vec::new(), 0);
+        let at = entries.iter().map(|entry| entry.at).fold(at, Ord::max);
         for entry in entries {
             let record = Record { v: Record::VERSION, chain, number: frontier.size(), entry };
             let text =

@@ -37,5 +37,6 @@ mod schema;
 mod search;
 mod snapshot;
 mod tampering;
+mod tampering_at_random;
 mod tidy;
 mod writes;

@@ -130,11 +130,13 @@ impl Raw {
 
     /// Replaces the whole log, as somebody can who owns the database.
     pub(crate) async fn replace_segments(&mut self, segments: &[SegmentRow]) {
+        self.run("BEGIN").await.unwrap();
         self.disarm().await;
         self.run("DELETE FROM audit_segments").await.unwrap();
         for segment in segments {
             self.insert(segment).await;
         }
+        self.run("COMMIT").await.unwrap();
     }
 
     async fn insert(&mut self, segment: &SegmentRow) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mcphub_domain::audit::{CallStatus, Entry};
 use mcphub_domain::{Event, Server, Timestamp, User};
-use mcphub_store::audit::{Cursor, Search};
+use mcphub_store::audit::{Cursor, Notice, Search};
 use mcphub_store::{Process, Store, StoreError};
 
 use crate::build::{NOW, entry, intent, note_at, outcome, permit, request, server, user, write};
@@ -200,5 +200,80 @@ both! {
         assert!(failed.is_err());
         let changes = Search { outcome: Some("changed".to_owned()), limit: 9, ..Search::default() };
         assert_eq!(store.search(&changes).await.unwrap().len(), 2, "the chain's beginning and the change");
+    }
+
+    async fn a_garbled_index_is_no_evidence_and_is_made_anew(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let names: Vec<String> = (0..70).map(|number| format!("note {number}")).collect();
+        for name in &names {
+            store.audit().durable(note_at(name, NOW)).await.unwrap();
+        }
+        store.index_audit().await.unwrap();
+        let whole = methods(&store, read(99)).await;
+        assert_eq!(whole.len(), 70);
+        let mut raw = Raw::open(&database).await;
+        for garbling in [
+            "DELETE FROM audit_index",
+            "DELETE FROM audit_index WHERE first = 7",
+            "UPDATE audit_index SET outcome = 'x' || outcome",
+            "UPDATE audit_index SET at = at + 1",
+            "UPDATE audit_indexed SET upto = 1000000",
+            "INSERT INTO audit_index SELECT chain, first, 'somebody', server, tool, outcome, at FROM audit_index WHERE first = 9",
+        ] {
+            raw.run(garbling).await.unwrap();
+            store.audit().durable(note_at("goes on", at(-1))).await.unwrap();
+            let report = store.verify(Vec::new()).await.unwrap();
+            assert_eq!(report.findings, [], "{garbling}");
+            assert!(matches!(report.notices[..], [Notice::IndexDiffers { .. }]), "{garbling}: {:?}", report.notices);
+            assert_eq!(store.reindex_audit().await.unwrap(), 1);
+            let found = methods(&store, read(70)).await;
+            assert_eq!(found, whole, "{garbling}");
+            assert_eq!(store.verify(Vec::new()).await.unwrap().notices, [], "{garbling}");
+        }
+    }
+
+    async fn the_index_is_made_anew_while_others_keep_it_and_the_log_grows(database: TestDatabase) {
+        let (store, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        let mut raw = Raw::open(&database).await;
+        for round in 0..5 {
+            let audit = store.audit();
+            let grow = async {
+                for number in 0..40 {
+                    audit.durable(note_at(&format!("note {round}.{number}"), NOW)).await.unwrap();
+                }
+            };
+            let keep = async {
+                for _ in 0..20 {
+                    store.index_audit().await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let anew = async {
+                for _ in 0..3 {
+                    other.reindex_audit().await.unwrap();
+                }
+            };
+            futures_util::join!(grow, keep, anew);
+            store.index_audit().await.unwrap();
+            assert_eq!(methods(&store, read(999)).await.len(), 40 * (round + 1));
+            assert_eq!(store.verify(Vec::new()).await.unwrap().notices, []);
+            let behind = "SELECT COUNT(*) FROM audit_segments s WHERE s.first >= COALESCE(
+                (SELECT upto FROM audit_indexed i WHERE i.chain = s.chain), 0)";
+            assert_eq!(raw.number(behind).await, 0);
+        }
+    }
+
+    async fn a_gap_or_an_empty_segment_does_not_keep_the_index_from_ending(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        for name in ["one", "two", "three", "four"] {
+            store.audit().durable(note_at(name, NOW)).await.unwrap();
+        }
+        let mut raw = Raw::open(&database).await;
+        let mut rows = raw.segments().await;
+        rows[3].count = 0;
+        rows.remove(1);
+        raw.replace_segments(&rows).await;
+        store.index_audit().await.unwrap();
+        assert_eq!(store.reindex_audit().await.unwrap(), 1);
     }
 }

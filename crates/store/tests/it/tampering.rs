@@ -1,12 +1,15 @@
 //! Whatever is done to the log behind the store's back, `verify` finds, names and places.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use mcphub_domain::audit::ChainHead;
 use mcphub_domain::{ChainId, Entropy};
-use mcphub_store::audit::{Finding, Witness};
+use mcphub_store::audit::{Finding, Notice, Source, Witness};
 use mcphub_store::testing::TestDatabase;
 use mcphub_store::{Process, Store};
 
-use crate::build::note;
+use crate::build::{NOW, note, note_at};
 use crate::forge::{consistent, hash};
 use crate::raw::{Raw, SegmentRow};
 
@@ -31,7 +34,7 @@ impl Log {
             join_all(names.iter().map(|name| audit.durable(note(name)))).await;
             number += count;
             let head = store.audit_tips().await.unwrap().remove(0);
-            witnesses.push(Witness { source: format!("head {}", head.size), head });
+            witnesses.push(Witness { source: Source::Head(head.size), head });
         }
         let mut raw = Raw::open(database).await;
         let segments = raw.segments().await;
@@ -241,7 +244,7 @@ both! {
         let findings = log.store.verify(Vec::new()).await.unwrap().findings;
         let [Finding::Truncated { chain, found: 8, witness }] = &findings[..] else { panic!("{findings:?}") };
         assert_eq!((*chain, &witness.head), (log.chain, &log.end.head));
-        assert!(witness.source.starts_with("the first record of chain "), "{}", witness.source);
+        assert!(matches!(witness.source, Source::Chain(_)), "{}", witness.source);
         let without_chain: Vec<_> = whole.iter().filter(|row| !is_first(row)).cloned().collect();
         log.raw.replace_segments(&without_chain).await;
         let findings = log.store.verify(Vec::new()).await.unwrap().findings;
@@ -265,9 +268,15 @@ both! {
 
     async fn the_log_can_only_grow(database: TestDatabase) {
         let mut log = Log::start(&database).await;
-        let mut attempts = vec!["UPDATE audit_segments SET body = leaves", "DELETE FROM audit_segments WHERE first = 8"];
+        database.open(Process::Command).await.audit().durable(note("names the other chain")).await.unwrap();
+        let mut attempts = vec![
+            "UPDATE audit_segments SET body = leaves",
+            "DELETE FROM audit_segments WHERE first = 8",
+            "UPDATE audit_named SET size = 0",
+            "DELETE FROM audit_named",
+        ];
         match database.admin_url() {
-            Some(_) => attempts.push("TRUNCATE audit_segments"),
+            Some(_) => attempts.extend(["TRUNCATE audit_segments", "TRUNCATE audit_named"]),
             None => attempts.push("INSERT OR REPLACE INTO audit_segments SELECT chain, first, count, leaves, leaves, previous, hash, root, at FROM audit_segments"),
         }
         for attempt in attempts {
@@ -275,5 +284,64 @@ both! {
             assert!(error.contains("append-only"), "{attempt}: {error}");
         }
         assert_eq!(log.verify().await, []);
+    }
+
+    async fn a_chain_that_two_heads_tell_differently_is_forked(database: TestDatabase) {
+        let mut log = Log::start(&database).await;
+        let mut rows = log.segments.clone();
+        edit(&mut rows[3], 0);
+        let forged = consistent(&rows);
+        log.raw.replace_segments(&forged).await;
+        let signed_later = Witness {
+            head: ChainHead { root: hex::encode(&forged[3].root), ..log.end.head.clone() },
+            source: Source::Head(99),
+        };
+        let witnesses = vec![log.middle.clone(), log.end.clone(), signed_later.clone()];
+        let findings = log.store.verify(witnesses.clone()).await.unwrap().findings;
+        let [Finding::Forked { chain, from: 7, one, other }] = &findings[..] else { panic!("{findings:?}") };
+        assert_eq!(*chain, log.chain);
+        assert!([&log.end, &signed_later].iter().all(|head| [&**one, &**other].contains(head)));
+        log.raw.replace_segments(&log.segments).await;
+        let findings = log.store.verify(witnesses).await.unwrap().findings;
+        assert!(matches!(&findings[..], [Finding::Forked { from: 7, .. }]), "the old chain is there again");
+    }
+
+    async fn a_changed_time_is_found(database: TestDatabase) {
+        let mut log = Log::start(&database).await;
+        let clock_regress = [Finding::ClockRegress { chain: log.chain, number: 7 }];
+        assert_eq!(log.tamper(|rows| rows[2].at -= 1).await, clock_regress);
+        assert_eq!(log.tamper(|rows| rows[2].at = 0).await, clock_regress);
+        assert_eq!(log.tamper(|rows| rows[2].at += 1).await, altered(&log, 7));
+    }
+
+    async fn a_clock_that_was_set_back_is_a_notice(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let hour = Duration::from_secs(3600);
+        for at in [NOW.plus(hour), NOW.plus(hour), NOW, NOW.plus(hour + hour)] {
+            store.audit().durable(note_at("a note", at)).await.unwrap();
+        }
+        let report = store.verify(Vec::new()).await.unwrap();
+        let chain = store.audit_tips().await.unwrap()[0].chain;
+        assert_eq!(report.findings, []);
+        assert_eq!(report.notices, [Notice::ClockSetBack { chain, number: 3, by: hour }]);
+        let times: Vec<i64> = Raw::open(&database).await.segments().await.iter().map(|row| row.at).collect();
+        assert!(times.is_sorted(), "the segments' own times never go back: {times:?}");
+    }
+
+    async fn an_end_that_only_a_table_says_is_named_is_found(database: TestDatabase) {
+        let mut log = Log::start(&database).await;
+        let by = ChainId::from_bytes([7; 16]);
+        let forged = format!("INSERT INTO audit_named VALUES ('{}', 10, '{by}')", log.chain);
+        log.raw.run(&forged).await.unwrap();
+        assert_eq!(log.store.audit_tips().await.unwrap(), [], "no head would cover the chain any more");
+        assert_eq!(log.verify().await, [Finding::Misnamed { chain: log.chain, size: 10, by }]);
+    }
+
+    async fn what_nobody_has_witnessed_is_counted(database: TestDatabase) {
+        let log = Log::start(&database).await;
+        let unwitnessed = async |witnesses| log.store.verify(witnesses).await.unwrap().unwitnessed;
+        assert_eq!(unwitnessed(vec![log.end.clone()]).await, 0);
+        assert_eq!(unwitnessed(vec![log.middle.clone()]).await, 3);
+        assert_eq!(unwitnessed(Vec::new()).await, 10);
     }
 }

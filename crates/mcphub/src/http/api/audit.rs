@@ -6,10 +6,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use mcphub_domain::audit::PersonalFields;
-use mcphub_domain::{ServerId, ToolName, UserId};
+use mcphub_domain::{ChainId, ServerId, ToolName, UserId};
 use mcphub_hub::Hub;
-use mcphub_hub::audit::ReadRecord;
-use mcphub_hub::{BadCursor, Cursor, Report, Search};
+use mcphub_hub::audit::{ReadRecord, Verified};
+use mcphub_hub::{BadCursor, Cursor, Finding, Search};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -109,8 +109,28 @@ pub(super) struct ReportView {
     chains: u64,
     /// How many records were read.
     records: u64,
-    /// The first thing that is wrong in each chain.
-    findings: Vec<String>,
+    /// How many of them no signed head covers yet.
+    unwitnessed: u64,
+    /// How many signed heads the log was compared with.
+    heads: u64,
+    /// The first thing that is wrong in each chain, and what is wrong with the heads.
+    findings: Vec<FindingView>,
+    /// What is worth knowing and doesn't make the log less whole.
+    notices: Vec<String>,
+}
+
+/// Says what is wrong, and where first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FindingView {
+    /// What it is, such as `altered` or `truncated`.
+    kind: &'static str,
+    /// The chain, unless a head is wrong.
+    #[schema(value_type = Option<String>)]
+    chain: Option<ChainId>,
+    /// The first record that is wrong.
+    record: Option<u64>,
+    /// The same as a sentence.
+    text: String,
 }
 
 impl Wanted {
@@ -164,14 +184,24 @@ impl From<PersonalFields> for PersonView {
     }
 }
 
-impl From<Report> for ReportView {
-    fn from(report: Report) -> Self {
+impl From<Verified> for ReportView {
+    fn from(Verified { report, heads, .. }: Verified) -> Self {
         Self {
             intact: report.findings.is_empty(),
             chains: report.chains,
             records: report.records,
-            findings: report.findings.iter().map(ToString::to_string).collect(),
+            unwitnessed: report.unwitnessed,
+            heads,
+            findings: report.findings.iter().map(FindingView::from).collect(),
+            notices: report.notices.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+impl From<&Finding> for FindingView {
+    fn from(finding: &Finding) -> Self {
+        let (chain, record) = finding.place().unzip();
+        Self { kind: finding.kind(), chain, record, text: finding.to_string() }
     }
 }
 
@@ -194,5 +224,5 @@ pub(super) async fn verify(
     State(hub): State<Arc<Hub>>,
     Authenticated(caller): Authenticated,
 ) -> ApiResult<Json<ReportView>> {
-    Ok(Json(hub.verify_audit(&caller).await?.into()))
+    Ok(Json(hub.verify_audit(&caller, &[]).await?.into()))
 }
