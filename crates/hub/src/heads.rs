@@ -22,6 +22,7 @@ mod reading;
 pub use reading::HeadsCopy;
 use reading::Reader;
 pub(crate) use reading::Reading;
+pub(crate) use reading::{line_of, whole_lines};
 
 /// How long, in bytes, the file becomes before it is thinned out.
 const LONGEST: u64 = 1 << 20;
@@ -60,6 +61,11 @@ impl Heads {
     pub(crate) fn new(folder: &Path, install: InstallId) -> Self {
         let path = folder.join(format!("{install}.heads"));
         Self { path, install, last: Mutex::default(), longest: AtomicU64::new(LONGEST) }
+    }
+
+    /// Names the installation.
+    pub(crate) const fn install(&self) -> InstallId {
+        self.install
     }
 
     /// Signs what the log is now, if that is new: into the file, and into what the process says of

@@ -116,7 +116,14 @@ impl Reader {
     }
 }
 
+/// Finds the line of a head.
+pub(crate) fn line_of(text: &str, number: u64) -> Option<&str> {
+    whole_lines(text)
+        .filter(|line| serde_json::from_str::<Head>(line).is_ok_and(|head| head.number == number))
+        .last()
+}
+
 /// Lists the lines that have an end.
-pub(super) fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
 }

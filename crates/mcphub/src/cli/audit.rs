@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Table, or_dash, printable};
 use super::desk::Desk;
+use super::evidence::{self, Export, Prove};
 use super::failure::Failure;
 use super::input::{Moment, moment};
 
@@ -26,6 +27,12 @@ pub(crate) enum AuditCommand {
     List(Box<Filter>),
     /// Make the search index anew from the log, also while the hub runs
     Reindex,
+    /// Write the log, or a span of it, as a bundle that `mcphub-verify` checks without the hub
+    Export(Export),
+    /// Write a proof that one record is in the log
+    Prove(Prove),
+    /// Show the key that the log is signed with, and its fingerprint
+    Key,
 }
 
 #[derive(Args, Debug)]
@@ -69,6 +76,9 @@ impl AuditCommand {
             Self::Verify { heads } => verify(desk, &heads).await,
             Self::List(filter) => list(desk, *filter).await,
             Self::Reindex => reindex(desk).await,
+            Self::Export(export) => export.run(desk).await,
+            Self::Prove(prove) => prove.run(desk).await,
+            Self::Key => evidence::key(desk).await,
         }
     }
 }
@@ -141,7 +151,7 @@ async fn list(desk: &Desk, filter: Filter) -> Result<Answer, Failure> {
     let records = desk.hub.search_audit(&desk.operator, &search).await?;
     let names = Names::of(desk).await?;
     let mut table =
-        Table::new(&["TIME", "WHO", "WHAT", "ABOUT", "SERVER", "TOOL", "OUTCOME"], "no record matches");
+        Table::new(&["TIME", "WHO", "WHAT", "ABOUT", "SERVER", "TOOL", "OUTCOME", "ID"], "no record matches");
     for read in &records {
         table.row(names.row(&read.record));
     }
@@ -182,7 +192,7 @@ impl Names {
         }
     }
 
-    fn row(&self, record: &Record) -> [String; 7] {
+    fn row(&self, record: &Record) -> [String; 8] {
         let (entry, event) = (&record.entry, &record.entry.event);
         [
             entry.at.to_string(),
@@ -192,6 +202,7 @@ impl Names {
             or_dash(event.server().map(|server| self.server(server))),
             or_dash(event.tool()),
             event.outcome().to_owned(),
+            short_id(record),
         ]
     }
 
@@ -206,6 +217,7 @@ impl Names {
             "server": entry.event.server().map(|server| self.server(server)),
             "tool": entry.event.tool(),
             "outcome": entry.event.outcome(),
+            "id": format!("{}.{}", record.chain, record.number),
             "chain": record.chain,
             "number": record.number,
             "request": entry.request,
@@ -226,4 +238,10 @@ fn kind(record: &Record) -> String {
         (Some(kind), None) => kind,
         (None, _) => "-".to_owned(),
     }
+}
+
+/// Names a record as briefly as `audit prove` understands it, unless two chains begin alike.
+fn short_id(record: &Record) -> String {
+    let chain = record.chain.to_string();
+    format!("{}.{}", chain.get(..8).unwrap_or(&chain), record.number)
 }

@@ -5,6 +5,7 @@ mod audit;
 mod credential;
 mod database;
 mod desk;
+mod evidence;
 mod failure;
 mod grant;
 mod group;
@@ -97,7 +98,7 @@ enum Command {
     /// Make and revoke the keys that people's clients sign in with
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Search and check the audit log
+    /// Search and check the audit log, and hand it out as evidence
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Make a PostgreSQL database ready

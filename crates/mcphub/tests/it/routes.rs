@@ -10,6 +10,7 @@ use crate::harness::client::send;
 use crate::harness::{Database, Installation, Serving};
 
 const TABLE: &str = include_str!("routes.txt");
+const RECORD: &str = "6b1f0c9e-3c1d-4c55-9d8e-0a5f6b7c8d9e/0";
 const ROLES: [&str; 6] = ["anonymous", "viewer", "user", "manager", "admin", "revoked"];
 
 /// Is a hub with one thing of each kind.
@@ -90,7 +91,10 @@ impl Stage {
             ("patch" | "delete", "/api/v1/servers/{server}") => Some(("server", self.server())),
             _ => None,
         };
-        let mut path = route.replace("{tool}", "unknown").replace("{slot}", slot(route));
+        let mut path = route
+            .replace("{tool}", "unknown")
+            .replace("{slot}", slot(route))
+            .replace("{chain}/{number}", RECORD);
         for (name, id) in
             fresh.iter().map(|(name, id)| (*name, id)).chain(self.ids.iter().map(|(name, id)| (*name, id)))
         {

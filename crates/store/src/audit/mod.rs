@@ -3,11 +3,13 @@
 //! `tree` is the arithmetic of RFC 6962, `segment` the row that one group commit writes, `ledger` the
 //! owner of this process's chain, `queue` the group commit, `verify` the check of everything by a `walk`
 //! along each chain, `search` reads by means of `index`, `recover` what a start does about the end of a
-//! process that was killed.
+//! process that was killed. `extract` and `proof` read what leaves the hub as evidence.
 
+mod extract;
 mod finding;
 mod index;
 mod ledger;
+mod proof;
 pub mod queue;
 mod recover;
 pub mod search;
@@ -16,7 +18,9 @@ pub mod tree;
 mod verify;
 mod walk;
 
+pub use extract::{Extract, Piece, Span};
 pub use finding::{Finding, Notice, Report, Source, Witness};
+pub use proof::{Proof, Step};
 pub use queue::{AuditQueue, Intent};
 pub use search::{BadCursor, Cursor, Search};
 

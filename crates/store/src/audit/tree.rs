@@ -57,11 +57,76 @@ impl Frontier {
     }
 }
 
+/// Gathers the audit path of one leaf (RFC 6962 2.1.1) while the leaves of its tree pass by.
+pub(crate) struct Path {
+    number: u64,
+    passed: u64,
+    /// The subtrees beside the way from the leaf to the root, from the left to the right: where each
+    /// ends, its place in the path, and what has grown of it.
+    siblings: Vec<(u64, usize, Frontier)>,
+    at: usize,
+}
+
+impl Path {
+    /// Begins with the path of a leaf in the tree of this size, which must be greater.
+    pub(crate) fn new(number: u64, size: u64) -> Self {
+        let (mut start, mut end, mut down) = (0, size, Vec::new());
+        while end - start > 1 {
+            let middle = start + (end - start).next_power_of_two() / 2;
+            if number < middle {
+                down.push(end);
+                end = middle;
+            } else {
+                down.push(middle);
+                start = middle;
+            }
+        }
+        let depth = down.len();
+        let places = down.into_iter().enumerate();
+        let mut siblings: Vec<_> =
+            places.map(|(place, end)| (end, depth - 1 - place, Frontier::default())).collect();
+        siblings.sort_unstable_by_key(|(end, ..)| *end);
+        Self { number, passed: 0, siblings, at: 0 }
+    }
+
+    /// Takes in the next leaf.
+    pub(crate) fn push(&mut self, leaf: Hash) {
+        while self.siblings.get(self.at).is_some_and(|(end, ..)| *end <= self.passed) {
+            self.at += 1;
+        }
+        if self.passed != self.number
+            && let Some((_, _, subtree)) = self.siblings.get_mut(self.at)
+        {
+            subtree.push(leaf);
+        }
+        self.passed += 1;
+    }
+
+    /// Returns the path, from the leaf up.
+    pub(crate) fn finish(mut self) -> Vec<Hash> {
+        self.siblings.sort_unstable_by_key(|(_, place, _)| *place);
+        self.siblings.iter().map(|(_, _, subtree)| subtree.root()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{prop_assert_eq, proptest};
 
-    use super::{Frontier, Hash, leaf, node};
+    use super::{Frontier, Hash, Path, leaf, node};
+
+    /// The definition of RFC 6962 2.1.1, word for word.
+    fn path_by_definition(number: usize, leaves: &[Hash]) -> Vec<Hash> {
+        if leaves.len() == 1 {
+            return Vec::new();
+        }
+        let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+        if number < left.len() {
+            [path_by_definition(number, left), vec![definition(right)]].concat()
+        } else {
+            [path_by_definition(number - left.len(), right), vec![definition(left)]].concat()
+        }
+    }
 
     /// The definition of RFC 6962 2.1, word for word.
     fn definition(leaves: &[Hash]) -> Hash {
@@ -82,6 +147,14 @@ mod tests {
             let mut frontier = Frontier::default();
             leaves.iter().for_each(|leaf| frontier.push(*leaf));
             prop_assert_eq!(frontier.root(), definition(&leaves));
+        }
+
+        #[test]
+        fn the_path_is_that_of_the_definition(size in 1_usize..70, at in 0_usize..70) {
+            let (leaves, number): (Vec<Hash>, _) = ((0..size).map(|one| leaf(&one.to_be_bytes())).collect(), at % size);
+            let mut path = Path::new(number as u64, size as u64);
+            leaves.iter().for_each(|leaf| path.push(*leaf));
+            prop_assert_eq!(path.finish(), path_by_definition(number, &leaves));
         }
     }
 

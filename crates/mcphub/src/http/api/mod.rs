@@ -6,6 +6,7 @@
 mod audit;
 mod credentials;
 mod definition;
+mod evidence;
 mod extract;
 mod grants;
 mod groups;
@@ -107,6 +108,9 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(credentials::confirm))
         .routes(routes!(audit::search))
         .routes(routes!(audit::verify))
+        .routes(routes!(evidence::export))
+        .routes(routes!(evidence::prove))
+        .routes(routes!(evidence::key))
 }
 
 /// Proves who calls, before anything else is known of the request.
