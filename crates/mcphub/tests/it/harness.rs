@@ -245,6 +245,11 @@ pub(crate) fn tool(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"))
 }
 
+/// Says how often a hub is killed in a test: a few times, unless somebody wants to know it better.
+pub(crate) fn kills() -> u64 {
+    std::env::var("MCPHUB_TEST_KILLS").map_or(4, |kills| kills.parse().expect("a number"))
+}
+
 /// Makes a database of its own on the test command's server.
 fn prepare() -> BTreeMap<String, String> {
     use std::sync::atomic::{AtomicU32, Ordering};

@@ -19,6 +19,7 @@ mod front;
 mod harness;
 mod isolation;
 mod peers;
+mod power;
 mod recorded;
 mod revocation;
 mod routes;

@@ -1,0 +1,254 @@
+//! Kills under load, and what a power cut does to files: nothing that was answered is missing, nothing
+//! looks like tampering, no credential is lost.
+//!
+//! `MCPHUB_TEST_KILLS` says how many kills; a few by default.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::harness::client::{call, call_headers, list, modern, send};
+use crate::harness::peer::{CredentialServer, Peer};
+use crate::harness::{Database, Installation, Serving, eventually, kills, on_both};
+
+/// How many clients call at once.
+const CLIENTS: usize = 4;
+const TOKEN: &str = "tok-alice-that-survives";
+/// The header of a write-ahead log, and of each frame in it, in bytes.
+const LOG_HEADER: u64 = 32;
+const FRAME_HEADER: u64 = 24;
+
+/// Throws numbers that are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 += 1;
+        let digest = Sha256::digest(self.0.to_be_bytes());
+        u64::from_be_bytes(digest[..8].try_into().unwrap()) % end
+    }
+}
+
+/// Is a hub's installation with one person who calls a server with a token of her own.
+struct Scene {
+    installation: Installation,
+    key: String,
+    _server: Peer,
+}
+
+impl Scene {
+    fn set(installation: Installation) -> Self {
+        let server = CredentialServer::start("MCPHUB_TEST_PYTHON_2", None);
+        let headers = json!({ "authorization": "Bearer ${USER_TOKEN}" });
+        let file = json!({ "mcpServers": { "remote": { "url": server.url, "headers": headers } } });
+        installation.grant_all("alice", "remote", &file);
+        installation.ok_with("credential set alice remote TOKEN", TOKEN);
+        let key = installation.key("alice");
+        Self { installation, key, _server: server }
+    }
+
+    /// Starts the hub and checks that nothing is lost of what it needs to call.
+    fn start(&self) -> Serving {
+        let hub = self.installation.serve();
+        eventually("it is ready", || {
+            (send(hub.address, "GET", "/readyz", &[], "").status == 200).then_some(())
+        });
+        assert_eq!(list(hub.address, "/mcp", &self.key).status, 200);
+        let answer = call(hub.address, "/mcp", &self.key, "remote__fingerprint", json!({})).json();
+        assert_eq!(answer["result"]["content"][0]["text"], sha256(TOKEN), "the credential is lost: {answer}");
+        hub
+    }
+
+    /// Calls from many sides until the hub is killed, and returns the texts of the calls that were
+    /// answered.
+    fn kill_under_load(&self, hub: Serving, round: u64, after: u64) -> Vec<String> {
+        let (answered, address) = (Mutex::new(Vec::new()), hub.address);
+        std::thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                let answered = &answered;
+                scope.spawn(move || {
+                    for number in 0.. {
+                        let text = format!("note {round}.{client}.{number}");
+                        if !self.is_answered(address, &text) {
+                            return;
+                        }
+                        answered.lock().unwrap().push(text);
+                    }
+                });
+            }
+            eventually("calls are answered", || {
+                (answered.lock().unwrap().len() as u64 > after).then_some(())
+            });
+            hub.kill();
+        });
+        answered.into_inner().unwrap()
+    }
+
+    /// Calls, and says whether an answer came.
+    fn is_answered(&self, address: SocketAddr, text: &str) -> bool {
+        let body =
+            modern(1, "tools/call", json!({ "name": "remote__write_note", "arguments": { "text": text } }));
+        let bearer = format!("Bearer {}", self.key);
+        let headers = call_headers(&bearer, "remote__write_note");
+        let answer = attempt(address, &headers, &body).unwrap_or_default();
+        answer.contains("\"isError\":false")
+    }
+
+    fn findings(&self) -> Vec<Value> {
+        let output = self.installation.run(&["audit", "verify", "--json"], "");
+        let error = String::from_utf8_lossy(&output.stderr);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{error}"));
+        report["findings"].as_array().unwrap().clone()
+    }
+
+    /// Lists the digests of the arguments of all calls in the log.
+    fn intents(&self) -> BTreeSet<String> {
+        let found = self.installation.json("audit list --outcome intent --limit 100000");
+        let digests =
+            found.as_array().unwrap().iter().map(|record| record["event"]["arguments"].as_str().unwrap());
+        digests.map(str::to_owned).collect()
+    }
+
+    fn file(&self, ending: &str) -> PathBuf {
+        self.installation.data_dir().join(format!("mcphub.db{ending}"))
+    }
+
+    fn heads(&self) -> PathBuf {
+        let folder = self.installation.folder().join("state/mcphub");
+        let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.find(|path| path.extension().is_some_and(|end| end == "heads")).unwrap()
+    }
+}
+
+/// Sends a request to a hub that may die meanwhile, and returns what came of its answer.
+fn attempt(address: SocketAddr, headers: &[(&str, &str)], body: &str) -> io::Result<String> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let head =
+        format!("POST /mcp HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n");
+    socket.write_all(format!("{head}{fields}\r\n{body}").as_bytes())?;
+    let mut answer = Vec::new();
+    match socket.read_to_end(&mut answer) {
+        Err(error) if answer.is_empty() => Err(error),
+        _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
+    }
+}
+
+/// Digests a call's arguments, as its intent has it.
+fn digest(text: &str) -> String {
+    sha256(&json!({ "text": text }).to_string())
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Finds where the frames end that SQLite has shown to anybody. It shows none before it is synced, so
+/// whatever comes later is what a power cut may take.
+fn synced(log: &Path, index: &Path) -> u64 {
+    let (log, index) = (std::fs::read(log).unwrap(), std::fs::read(index).unwrap());
+    let big = |at: usize| u64::from(u32::from_be_bytes(log[at..at + 4].try_into().unwrap()));
+    // The index begins with two copies of its header; the number of frames is the fifth word.
+    let native = |at: usize| u64::from(u32::from_ne_bytes(index[at..at + 4].try_into().unwrap()));
+    let frames = native(16).max(native(48 + 16));
+    match frames {
+        // It has just begun anew: all of it is in the database, and all of it was synced.
+        0 => log.len() as u64,
+        frames => (LOG_HEADER + frames * (FRAME_HEADER + big(8))).min(log.len() as u64),
+    }
+}
+
+/// Does to the end of the write-ahead log what a power cut can do to bytes that aren't synced.
+fn cut_power(scene: &Scene, dice: &mut Dice) {
+    let (log, index) = (scene.file("-wal"), scene.file("-shm"));
+    let (synced, length) = (synced(&log, &index), std::fs::metadata(&log).unwrap().len());
+    let file = File::options().write(true).open(&log).unwrap();
+    let noise: Vec<u8> = (0..dice.below(9_000)).map(|_| dice.below(256) as u8).collect();
+    match dice.below(3) {
+        0 => file.set_len(synced + dice.below(length - synced + 1)).unwrap(),
+        1 => {
+            file.set_len(synced).unwrap();
+            File::options().append(true).open(&log).unwrap().write_all(&noise).unwrap();
+        }
+        _ => {
+            // A frame that was written half, as it looks when it is the one before again.
+            let whole = std::fs::read(&log).unwrap();
+            let half = &whole[(synced as usize).saturating_sub(3_000)..synced as usize];
+            file.set_len(synced).unwrap();
+            File::options().append(true).open(&log).unwrap().write_all(half).unwrap();
+        }
+    }
+    std::fs::remove_file(index).unwrap();
+}
+
+/// Tears the last line of the heads.
+fn tear_head(scene: &Scene, dice: &mut Dice) {
+    let path = scene.heads();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let last = text.trim_end().rfind('\n').map_or(0, |end| end + 1);
+    let kept = last + dice.below((text.len() - last) as u64) as usize;
+    std::fs::write(path, &text[..kept]).unwrap();
+}
+
+on_both! {
+    fn what_was_answered_survives_every_kill(installation) {
+        let is_sqlite = installation.variable("MCPHUB_DATABASE__URL").is_none();
+        let (scene, mut dice) = (Scene::set(installation), Dice(17));
+        let mut answered = Vec::new();
+        for round in 0..kills() {
+            let hub = scene.start();
+            answered.extend(scene.kill_under_load(hub, round, 2 + dice.below(60)));
+            if is_sqlite {
+                cut_power(&scene, &mut dice);
+            }
+            if dice.below(2) == 0 {
+                tear_head(&scene, &mut dice);
+            }
+            assert_eq!(scene.findings(), [] as [Value; 0], "after kill {round}");
+        }
+        scene.start().stop();
+        assert_eq!(scene.findings(), [] as [Value; 0]);
+        let intents = scene.intents();
+        let lost: Vec<&String> = answered.iter().filter(|text| !intents.contains(&digest(text))).collect();
+        assert!(lost.is_empty() && !answered.is_empty(), "{} of {}: {lost:?}", lost.len(), answered.len());
+    }
+}
+
+/// Where a disk says that it has synced and hasn't, the log is shorter than its heads: that is found.
+#[test]
+fn what_a_lying_disk_lost_is_found_by_the_heads() {
+    let scene = Scene::set(Installation::new(Database::Sqlite));
+    let hub = scene.start();
+    let heads = || std::fs::read_to_string(scene.heads()).unwrap().lines().count();
+    for number in 0..20 {
+        assert!(scene.is_answered(hub.address, &format!("note {number}")));
+    }
+    let before = heads();
+    eventually("the end is signed", || (heads() > before).then_some(()));
+    hub.kill();
+    let (log, database) =
+        (std::fs::read(scene.file("-wal")).unwrap(), std::fs::read(scene.file("")).unwrap());
+    let mut dice = Dice(5);
+    let (mut found, places) = (0, 8);
+    for place in 0..places {
+        let kept = log.len() as u64 / places * place + dice.below(log.len() as u64 / places);
+        std::fs::write(scene.file(""), &database).unwrap();
+        std::fs::write(scene.file("-wal"), &log[..kept as usize]).unwrap();
+        if scene.file("-shm").exists() {
+            std::fs::remove_file(scene.file("-shm")).unwrap();
+        }
+        let findings = scene.findings();
+        assert!(findings.iter().all(|finding| finding["kind"] == "truncated"), "{kept} bytes: {findings:?}");
+        found += u64::from(!findings.is_empty());
+    }
+    assert!(found >= places - 2, "only the last cuts can be beyond the last head: {found}");
+}
