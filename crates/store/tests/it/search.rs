@@ -263,6 +263,28 @@ both! {
         }
     }
 
+    async fn who_keeps_the_index_while_it_is_made_anew_leaves_no_gap(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let mut raw = Raw::open(&database).await;
+        for name in ["one", "two", "three"] {
+            store.audit().durable(note_at(name, NOW)).await.unwrap();
+        }
+        store.index_audit().await.unwrap();
+        store.audit().durable(note_at("four", NOW)).await.unwrap();
+        let hold = match database.admin_url() {
+            Some(_) => "BEGIN; LOCK TABLE audit_index IN EXCLUSIVE MODE",
+            None => "BEGIN IMMEDIATE",
+        };
+        raw.run(hold).await.unwrap();
+        let mut keeps = std::pin::pin!(store.index_audit());
+        let waits = tokio::time::timeout(Duration::from_millis(300), &mut keeps).await;
+        assert!(waits.is_err(), "it has read what the index lacks, and can't write yet");
+        raw.run("UPDATE audit_indexed SET upto = 0; DELETE FROM audit_index; COMMIT").await.unwrap();
+        keeps.await.unwrap();
+        assert_eq!(methods(&store, read(9)).await.len(), 4);
+        assert_eq!(store.verify(Vec::new()).await.unwrap().notices, []);
+    }
+
     async fn a_gap_or_an_empty_segment_does_not_keep_the_index_from_ending(database: TestDatabase) {
         let store = database.open(Process::Serve).await;
         for name in ["one", "two", "three", "four"] {

@@ -94,6 +94,8 @@ fn what_was_moved_in_or_out_is_named() {
     );
     assert_eq!(change(&|lines| lines.swap(1, 2)), (Kind::Replayed, None));
     assert_eq!(change(&|lines| lines.truncate(2)), (Kind::Malformed, None));
+    assert_eq!(change(&|lines| lines.push(b"\n")), (Kind::Malformed, None));
+    assert_eq!(change(&|lines| lines.push(lines[lines.len() - 1])), (Kind::Malformed, None));
     assert_eq!(change(&|lines| lines.truncate(at)), (Kind::Malformed, None));
     let is_end = |line: &&[u8]| std::str::from_utf8(line).unwrap().contains("chain.closed");
     let end = lines.iter().position(is_end).unwrap();
