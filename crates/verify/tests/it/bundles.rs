@@ -103,6 +103,15 @@ fn what_was_moved_in_or_out_is_named() {
 }
 
 #[test]
+fn a_step_that_nobody_names_proves_nothing() {
+    let lines: Vec<&[u8]> = PROOF.split_inclusive(|byte| *byte == b'\n').collect();
+    let step = std::str::from_utf8(lines[2]).unwrap().replace("\"size\":3}", "\"size\":4}");
+    assert_ne!(step.as_bytes(), lines[2]);
+    let changed = [lines[0], lines[1], step.as_bytes(), lines[3], lines[4]];
+    assert_eq!(found(&changed), (Kind::Rewritten, Some(1)));
+}
+
+#[test]
 fn another_key_is_refused() {
     let digits = "0".repeat(64);
     for other in [format!("sha256:{digits}"), format!("ed25519:{digits}")] {
