@@ -278,7 +278,8 @@ fn a_bundle_of_a_log_that_was_tampered_with_says_so() {
 
 #[test]
 fn every_changed_byte_of_a_bundle_is_found() {
-    let installation = with_heads();
+    let installation = Installation::new(Database::Sqlite);
+    installation.ok("user add alice --role user");
     for command in ["audit export", "audit prove ID"] {
         let id = installation.json("audit list --outcome changed --limit 100")[1]["id"].clone();
         let whole = bundle(&installation, &command.replace("ID", id.as_str().unwrap()));
