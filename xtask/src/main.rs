@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask test`, `up` and `postgres`.
+//! The project's own commands: `cargo xtask test`, `fuzz`, `up` and `postgres`.
 //!
 //! They bring what they need, so a machine with git and a Rust toolchain is enough. What can't be
 //! brought stops the command with its name; nothing is ever skipped.
 
 mod account;
 mod failure;
+mod fuzz;
 mod postgres;
 mod run;
 mod test;
@@ -23,7 +24,9 @@ Usage: cargo xtask <COMMAND>
 
 Commands:
   test [--only-tests] [-- ARGS]  install what the tests need, then check the format, the lints, the
-                                 tests and the dependencies; ARGS go to `cargo test`
+                                 tests, the dependencies and the parsers by fuzzing; ARGS go to
+                                 `cargo test`
+  fuzz [--seconds N]             feed each parser with whatever a fuzzer thinks of, for 60 seconds
   up [ARGS]                      build the release binary and run its demo; ARGS go to `mcphub demo`
   postgres                       run a PostgreSQL for tests started by hand, until Ctrl-C
   help                           print this text";
@@ -43,6 +46,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
     let (command, rest) = arguments.split_first().ok_or_else(|| Failure::Usage(USAGE.to_owned()))?;
     match (command.as_str(), rest) {
         ("test", rest) => test::run(&repository(), &test::Options::parse(rest)?),
+        ("fuzz", rest) => fuzz::run(&repository(), fuzz::seconds(rest)?),
         ("up", rest) => up::run(&repository(), rest),
         ("postgres", []) => serve_postgres(),
         ("help" | "--help" | "-h", _) => {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::Failure;
+use crate::fuzz;
 use crate::postgres::Cluster;
 use crate::run;
 use crate::tools::node::Node;
@@ -51,6 +52,7 @@ pub(crate) fn run(repository: &Path, options: &Options) -> Result<(), Failure> {
         check_format_and_lints(repository)?;
         run_tests(repository, &peers, &options.cargo_test)?;
         deny::check(repository, &deny)?;
+        fuzz::run(repository, fuzz::USUAL_SECONDS)?;
     }
     println!("== all passed");
     Ok(())
@@ -59,6 +61,7 @@ pub(crate) fn run(repository: &Path, options: &Options) -> Result<(), Failure> {
 fn check_format_and_lints(repository: &Path) -> Result<(), Failure> {
     let format = ["fmt", "--all", "--check"];
     run::shown("format", cargo(repository).args(format))?;
+    run::shown("format of the fuzz targets", cargo(&repository.join("fuzz")).args(format))?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     run::shown("lints", cargo(repository).args(clippy))
 }

@@ -1,4 +1,4 @@
-//! The few things that only the distribution can bring: a C compiler and Python.
+//! The few things that only the distribution can bring: compilers for C and C++, and Python.
 //!
 //! On Debian and Ubuntu they are installed; elsewhere the failure says what to install.
 
@@ -16,6 +16,14 @@ pub(crate) fn c_compiler() -> Result<(), Failure> {
         return Ok(());
     }
     install("a C compiler (`cc`, GCC 9 or Clang 11 or later)", &["gcc", "libc6-dev"])
+}
+
+/// Ensures a C++ compiler, which the fuzzer is built with.
+pub(crate) fn cxx_compiler() -> Result<(), Failure> {
+    if run::succeeds(Command::new("c++").arg("--version")) {
+        return Ok(());
+    }
+    install("a C++ compiler (`c++`)", &["g++"])
 }
 
 /// Installs packages of the distribution that together provide `tool`.

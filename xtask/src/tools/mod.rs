@@ -5,6 +5,7 @@
 
 pub(crate) mod apt;
 pub(crate) mod deny;
+pub(crate) mod fuzz;
 pub(crate) mod node;
 pub(crate) mod postgres;
 pub(crate) mod python;

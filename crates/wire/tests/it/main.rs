@@ -6,6 +6,7 @@ mod envelope;
 mod header;
 mod json_text;
 mod list;
+mod no_duplicates;
 mod opening;
 mod rewrite;
 mod sse;
