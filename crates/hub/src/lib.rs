@@ -52,4 +52,4 @@ pub use mcphub_upstream::{Answer, BreakerState};
 pub use mcphub_upstream::{PlainHttp, Settings as UpstreamSettings, supervise};
 pub use metrics::Metrics;
 pub use seal::KeySource;
-pub use sessions::NewSession;
+pub use sessions::{NewSession, OpenedSession};

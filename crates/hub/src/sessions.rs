@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcphub_domain::{Event, Principal};
+use mcphub_domain::{Event, Principal, UserId};
 use mcphub_store::sessions::Session;
 use sha2::{Digest, Sha256};
 
@@ -10,8 +10,10 @@ use crate::caller::Caller;
 use crate::error::HubError;
 use crate::hub::Hub;
 
+/// How many sessions a person may have open; the one that was used longest ago makes room.
+pub const SESSIONS_PER_PERSON: usize = 1_000;
 /// How long, in bytes, what a client says of itself may be.
-const LONGEST_CAPABILITIES: usize = 16 * 1024;
+pub const LONGEST_CAPABILITIES: usize = 16 * 1024;
 /// How often it is noted that a session is in use; it is forgotten long after that.
 const NOTED: Duration = Duration::from_secs(3600);
 
@@ -26,9 +28,18 @@ pub struct NewSession {
     pub capabilities: String,
 }
 
+/// Is a session that was opened.
+#[derive(Debug)]
+pub struct OpenedSession {
+    /// Its id: 64 hexadecimal digits, known to the client alone.
+    pub id: String,
+    /// The sessions that made room for it; whatever is open of them ends.
+    pub ended: Vec<[u8; 32]>,
+}
+
 impl Hub {
-    /// Opens a session and returns its id: 64 hexadecimal digits, known to the client alone.
-    pub async fn open_session(&self, caller: &Caller, new: NewSession) -> Result<String, HubError> {
+    /// Opens a session. A person who has too many loses those that she used longest ago.
+    pub async fn open_session(&self, caller: &Caller, new: NewSession) -> Result<OpenedSession, HubError> {
         let Principal::Person { user, key } = caller.principal else {
             return Err(HubError::Invalid("only a person opens a session".to_owned()));
         };
@@ -51,8 +62,18 @@ impl Hub {
         };
         let event = Event::SessionOpened { endpoint: new.endpoint, version: new.version };
         self.record_durable(caller, event).await?;
+        let ended = self.make_room(caller, user).await?;
         self.store.add_session(&session).await?;
-        Ok(id)
+        Ok(OpenedSession { id, ended })
+    }
+
+    /// Ends the sessions of a person that leave no place for another one.
+    async fn make_room(&self, caller: &Caller, user: UserId) -> Result<Vec<[u8; 32]>, HubError> {
+        let surplus = self.store.surplus_sessions(user, SESSIONS_PER_PERSON - 1).await?;
+        for session in &surplus {
+            self.close_session(caller, session).await?;
+        }
+        Ok(surplus.into_iter().map(|session| session.id_hash).collect())
     }
 
     /// Finds a session of the caller's on an endpoint. Somebody else's, an ended one and an unknown

@@ -147,6 +147,7 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_by_time ON sessions (seen_at);
 CREATE INDEX sessions_ended ON sessions (ended_at);
+CREATE INDEX sessions_of_owner ON sessions (owner_id, seen_at);
 
 -- The key that a person's personal fields in the log are encrypted with; destroying it erases her.
 -- It is there before the person is, for the record that adds her.

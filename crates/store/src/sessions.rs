@@ -3,7 +3,7 @@
 use mcphub_domain::{KeyId, Timestamp, UserId};
 
 use crate::error::StoreError;
-use crate::statement::values;
+use crate::statement::{Row, values};
 use crate::store::Store;
 
 /// Is a session of a client that speaks a protocol version with sessions.
@@ -29,6 +29,9 @@ pub struct Session {
     pub ended_at: Option<Timestamp>,
 }
 
+/// How many sessions one search for surplus finds; the next finds more.
+const SURPLUS: i64 = 64;
+
 impl Store {
     /// Adds a session.
     pub async fn add_session(&self, session: &Session) -> Result<(), StoreError> {
@@ -52,6 +55,21 @@ impl Store {
         tx.commit().await
     }
 
+    /// Finds the live sessions of a person beyond the `keep` that were used last, oldest use first.
+    pub async fn surplus_sessions(&self, owner: UserId, keep: usize) -> Result<Vec<Session>, StoreError> {
+        let mut tx = self.app().read().await?;
+        tx.act_for(&owner.to_string()).await?;
+        let rows = tx
+            .all(
+                "SELECT owner_id, key_id, endpoint, version, capabilities, created_at, seen_at, ended_at, id_hash
+                   FROM sessions WHERE owner_id = $1 AND ended_at IS NULL
+                  ORDER BY seen_at DESC, created_at DESC LIMIT $2 OFFSET $3",
+                values![owner.to_string(), SURPLUS, i64::try_from(keep).unwrap_or(i64::MAX)],
+            )
+            .await?;
+        rows.iter().rev().map(|row| read(row, row.array(8)?)).collect()
+    }
+
     /// Finds a session of a person. Somebody else's is not found.
     pub async fn session(&self, owner: UserId, id_hash: &[u8; 32]) -> Result<Option<Session>, StoreError> {
         let mut tx = self.app().read().await?;
@@ -63,20 +81,7 @@ impl Store {
                 values![id_hash.as_slice(), owner.to_string()],
             )
             .await?;
-        row.map(|row| {
-            Ok(Session {
-                id_hash: *id_hash,
-                owner: row.parse(0)?,
-                key: row.parse(1)?,
-                endpoint: row.get(2)?,
-                version: row.get(3)?,
-                capabilities: row.get(4)?,
-                created_at: Timestamp::from_micros(row.get(5)?),
-                seen_at: Timestamp::from_micros(row.get(6)?),
-                ended_at: row.get::<Option<i64>>(7)?.map(Timestamp::from_micros),
-            })
-        })
-        .transpose()
+        row.map(|row| read(&row, *id_hash)).transpose()
     }
 
     /// Notes that a session of a person is in use, or says that there is none any more.
@@ -104,4 +109,18 @@ impl Store {
         .await?;
         tx.commit().await
     }
+}
+
+fn read(row: &Row, id_hash: [u8; 32]) -> Result<Session, StoreError> {
+    Ok(Session {
+        id_hash,
+        owner: row.parse(0)?,
+        key: row.parse(1)?,
+        endpoint: row.get(2)?,
+        version: row.get(3)?,
+        capabilities: row.get(4)?,
+        created_at: Timestamp::from_micros(row.get(5)?),
+        seen_at: Timestamp::from_micros(row.get(6)?),
+        ended_at: row.get::<Option<i64>>(7)?.map(Timestamp::from_micros),
+    })
 }

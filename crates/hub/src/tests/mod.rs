@@ -24,6 +24,7 @@ use crate::{Caller, Endpoint, Hub, KeySource, Settings, ToolCall};
 
 mod calls;
 mod listing;
+mod sessions;
 #[path = "../../../upstream/tests/it/web.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
 mod web;

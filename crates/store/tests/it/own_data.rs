@@ -154,6 +154,36 @@ both! {
         assert_eq!(store.session(alice.id, &[3; 32]).await.unwrap(), Some(ended));
     }
 
+    async fn sessions_beyond_those_used_last_are_surplus(database: TestDatabase) {
+        let (store, alice, bob) = start(&database).await;
+        let keys = [key("laptop", &alice), key("phone", &bob)];
+        for (owner, key) in [&alice, &bob].into_iter().zip(&keys) {
+            write(&store, async |tx| {
+                tx.act_for(owner.id).await?;
+                tx.add_key(key).await
+            })
+            .await
+            .unwrap();
+        }
+        let used = |id: u8, seen: i64, owner: &User, key: &HubKey| Session {
+            id_hash: [id; 32],
+            seen_at: Timestamp::from_micros(seen),
+            ..session(owner, key)
+        };
+        for (id, seen) in [(1, 30), (2, 10), (3, 20), (4, 40), (5, 5)] {
+            store.add_session(&used(id, seen, &alice, &keys[0])).await.unwrap();
+        }
+        store.add_session(&used(9, 1, &bob, &keys[1])).await.unwrap();
+        store.end_session(alice.id, &[5; 32]).await.unwrap();
+        let surplus = async |keep| -> Vec<u8> {
+            let found = store.surplus_sessions(alice.id, keep).await.unwrap();
+            found.iter().map(|session| session.id_hash[0]).collect()
+        };
+        assert!(surplus(4).await.is_empty());
+        assert_eq!(surplus(3).await, [2]);
+        assert_eq!(surplus(1).await, [2, 3, 1], "the one that was used longest ago comes first");
+    }
+
     async fn a_persons_log_key_is_made_once(database: TestDatabase) {
         let (store, alice, bob) = start(&database).await;
         assert_eq!(store.find_person_key(alice.id).await.unwrap(), None);

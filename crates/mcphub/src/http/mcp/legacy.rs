@@ -28,7 +28,7 @@ use crate::http::error::ApiError;
 const BATCH_ANSWERS: usize = 16 << 20;
 
 /// Opens a session.
-pub(super) async fn initialize(visit: Visit, message: Envelope) -> Response {
+pub(super) async fn initialize(visit: Visit, live: Live, message: Envelope) -> Response {
     let Envelope::Request(request) = message else {
         return StatusCode::ACCEPTED.into_response();
     };
@@ -48,7 +48,8 @@ pub(super) async fn initialize(visit: Visit, message: Envelope) -> Response {
         Ok(session) => session,
         Err(error) => return failed(&error, Some(&request.id)).into_response(),
     };
-    match (welcome(params.negotiated()), HeaderValue::from_str(&session)) {
+    session.ended.iter().for_each(|ended| live.end(ended));
+    match (welcome(params.negotiated()), HeaderValue::from_str(&session.id)) {
         (Ok(result), Ok(session)) => {
             let mut response = json_body(StatusCode::OK, message::result(&request.id, &result));
             response.headers_mut().insert(SESSION_ID, session);

@@ -53,7 +53,7 @@ pub(super) async fn post(
     match Envelope::parse(&body) {
         Ok(message) => match header::era(&fields, &message) {
             Era::Modern => modern::answer(visit, &fields, message).await,
-            Era::Initialize => legacy::initialize(visit, message).await,
+            Era::Initialize => legacy::initialize(visit, live, message).await,
             Era::Session => legacy::answer(visit, live, &fields, message).await,
             Era::Bad => malformed(&visit, no_era(message)).await,
         },
