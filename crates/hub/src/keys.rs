@@ -15,6 +15,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub const USUAL_LIFE: Duration = Duration::from_secs(30 * DAY.as_secs());
 /// How long a key lives at most.
 pub const LONGEST_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
+/// How many keys that live a person may have at the same time.
+pub const KEYS_PER_PERSON: usize = 100;
 
 /// Describes a key to make.
 #[derive(Debug)]
@@ -46,6 +48,11 @@ impl Hub {
         let world = self.snapshot.fresh()?;
         world.user(new.owner).ok_or_else(|| HubError::NotFound { what: format!("user {}", new.owner) })?;
         let (shown, now) = (KeyText::random(&self.entropy), self.clock.now());
+        let living = world.keys_of(new.owner).filter(|key| key.revoked_at.is_none() && key.expires_at > now);
+        if living.count() >= KEYS_PER_PERSON {
+            let text = format!("nobody has more than {KEYS_PER_PERSON} keys that live: revoke one first");
+            return Err(HubError::Invalid(text));
+        }
         let key = HubKey {
             id: shown.id(),
             owner: new.owner,

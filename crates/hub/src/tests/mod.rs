@@ -23,6 +23,7 @@ use crate::users::NewUser;
 use crate::{Caller, Endpoint, Hub, KeySource, Settings, ToolCall};
 
 mod calls;
+mod keys;
 mod listing;
 mod sessions;
 #[path = "../../../upstream/tests/it/web.rs"]
