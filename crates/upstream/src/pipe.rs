@@ -13,7 +13,7 @@ use mcphub_wire::{Envelope, Id, Notification, Request, Response, method, progres
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,10 @@ use crate::response::{limits, refuse};
 
 /// How many notifications may wait for a caller.
 const NOTIFICATIONS: usize = 64;
+/// How many bytes of notifications may wait for a caller; a longer one waits alone.
+const NOTIFIED: usize = 1 << 20;
+/// A line longer than this lets go of its buffer, which what follows it would keep.
+const LONG_LINE: usize = 256 << 10;
 /// How many messages may wait for the process.
 pub(crate) const MESSAGES: usize = 16;
 /// How long the rest of what a process said is waited for after its end.
@@ -54,8 +58,15 @@ struct Calls {
 }
 
 struct Slot {
-    notifications: mpsc::Sender<Notification>,
+    notifications: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
     answer: oneshot::Sender<Result<Response, UpstreamError>>,
+}
+
+/// Is a notification that waits, with its share of the room for those.
+struct Waiting {
+    notification: Notification,
+    _room: OwnedSemaphorePermit,
 }
 
 /// Are the channels out of a pipe.
@@ -68,7 +79,7 @@ pub(crate) struct Outlets {
 pub(crate) struct StdioReply {
     pipe: Arc<Pipe>,
     id: i64,
-    notifications: mpsc::Receiver<Notification>,
+    notifications: mpsc::Receiver<Waiting>,
     answer: oneshot::Receiver<Result<Response, UpstreamError>>,
     finished: bool,
 }
@@ -112,7 +123,8 @@ impl Pipe {
         if let Some(end) = &calls.end {
             return Err(end.clone());
         }
-        calls.open.insert(id, Slot { notifications, answer });
+        let room = Arc::new(Semaphore::new(NOTIFIED));
+        calls.open.insert(id, Slot { notifications, room, answer });
         Ok(StdioReply {
             pipe: Arc::clone(self),
             id,
@@ -184,6 +196,9 @@ impl Pipe {
             let line = buffer.split_to(end).freeze();
             buffer.advance(1);
             searched = 0;
+            if end > LONG_LINE {
+                buffer = BytesMut::from(&*buffer);
+            }
             strays = if self.message(line) { 0 } else { strays + 1 };
             if strays > STRAYS {
                 return Err(self.blame.garbage("its standard output holds no messages"));
@@ -198,7 +213,7 @@ impl Pipe {
         }
         match Envelope::parse_with(&line, &limits(self.shared.max_response)) {
             Ok(Envelope::Response(response)) => self.answer(response),
-            Ok(Envelope::Notification(notification)) => self.notify(notification),
+            Ok(Envelope::Notification(notification)) => self.notify(notification, line.len()),
             Ok(Envelope::Request(request)) => self.serve(&request),
             Err(error) => {
                 if let Some(Id::Integer(id)) = error.id
@@ -226,7 +241,7 @@ impl Pipe {
         }
     }
 
-    fn notify(&self, notification: Notification) {
+    fn notify(&self, notification: Notification, size: usize) {
         let calls = self.calls.lock();
         let slot = match &*notification.method {
             method::PROGRESS => match progress::token(&notification) {
@@ -240,7 +255,7 @@ impl Pipe {
             _ => None,
         };
         if let Some(slot) = slot
-            && let Err(mpsc::error::TrySendError::Full(_)) = slot.notifications.try_send(notification)
+            && slot.offer(notification, size) == Offered::Refused
         {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -276,6 +291,26 @@ impl Pipe {
     }
 }
 
+/// Says what became of a notification.
+#[derive(PartialEq, Eq)]
+enum Offered {
+    /// It waits for the caller, or the caller is gone.
+    Taken,
+    /// Too much waits already.
+    Refused,
+}
+
+impl Slot {
+    fn offer(&self, notification: Notification, size: usize) -> Offered {
+        let share = u32::try_from(size.min(NOTIFIED)).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(share) else { return Offered::Refused };
+        match self.notifications.try_send(Waiting { notification, _room: room }) {
+            Err(mpsc::error::TrySendError::Full(_)) => Offered::Refused,
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Offered::Taken,
+        }
+    }
+}
+
 async fn write_line(stdin: &mut ChildStdin, message: &Bytes) -> std::io::Result<()> {
     // What the hub writes has line breaks only where the client put them between values.
     if message.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -292,7 +327,7 @@ async fn write_line(stdin: &mut ChildStdin, message: &Bytes) -> std::io::Result<
 impl StdioReply {
     /// Waits for the next message. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
-        if let Some(notification) = self.notifications.recv().await {
+        if let Some(Waiting { notification, .. }) = self.notifications.recv().await {
             return Ok(Step::Notification(notification));
         }
         let answer = (&mut self.answer).await;

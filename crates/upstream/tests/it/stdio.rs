@@ -56,7 +56,7 @@ for line in sys.stdin:
             sys.stdout.flush()
         if do == "long": sys.stdout.write("x" * (1 << 20)); sys.stdout.flush(); time.sleep(1000)
         if do == "progress":
-            for number in range(what["count"]): note("notifications/progress", {"progressToken": message["params"]["_meta"]["progressToken"], "progress": number})
+            for number in range(what["count"]): note("notifications/progress", {"progressToken": message["params"]["_meta"]["progressToken"], "progress": number, "message": "x" * what.get("size", 0)})
         if do == "ping":
             send({"jsonrpc": "2.0", "id": "p", "method": "ping"}); seen.append(json.loads(sys.stdin.readline()))
         result(message, {"content": []})
@@ -326,10 +326,26 @@ async fn a_caller_that_does_not_read_slows_nobody_and_loses_only_notifications()
     assert_eq!(messages.len(), 65);
     assert_eq!(
         messages[0],
-        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":0}}"#
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":0,"message":""}}"#
     );
     assert_eq!(messages[64], r#"{"content": []}"#);
     assert_eq!(hub.upstreams.counts().dropped_notifications, 500 - 64);
+    hub.upstreams.close_all().await;
+}
+
+#[tokio::test]
+async fn large_notifications_wait_up_to_a_mebibyte() {
+    let (hub, server) = (Hub::start(), modern("s"));
+    // The rest of such a line is about 130 bytes.
+    for (size, waiting) in [((1 << 20) / 4 - 200, 4), ((1 << 20) / 4, 3), (2 << 20, 1)] {
+        let before = hub.upstreams.counts().dropped_notifications;
+        let arguments = json!({ "do": "progress", "count": 10, "size": size });
+        let params = json!({ "name": "x", "arguments": arguments, "_meta": { "progressToken": 7 } });
+        let slow = hub.call(&server, ALICE, &params.to_string()).await.unwrap();
+        do_it(&hub, &server, &json!({ "do": "x" })).await;
+        assert_eq!(all(slow).await.len(), waiting + 1, "of {size} bytes each, and the answer");
+        assert_eq!(hub.upstreams.counts().dropped_notifications - before, 10 - waiting as u64);
+    }
     hub.upstreams.close_all().await;
 }
 

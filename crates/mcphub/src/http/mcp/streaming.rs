@@ -6,6 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,9 +18,8 @@ use futures_util::{Stream, stream};
 use mcphub_hub::{HubError, Running, Said};
 use mcphub_wire::sse::{Event, KEEP_ALIVE, encode};
 use mcphub_wire::{Id, Request};
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Last, Words, failed, forward};
@@ -34,7 +34,9 @@ pub(super) const SILENCE: Duration = Duration::from_secs(15);
 /// How long a client may take nothing of what waits for her.
 const STALLED: Duration = Duration::from_secs(60);
 /// How many messages wait for a client that reads slowly; then the call waits.
-const WAITING: usize = 64;
+pub(crate) const WAITING: usize = 64;
+/// How many bytes of them wait; a longer one waits alone.
+pub(crate) const WAITING_BYTES: usize = 1 << 20;
 
 /// Is a message to the client.
 enum Message {
@@ -42,6 +44,12 @@ enum Message {
     Event(Bytes),
     /// The answer.
     Last(Last),
+}
+
+/// Is a message that waits for the client, with its share of the room for those.
+struct Waiting {
+    message: Message,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Is a call that runs: what it says goes through here.
@@ -69,14 +77,15 @@ enum Until {
 
 /// Is the end of a stream where messages go in.
 struct Outlet {
-    sender: mpsc::Sender<Message>,
+    sender: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
     cut: CancellationToken,
     hang_up: Option<HangUp>,
 }
 
 /// Is the end of a stream where messages come out.
 pub(super) struct Messages {
-    receiver: mpsc::Receiver<Message>,
+    receiver: mpsc::Receiver<Waiting>,
     /// Cancelled when nothing that waits may go out any more.
     cut: CancellationToken,
 }
@@ -115,7 +124,8 @@ async fn open(visit: Visit, request: Request, words: Words, session: Option<[u8;
 fn pump(visit: &Visit, opening: Opening, until: Until) -> Messages {
     let (sender, receiver) = mpsc::channel(WAITING);
     let cut = CancellationToken::new();
-    let outlet = Outlet { sender, cut: cut.clone(), hang_up: visit.hang_up.clone() };
+    let room = Arc::new(Semaphore::new(WAITING_BYTES));
+    let outlet = Outlet { sender, room, cut: cut.clone(), hang_up: visit.hang_up.clone() };
     visit.hub.spawn(async move {
         let ended = async {
             match &until {
@@ -167,23 +177,29 @@ impl Outlet {
     /// Hands a message on. While the client takes nothing, the call waits; but not longer than she
     /// has the right to it, nor than `STALLED`.
     async fn give(&self, message: Message, talk: &Talk) {
-        let message = match self.sender.try_send(message) {
-            Ok(()) | Err(TrySendError::Closed(_)) => return,
-            Err(TrySendError::Full(message)) => message,
-        };
         tokio::select! {
             biased;
+            () = self.send(message) => {}
             () = talk.running.revoked() => self.hang_up(),
-            sent = timeout(STALLED, self.sender.send(message)) => if sent.is_err() {
-                self.hang_up();
-            },
+            () = sleep(STALLED) => self.hang_up(),
+        }
+    }
+
+    /// Waits until there is room for a message, and sends it; to nobody, if the client is gone.
+    async fn send(&self, message: Message) {
+        let share = match &message {
+            Message::Event(bytes) => bytes.len().min(WAITING_BYTES),
+            Message::Last(_) => 0,
+        };
+        let share = u32::try_from(share).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(share).await.ok();
+        if self.sender.send(Waiting { message, _room: room }).await.is_err() {
+            tracing::debug!("a client went away before her answer");
         }
     }
 
     async fn close(&self, last: Last) {
-        if self.sender.send(Message::Last(last)).await.is_err() {
-            tracing::debug!("a client went away before her answer");
-        }
+        self.send(Message::Last(last)).await;
     }
 
     /// Lets nothing more out, and closes the connection of a client that doesn't read: nothing else
@@ -200,7 +216,7 @@ impl Messages {
     /// Waits for the answer alone; nothing if the call was cancelled.
     pub(super) async fn last(mut self) -> Option<Last> {
         loop {
-            match self.receiver.recv().await? {
+            match self.receive().await? {
                 Message::Event(_) => {}
                 Message::Last(last) => return Some(last),
             }
@@ -209,7 +225,7 @@ impl Messages {
 
     /// Answers with one JSON body if the answer comes first and soon, else with a stream.
     pub(super) async fn respond(mut self) -> Response {
-        match timeout(SILENCE, self.receiver.recv()).await {
+        match timeout(SILENCE, self.receive()).await {
             Ok(Some(Message::Last(last))) => last.into_response(),
             Ok(Some(Message::Event(first))) => events(self, Some(first)),
             Ok(None) => StatusCode::ACCEPTED.into_response(),
@@ -221,8 +237,12 @@ impl Messages {
         tokio::select! {
             biased;
             () = self.cut.cancelled() => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
-            message = self.receiver.recv() => Ok(message),
+            waiting = self.receiver.recv() => Ok(waiting.map(|waiting| waiting.message)),
         }
+    }
+
+    async fn receive(&mut self) -> Option<Message> {
+        self.receiver.recv().await.map(|waiting| waiting.message)
     }
 }
 
