@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod demo;
 mod demo_server;
+mod descriptors;
 mod http;
 
 use std::path::PathBuf;

@@ -17,6 +17,7 @@ use url::form_urlencoded;
 
 use crate::http::error::ApiError;
 use crate::http::peer::ClientAddress;
+use crate::http::places::Seat;
 use crate::http::{AppState, account};
 
 /// The header that takes a hub key where `Authorization` is taken already.
@@ -73,6 +74,9 @@ pub(super) async fn authenticate(state: &AppState, parts: &Parts) -> Result<Call
     let caller = state.hub.authenticate(key, address).await;
     let caller = caller.map_err(|error| state.edge.failures.weigh(error, address))?;
     account::note(parts, &caller);
+    if let (Some(seat), Some(person)) = (parts.extensions.get::<Seat>(), caller.principal().user()) {
+        seat.belongs_to(person);
+    }
     Ok(caller)
 }
 

@@ -11,9 +11,11 @@ pub(crate) mod peer;
 
 mod account;
 mod api;
+mod bodies;
 mod health;
 mod metrics;
 mod page;
+mod places;
 mod responses;
 mod serve;
 
@@ -31,6 +33,7 @@ pub(crate) use api::openapi;
 pub(crate) use serve::serve;
 
 use crate::http::account::{Account, Outcome};
+use crate::http::bodies::Bodies;
 use crate::http::caller::Failures;
 use crate::http::error::ApiError;
 use crate::http::origin::Trust;
@@ -46,6 +49,8 @@ pub(crate) struct AppState {
     pub(crate) hub: Arc<Hub>,
     /// Is cancelled when the hub stops, so that open streams end.
     pub(crate) stopping: CancellationToken,
+    /// The turns of large bodies.
+    pub(crate) bodies: Arc<Bodies>,
     edge: Arc<Edge>,
 }
 
@@ -59,7 +64,7 @@ struct Edge {
 impl AppState {
     fn new(hub: Arc<Hub>, trust: Trust, proxy: Proxy) -> Self {
         let edge = Edge { trust, proxy, failures: Failures::default() };
-        Self { hub, stopping: CancellationToken::new(), edge: Arc::new(edge) }
+        Self { hub, stopping: CancellationToken::new(), bodies: Arc::default(), edge: Arc::new(edge) }
     }
 }
 

@@ -15,17 +15,19 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use mcphub_hub::Hub;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::config::Config;
+use crate::descriptors;
 use crate::http::origin::Trust;
 use crate::http::peer::{Ends, HangUp, Proxy};
+use crate::http::places::{Place, Places};
 use crate::http::{AppState, router};
 
-/// How many connections may be open: 10,000 streams and some for everybody else.
+/// How many connections may be open: 10,000 streams and some for everybody else; fewer where the
+/// system lets the process open fewer files.
 const CONNECTIONS: usize = 10_000 + 512;
 /// How long a client may take to send a request's head.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -47,12 +49,14 @@ pub(crate) async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
+    let places = Places::new(descriptors::raise().min(CONNECTIONS));
     let trust = Trust::new(&config.public_url, &config.allowed_hosts, &config.allowed_origins);
     let proxy = if config.behind_proxy { Proxy::Loopback } else { Proxy::None };
     let state = AppState::new(hub, trust, proxy);
     let server = Server {
         router: router(state.clone()),
         protocol: protocol(),
+        places,
         draining: state.stopping,
         over: CancellationToken::new(),
     };
@@ -68,6 +72,7 @@ pub(crate) async fn serve(
 struct Server {
     router: Router,
     protocol: Builder<TokioExecutor>,
+    places: Arc<Places>,
     /// No new requests; streams end.
     draining: CancellationToken,
     /// Nobody waits any more.
@@ -81,26 +86,23 @@ impl Server {
         connections: &TaskTracker,
         shutdown: impl Future<Output = ()>,
     ) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut shutdown = pin!(shutdown);
         loop {
             let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
+                let accepted = listener.accept().await;
+                (accepted, self.places.take().await)
             };
-            let (place, accepted) = tokio::select! {
+            let next = tokio::select! {
                 () = &mut shutdown => return,
                 next = next => next,
             };
-            match accepted {
-                Ok((stream, peer)) => {
+            match next {
+                (_, None) => return,
+                (Ok((stream, peer)), Some(place)) => {
                     let server = self.clone();
-                    connections.spawn(async move {
-                        server.talk(stream, peer).await;
-                        drop(place);
-                    });
+                    connections.spawn(async move { server.talk(stream, peer, place).await });
                 }
-                Err(error) => {
+                (Err(error), Some(_)) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(EXHAUSTED).await;
                 }
@@ -109,16 +111,17 @@ impl Server {
     }
 
     /// Serves one connection to its end.
-    async fn talk(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn talk(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
         let (Ok(()), Ok(local)) = (stream.set_nodelay(true), stream.local_addr()) else { return };
         let heard = Arc::new(AtomicBool::new(false));
         let (ends, first) = (Ends { peer, local }, Arc::clone(&heard));
         let hang_up = HangUp::default();
-        let hanging_up = hang_up.clone();
+        let (hanging_up, seat) = (hang_up.clone(), place.seat());
         let service = self.router.clone().map_request(move |request: Request<Incoming>| {
             first.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ends);
+            request.extensions_mut().insert(seat.clone());
             if request.version() < Version::HTTP_2 {
                 request.extensions_mut().insert(hanging_up.clone());
             }
@@ -142,6 +145,7 @@ impl Server {
                 }
                 () = self.over.cancelled() => return,
                 () = hang_up.wanted() => return,
+                () = place.lost() => return,
                 () = &mut silent => return,
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::body::HttpBody as _;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use bytes::Bytes;
@@ -124,7 +125,12 @@ async fn read(request: Request, state: &AppState) -> ApiResult<Bytes> {
         let detail = "send the body as application/json";
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body.not_json", detail));
     }
-    let read = tokio::time::timeout(PATIENCE, Bytes::from_request(request, state)).await;
+    let read = async {
+        let person = request.extensions().get().and_then(|caller: &Caller| caller.principal().user());
+        let _turn = state.bodies.turn(person, request.body().size_hint().upper()).await;
+        Bytes::from_request(request, state).await
+    };
+    let read = tokio::time::timeout(PATIENCE, read).await;
     let late =
         || ApiError::new(StatusCode::REQUEST_TIMEOUT, "body.late", "the body took too long to come in");
     read.map_err(|_| late())?.map_err(|error: BytesRejection| match error.status() {

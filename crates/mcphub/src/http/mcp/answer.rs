@@ -133,9 +133,13 @@ pub(super) fn failed(failure: &HubError, id: Option<&Id>) -> Refused {
     refused.of(id.cloned())
 }
 
+/// How much of a name that a stranger chose is repeated, in characters.
+const LONGEST_NAME: usize = 128;
+
 /// Says that a tool can't be called: the same for one that doesn't exist and one that the caller has
 /// no right to.
 pub(super) fn unknown_tool(name: &str, id: &Id) -> Refused {
+    let name: String = name.chars().take(LONGEST_NAME).collect();
     Refused::new(StatusCode::OK, error::INVALID_PARAMS, &format!("Unknown tool: {name}")).of(Some(id.clone()))
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -44,7 +45,7 @@ pub(super) async fn post(
         Ok(visit) => visit,
         Err(error) => return failed(&error, id_in(request).await.as_ref()).into_response(),
     };
-    let body = match read(request).await {
+    let body = match read(&state, &visit, request).await {
         Ok(body) => body,
         Err(refused) => return malformed(&visit, refused).await,
     };
@@ -62,14 +63,20 @@ pub(super) async fn post(
     }
 }
 
-/// Reads a body of at most 4 MiB in at most 30 seconds.
-async fn read(request: Request) -> Result<Bytes, Refused> {
+/// Reads a body of at most 4 MiB in at most 30 seconds, the wait for its turn included.
+async fn read(state: &AppState, visit: &Visit, request: Request) -> Result<Bytes, Refused> {
     let refuse = |status, text| Refused::new(status, error::INVALID_REQUEST, text);
-    match tokio::time::timeout(PATIENCE, Bytes::from_request(request, &())).await {
+    let read = async {
+        let person = visit.caller.principal().user();
+        let _turn = state.bodies.turn(person, request.body().size_hint().upper()).await;
+        Bytes::from_request(request, &()).await
+    };
+    match tokio::time::timeout(PATIENCE, read).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) => {
-            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 MiB, or was cut off"))
+        Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 MiB"))
         }
+        Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, "the body was cut off")),
         Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 seconds")),
     }
 }
