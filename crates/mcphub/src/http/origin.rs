@@ -65,13 +65,16 @@ impl Trust {
         let known = |host: &Authority| self.knows_host(host, local);
         let named = parts.uri.authority();
         let (first, more) = (hosts.next(), headers.get_all(HOST).into_iter().count() > 1);
+        if more || (named.is_none() && !headers.contains_key(HOST)) {
+            return Some(no_one_host());
+        }
         let good = match (&first, named) {
             (Some(host), Some(named)) => known(host) && known(named),
             (Some(host), None) => known(host),
             (None, Some(named)) => known(named) && !headers.contains_key(HOST),
             (None, None) => false,
         };
-        if !good || more {
+        if !good {
             return Some(foreign_host());
         }
         let site = |value: &HeaderValue| value.to_str().is_ok_and(|origin| self.knows_origin(origin, local));
@@ -147,6 +150,11 @@ fn is_own_origin(origin: &str, local: SocketAddr) -> bool {
             .is_some_and(|host| is_own(host.host(), host.port_u16(), local))
 }
 
+/// Refuses a request that doesn't say which host it is for, or says it twice (RFC 9112 3.2).
+fn no_one_host() -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "host.missing", "send one Host header")
+}
+
 fn foreign_host() -> ApiError {
     let detail =
         "the Host header names another host: use the hub's public address, or add the name to allowed_hosts";
@@ -206,8 +214,8 @@ mod tests {
         for (local, host, expected) in table {
             assert_eq!(status(local, &[("host", host)]), expected, "{host} at {local}");
         }
-        assert_eq!(status(own, &[]), 421);
-        assert_eq!(status(own, &[("host", "localhost:3000"), ("host", "localhost:3000")]), 421);
+        assert_eq!(status(own, &[]), 400);
+        assert_eq!(status(own, &[("host", "localhost:3000"), ("host", "localhost:3000")]), 400);
     }
 
     #[test]

@@ -159,8 +159,21 @@ impl Installation {
 
     /// Starts the hub on a free port and waits until it listens.
     pub(crate) fn serve(&self) -> Serving {
-        let mut child = self
-            .command()
+        self.start(self.command())
+    }
+
+    /// Starts the hub where the system lets it open only so many files.
+    pub(crate) fn serve_with_files(&self, limit: u32) -> Serving {
+        let hub = self.command();
+        let mut shell = Command::new("/bin/sh");
+        shell.env_clear().envs(&self.variables);
+        shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+        shell.arg(hub.get_program()).args(hub.get_args());
+        self.start(shell)
+    }
+
+    fn start(&self, mut command: Command) -> Serving {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -10,6 +10,7 @@
 
 mod api;
 mod cli;
+mod crowds;
 mod database;
 mod edge;
 mod evidence;
@@ -17,6 +18,7 @@ mod faults;
 mod floors;
 mod front;
 mod harness;
+mod hostile;
 mod isolation;
 mod peers;
 mod power;
