@@ -93,9 +93,13 @@ impl Raw {
         }
     }
 
-    /// Returns the value if it is an integer that fits.
+    /// Returns the value if it is an integer that fits. `-0` is none: some parsers take it for another
+    /// number than `0`.
     #[must_use]
     pub fn as_integer(&self) -> Option<i64> {
+        if self.as_bytes() == b"-0" {
+            return None;
+        }
         std::str::from_utf8(&self.0).ok()?.parse().ok()
     }
 
