@@ -42,10 +42,17 @@ pub enum ImportOutcome {
     Refused(String),
 }
 
+/// How large, in bytes, what is imported at once may be.
+pub const LARGEST_FILE: usize = 1 << 20;
+
 impl Hub {
     /// Imports all servers of a file. One that can't be imported is reported and stops no other.
     pub async fn import_servers(&self, caller: &Caller, text: &str) -> Result<Vec<Imported>, HubError> {
         self.administrate(caller, Administration::ManageServers, "servers.import").await?;
+        if text.len() > LARGEST_FILE {
+            let text = format!("the file is larger than {LARGEST_FILE} bytes: import it in parts");
+            return Err(HubError::Invalid(text));
+        }
         let planned = plan::read(text).map_err(HubError::Invalid)?;
         let mut report = Vec::with_capacity(planned.len());
         for (original, plan) in planned {

@@ -125,10 +125,12 @@ pub fn read(logs: &Path, server: &ServerName, lines: usize) -> io::Result<Vec<St
     for entry in entries {
         let text = std::fs::read(entry?.path())?;
         found.extend(String::from_utf8_lossy(&text).lines().map(str::to_owned));
+        // Each line begins with its time, and equal times keep their order. No more is held of many
+        // files than of one.
+        found.sort_by(|one, other| time(one).cmp(time(other)));
+        found.drain(..found.len().saturating_sub(lines));
     }
-    // Each line begins with its time, and equal times keep their order.
-    found.sort_by(|one, other| time(one).cmp(time(other)));
-    Ok(found.split_off(found.len().saturating_sub(lines)))
+    Ok(found)
 }
 
 fn time(line: &str) -> &str {

@@ -16,6 +16,9 @@ use crate::raw::Raw;
 
 const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
+/// How many messages a batch may hold.
+const BATCH: usize = 100;
+
 /// Holds one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Envelope {
@@ -148,6 +151,9 @@ impl Envelope {
         let messages = drafts.into_iter().map(Draft::finish).collect::<Result<Vec<_>, _>>()?;
         match messages.iter().any(|message| message.method() == Some(method::INITIALIZE)) {
             _ if messages.is_empty() => Err(Fault::Invalid("a batch must hold a message").into()),
+            _ if messages.len() > BATCH => {
+                Err(Fault::Invalid("a batch must hold at most 100 messages").into())
+            }
             true => Err(Fault::Invalid("initialize must not be part of a batch").into()),
             false => Ok(messages),
         }

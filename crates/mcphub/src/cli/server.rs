@@ -1,12 +1,13 @@
 //! `mcphub server`: the MCP servers behind the hub.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use mcphub_domain::server::ServerState;
 use mcphub_domain::{Server, ServerName, Slot, Transport};
 use mcphub_hub::discovery::Tried;
-use mcphub_hub::import::{ImportOutcome, Imported};
+use mcphub_hub::import::{ImportOutcome, Imported, LARGEST_FILE};
 use mcphub_hub::read_log;
 use mcphub_hub::servers::UpdateServer;
 use serde_json::{Value, json};
@@ -96,9 +97,10 @@ impl ServerCommand {
 
 async fn import(desk: &Desk, file: &Path) -> Result<Answer, Failure> {
     let text = if file == Path::new("-") {
-        std::io::read_to_string(std::io::stdin()).map_err(|error| Failure::io("standard input", &error))?
+        read_import(std::io::stdin()).map_err(|error| Failure::io("standard input", &error))?
     } else {
-        std::fs::read_to_string(file).map_err(|error| Failure::io(&file.display().to_string(), &error))?
+        let read = std::fs::File::open(file).and_then(read_import);
+        read.map_err(|error| Failure::io(&file.display().to_string(), &error))?
     };
     let report = desk.hub.import_servers(&desk.operator, &text).await?;
     let lines: Vec<String> = report.iter().flat_map(describe).collect();
@@ -246,6 +248,11 @@ async fn test(desk: &Desk, name: &ServerName) -> Result<Answer, Failure> {
         "tools": tools.iter().map(|one| tool::view(&server, one)).collect::<Vec<_>>(),
     });
     Ok(Answer::new(text, json))
+}
+
+/// Reads a little more than can be imported, so that more of it is noticed and not held.
+fn read_import(source: impl Read) -> std::io::Result<String> {
+    std::io::read_to_string(source.take(LARGEST_FILE as u64 + 1))
 }
 
 async fn logs(desk: &Desk, name: &ServerName, lines: usize) -> Result<Answer, Failure> {

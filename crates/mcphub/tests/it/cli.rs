@@ -90,6 +90,20 @@ fn a_table_is_for_people() {
 }
 
 #[test]
+fn what_is_imported_has_a_size() {
+    let installation = Installation::new(Database::Sqlite);
+    let file = |length: usize| {
+        let text = r#"{"mcpServers":{}}"#;
+        format!("{text}{}", " ".repeat(length - text.len()))
+    };
+    assert!(installation.run(&["server", "import", "-"], &file(1 << 20)).status.success());
+    let path = installation.file("large.json", &file((1 << 20) + 1));
+    let refused = installation.run(&["server", "import", path.to_str().unwrap()], "");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("larger than 1048576 bytes"), "{told}");
+}
+
+#[test]
 fn servers_are_imported_changed_tried_and_removed() {
     let hub = installation();
     let report = hub.json(&format!("server import {}", servers(&hub).display()));

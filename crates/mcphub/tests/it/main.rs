@@ -20,6 +20,7 @@ mod front;
 mod harness;
 mod hostile;
 mod isolation;
+mod limits;
 mod peers;
 mod power;
 mod recorded;

@@ -278,6 +278,9 @@ fn arrays_are_messages_only_where_batches_are_asked_for() {
     assert_eq!(fault(format!(" [{one}]")), Fault::Batch);
     assert_eq!(parse(format!("[{one}]")).unwrap_err().code(), -32600);
     assert_eq!(batch(format!("[{one}, {two}]")).unwrap().len(), 2);
+    let of = |count: usize| batch(format!("[{}]", vec![one; count].join(",")));
+    assert_eq!(of(100).unwrap().len(), 100);
+    assert_eq!(of(101).unwrap_err().code(), -32600);
     for bad in [
         "[]".to_owned(),
         one.to_owned(),

@@ -226,3 +226,18 @@ pub(super) async fn verify(
 ) -> ApiResult<Json<ReportView>> {
     Ok(Json(hub.verify_audit(&caller, &[]).await?.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::Wanted;
+
+    #[test]
+    fn a_page_is_never_longer_than_a_thousand_records() {
+        for (asked, given) in [(0, 1), (1, 1), (1_000, 1_000), (1_001, 1_000)] {
+            let wanted: Wanted = serde_json::from_value(json!({ "limit": asked })).unwrap();
+            assert_eq!(wanted.limit(), given);
+        }
+    }
+}
