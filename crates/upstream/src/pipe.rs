@@ -193,6 +193,9 @@ impl Pipe {
                     Ok(0) | Err(_) => return Ok(()),
                 }
             };
+            if end > longest {
+                return Err(self.blame.garbage(format!("a line is longer than {longest} bytes")));
+            }
             let line = buffer.split_to(end).freeze();
             buffer.advance(1);
             searched = 0;
