@@ -1,5 +1,5 @@
-//! Clients that are many, slow or silent: everybody else is served as if they weren't there, and what
-//! they cost is bounded.
+//! Clients that are many, slow or silent, and servers that never stop talking: everybody else is served
+//! as if they weren't there, and what they cost is bounded.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::harness::client::{begin, call_headers, list, modern, send};
-use crate::harness::eventually;
+use crate::harness::client::{begin, call, call_headers, list, modern, send};
+use crate::harness::{eventually, tool};
 use crate::hostile::{House, status};
 
 /// Shows how much memory a process holds, in KiB.
@@ -122,6 +122,40 @@ fn strangers_make_room_and_known_people_stay() {
     while !known.line().expect("the stream is open").contains("list_changed") {}
     drop(strangers);
     house.installation.ok("server enable local");
+    house.close();
+}
+
+/// A process with one tool, whose answer has a hundred mebibytes.
+const ENDLESS: &str = r#"
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message["method"] == "tools/call":
+        for _ in range(100): sys.stdout.write("x" * (1 << 20)); sys.stdout.flush()
+    elif "id" in message:
+        found = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", "capabilities": {}}
+        found |= {"supportedVersions": ["2026-07-28"], "tools": [{"name": "do", "inputSchema": {"type": "object"}}]}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": found}), flush=True)
+"#;
+
+#[test]
+fn a_server_that_answers_without_end_costs_little() {
+    let house = House::open();
+    let file = json!({ "mcpServers": { "endless": {
+        "command": tool("MCPHUB_TEST_PYTHON_2"), "args": ["-c", ENDLESS],
+    } } });
+    house.installation.grant_all("alice", "endless", &file);
+    eventually("its tool is listed", || {
+        list(house.hub.address, "/mcp", &house.key).body.contains("endless__do").then_some(())
+    });
+    let before = memory(house.hub.id());
+    let answer = call(house.hub.address, "/mcp", &house.key, "endless__do", json!({}));
+    let error = &answer.json()["error"];
+    assert_eq!(error["code"], -31010, "{answer:?}");
+    assert!(error["message"].as_str().unwrap().contains("longer than 8388608 bytes"), "{error}");
+    let grown = memory(house.hub.id()).saturating_sub(before);
+    assert!(grown < 40 << 10, "eight of a hundred mebibytes are held, in {grown} KiB");
+    house.works("an endless answer");
     house.close();
 }
 
