@@ -30,6 +30,8 @@ use crate::settings::PlainHttp;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Shorter than the shortest common keep-alive (5 s), so that no request meets a closing socket.
 const POOL_IDLE: Duration = Duration::from_secs(4);
+/// How many pools are kept; with more, all are given up, which costs a connection each.
+const POOLS: usize = 64;
 const MOST_ADDRESSES: usize = 8;
 const HEADER_BYTES: usize = 128 * 1024;
 /// One call that isn't read may hold this much, and never the connection that others share.
@@ -93,6 +95,9 @@ impl Outbound {
         let mut pools = self.pools.lock();
         if let Some(pool) = pools.get(networks) {
             return pool.clone();
+        }
+        if pools.len() >= POOLS {
+            pools.clear();
         }
         let pool = self.make_pool(networks);
         pools.insert(networks.to_vec(), pool.clone());
@@ -265,7 +270,7 @@ mod tests {
 
     use tokio::net::TcpListener;
 
-    use super::{Dialer, Host, Refused};
+    use super::{Dialer, Host, Outbound, POOLS, Refused};
     use crate::settings::PlainHttp;
 
     fn allowed(host: &str, addresses: &[&str], networks: &[&str], plain_http: PlainHttp) -> bool {
@@ -273,6 +278,18 @@ mod tests {
             addresses.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 80)).collect();
         let networks = networks.iter().map(|text| text.parse().unwrap()).collect();
         Dialer { networks, plain_http }.check(&Host::parse(host), true, &addresses).is_ok()
+    }
+
+    #[tokio::test]
+    async fn so_many_pools_are_kept_and_no_more() {
+        let outbound = Outbound::new(&[], PlainHttp::Allowed).unwrap();
+        for number in 0..=u32::try_from(POOLS).unwrap() {
+            let network = ipnet::Ipv4Net::new(std::net::Ipv4Addr::from(number << 8), 24).unwrap();
+            drop(outbound.pool(&[network.into()]));
+            drop(outbound.pool(&[network.into()]));
+            let kept = if number < 64 { number as usize + 1 } else { 1 };
+            assert_eq!(outbound.pools.lock().len(), kept);
+        }
     }
 
     #[test]

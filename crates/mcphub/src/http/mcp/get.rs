@@ -13,6 +13,7 @@ use mcphub_hub::Lease;
 use mcphub_wire::header::Headers;
 use mcphub_wire::sse::KEEP_ALIVE;
 use mcphub_wire::{Edit, message, method};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +61,8 @@ struct Open {
     lease: Lease,
     changes: watch::Receiver<i64>,
     stopping: CancellationToken,
-    seen: Vec<String>,
+    /// The digest of the names that the client last heard of: there may be many streams and many names.
+    seen: [u8; 32],
     greeted: bool,
 }
 
@@ -70,7 +72,7 @@ impl Open {
             lease: visit.hub.lease_endpoint(&visit.caller, visit.endpoint),
             changes: visit.hub.changes(),
             stopping,
-            seen: visit.hub.visible_names(&visit.caller, visit.endpoint),
+            seen: visible(&visit),
             visit,
             entry,
             greeted: false,
@@ -100,11 +102,21 @@ impl Open {
                     Ok(Ok(())) => {}
                 },
             }
-            let visible = self.visit.hub.visible_names(&self.visit.caller, self.visit.endpoint);
+            let visible = visible(&self.visit);
             if visible != self.seen {
                 self.seen = visible;
                 return Some(event(message::notification(method::TOOLS_CHANGED, None, &Edit::new())));
             }
         }
     }
+}
+
+/// Digests the names of the tools that a caller sees.
+fn visible(visit: &Visit) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for name in visit.hub.visible_names(&visit.caller, visit.endpoint) {
+        digest.update(name.as_bytes());
+        digest.update([0]);
+    }
+    digest.finalize().into()
 }
