@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask test`, `fuzz`, `up` and `postgres`.
+//! The project's own commands: `cargo xtask test`, `fuzz`, `up`, `bench` and `postgres`.
 //!
 //! They bring what they need, so a machine with git and a Rust toolchain is enough. What can't be
 //! brought stops the command with its name; nothing is ever skipped.
 
 mod account;
+mod bench;
 mod failure;
 mod fuzz;
 mod postgres;
@@ -28,6 +29,8 @@ Commands:
                                  `cargo test`
   fuzz [--seconds N]             feed each parser with whatever a fuzzer thinks of, for 60 seconds
   up [ARGS]                      build the release binary and run its demo; ARGS go to `mcphub demo`
+  bench [ARGS]                   measure what a call through the hub costs, and write docs/benchmarks.md;
+                                 ARGS go to the bench
   postgres                       run a PostgreSQL for tests started by hand, until Ctrl-C
   help                           print this text";
 
@@ -48,6 +51,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         ("test", rest) => test::run(&repository(), &test::Options::parse(rest)?),
         ("fuzz", rest) => fuzz::run(&repository(), fuzz::seconds(rest)?),
         ("up", rest) => up::run(&repository(), rest),
+        ("bench", rest) => bench::run(&repository(), rest),
         ("postgres", []) => serve_postgres(),
         ("help" | "--help" | "-h", _) => {
             println!("{USAGE}");

@@ -69,6 +69,11 @@ impl Cluster {
         })
     }
 
+    /// Returns the superuser's URL.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Returns the variables by which tests find the server.
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
         let bin = self.bin.display().to_string();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::bench;
 use crate::failure::Failure;
 use crate::fuzz;
 use crate::postgres::Cluster;
@@ -51,6 +52,7 @@ pub(crate) fn run(repository: &Path, options: &Options) -> Result<(), Failure> {
         let deny = deny::install(repository)?;
         check_format_and_lints(repository)?;
         run_tests(repository, &peers, &options.cargo_test)?;
+        bench::trial(repository)?;
         deny::check(repository, &deny)?;
         fuzz::run(repository, fuzz::USUAL_SECONDS)?;
     }

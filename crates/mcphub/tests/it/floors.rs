@@ -76,7 +76,7 @@ fn edges() -> Edges {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap().iter();
     packages
-        .filter(|package| package["name"] != "xtask")
+        .filter(|package| !["xtask", "bench"].map(Value::from).contains(&package["name"]))
         .map(|package| {
             let used = package["dependencies"].as_array().unwrap().iter();
             let used = used.filter(|dependency| dependency["kind"].is_null());
