@@ -151,6 +151,15 @@ const fn default_timeout_ms() -> u32 {
     60_000
 }
 
+/// Is what a call to a server needs, read off its definition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Needs {
+    /// The slots that have to be filled.
+    pub slots: BTreeSet<Slot>,
+    /// Where the values go.
+    pub destination: Destination,
+}
+
 impl ServerDefinition {
     /// Describes a server with the default settings.
     pub const fn new(transport: Transport) -> Self {
@@ -183,6 +192,11 @@ impl ServerDefinition {
     /// Lists the values that somebody has to fill in.
     pub fn slots(&self) -> BTreeSet<Slot> {
         self.templates().flat_map(Template::slots).collect()
+    }
+
+    /// Says what a call to the server needs.
+    pub fn needs(&self) -> Needs {
+        Needs { slots: self.slots(), destination: self.destination() }
     }
 
     /// Lists the slots that each person fills in herself.

@@ -2,6 +2,7 @@
 //! as the database tells of a change.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lru::LruCache;
@@ -10,6 +11,7 @@ use mcphub_store::Store;
 use mcphub_store::credentials::SealedValue;
 use mcphub_store::snapshot::Delta;
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 
 use crate::error::HubError;
 
@@ -22,17 +24,52 @@ const TRIES: usize = 3;
 
 /// Keeps sealed values by whom and what they are for.
 pub(crate) struct Cache {
-    personal: Mutex<LruCache<(UserId, ServerId), Vec<SealedValue>>>,
-    shared: Mutex<LruCache<ServerId, Vec<SealedValue>>>,
+    personal: Mutex<LruCache<(UserId, ServerId), Arc<Stored>>>,
+    shared: Mutex<LruCache<ServerId, Arc<Stored>>>,
     /// Grows with every change, so that what was loaded before one is never kept after it.
     generation: AtomicU64,
 }
 
-/// Names a stored value in one of its versions.
-pub(crate) type Mark = (CredentialId, i64);
+/// Are the values of one owner for one server, none of them unsealed.
+#[derive(Default)]
+pub(crate) struct Stored {
+    values: Vec<SealedValue>,
+    fingerprint: i64,
+}
 
-/// Returns a value's mark.
-pub(crate) const fn mark(value: &SealedValue) -> Mark {
+impl Stored {
+    fn new(values: Vec<SealedValue>) -> Self {
+        let mut rows: Vec<Mark> = values.iter().map(mark).collect();
+        rows.sort_unstable();
+        let mut hash = Sha256::new();
+        for (id, revision) in rows {
+            hash.update(id.as_bytes());
+            hash.update(revision.to_be_bytes());
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let fingerprint = digest.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes));
+        Self { values, fingerprint }
+    }
+
+    /// Lists the values.
+    pub(crate) fn values(&self) -> &[SealedValue] {
+        &self.values
+    }
+
+    /// Names the state of the values: any change of any of them changes this number.
+    pub(crate) const fn fingerprint(&self) -> i64 {
+        self.fingerprint
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.values.iter().map(mark).eq(other.values.iter().map(mark))
+    }
+}
+
+/// Names a stored value in one of its versions.
+type Mark = (CredentialId, i64);
+
+const fn mark(value: &SealedValue) -> Mark {
     (value.id, value.revision)
 }
 
@@ -52,17 +89,17 @@ impl Cache {
         store: &Store,
         owner: UserId,
         server: ServerId,
-    ) -> Result<Vec<SealedValue>, HubError> {
+    ) -> Result<Arc<Stored>, HubError> {
         if let Some(values) = self.personal.lock().get(&(owner, server)) {
-            return Ok(values.clone());
+            return Ok(Arc::clone(values));
         }
-        let mut values = Vec::new();
+        let mut values = Arc::default();
         for _ in 0..TRIES {
             let generation = self.generation.load(Ordering::Acquire);
-            values = store.credentials(owner, server).await?;
+            values = Arc::new(Stored::new(store.credentials(owner, server).await?));
             let mut kept = self.personal.lock();
             if generation == self.generation.load(Ordering::Acquire) {
-                kept.put((owner, server), values.clone());
+                kept.put((owner, server), Arc::clone(&values));
                 break;
             }
         }
@@ -70,17 +107,17 @@ impl Cache {
     }
 
     /// Returns the shared values of a server.
-    pub(crate) async fn shared(&self, store: &Store, server: ServerId) -> Result<Vec<SealedValue>, HubError> {
+    pub(crate) async fn shared(&self, store: &Store, server: ServerId) -> Result<Arc<Stored>, HubError> {
         if let Some(values) = self.shared.lock().get(&server) {
-            return Ok(values.clone());
+            return Ok(Arc::clone(values));
         }
-        let mut values = Vec::new();
+        let mut values = Arc::default();
         for _ in 0..TRIES {
             let generation = self.generation.load(Ordering::Acquire);
-            values = store.shared_values(server).await?;
+            values = Arc::new(Stored::new(store.shared_values(server).await?));
             let mut kept = self.shared.lock();
             if generation == self.generation.load(Ordering::Acquire) {
-                kept.put(server, values.clone());
+                kept.put(server, Arc::clone(&values));
                 break;
             }
         }
@@ -93,10 +130,10 @@ impl Cache {
         &self,
         owner: Option<UserId>,
         server: ServerId,
-        (shared, personal): (&[Mark], &[Mark]),
+        (shared, personal): (&Stored, &Stored),
     ) -> bool {
-        let same = |kept: Option<&Vec<SealedValue>>, marks: &[Mark]| {
-            marks.is_empty() || kept.is_some_and(|kept| kept.iter().map(mark).eq(marks.iter().copied()))
+        let same = |kept: Option<&Arc<Stored>>, used: &Stored| {
+            used.values.is_empty() || kept.is_some_and(|kept| kept.is_same(used))
         };
         same(self.shared.lock().peek(&server), shared)
             && owner.is_none_or(|owner| same(self.personal.lock().peek(&(owner, server)), personal))

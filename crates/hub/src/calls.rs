@@ -82,7 +82,7 @@ impl Hub {
         let reply = tokio::select! {
             biased;
             () = lease.revoked() => Err(HubError::Revoked),
-            reply = self.dispatch(recorded, cleared.server, &cleared.values, call) => reply, // unseal, send
+            reply = self.dispatch(recorded, cleared.server, cleared.values, call) => reply, // unseal, send
         };
         match reply {
             Ok(reply) => Ok(Running { reply, lease, outcome, _place: cleared.place }),
@@ -101,7 +101,7 @@ impl Hub {
         now: Timestamp,
     ) -> Result<Cleared, HubError> {
         let mut cleared = self.clear(world, caller, call, now).await;
-        if is_unknown(&cleared) && self.take_up_first(caller, call.endpoint, &call.name).await {
+        if is_unknown(&cleared) && Box::pin(self.take_up_first(caller, call.endpoint, &call.name)).await {
             cleared = self.clear(&*self.snapshot.fresh()?, caller, call, self.clock.now()).await;
         }
         if let Err(error) = &cleared
@@ -127,8 +127,8 @@ impl Hub {
         let place =
             self.limits.charge(permit.user(), now).map_err(|after| HubError::RateLimited { after })?;
         let entry = world.server(permit.route().server).ok_or_else(|| gone(&permit))?;
-        let server = Arc::new(entry.server().clone());
-        let values = self.find_values(permit.user(), &server).await?;
+        let server = entry.share();
+        let values = self.find_values(permit.user(), &server, entry.needs()).await?;
         self.look_again(permit.user(), &server);
         Ok(Cleared { permit, values, server, place })
     }
@@ -155,7 +155,7 @@ impl Hub {
         &self,
         recorded: Recorded,
         server: Arc<Server>,
-        sealed: &SealedValues,
+        sealed: SealedValues,
         call: ToolCall,
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();

@@ -1,14 +1,16 @@
 //! Credentials: people fill in their own slots, admins the shared ones, and nobody reads them back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use mcphub_domain::server::Needs;
 use mcphub_domain::{CredentialId, Destination, Event, SecretText, Server, ServerId, Slot, SlotName, UserId};
 use mcphub_policy::Administration;
 use mcphub_store::credentials::SealedValue;
 use mcphub_vault::{Context, Sealed, Vault};
 
 use crate::audit::Granted;
-use crate::cache::{Mark, mark};
+use crate::cache::Stored;
 use crate::caller::Caller;
 use crate::error::{HubError, MissingCredential, check_revision};
 use crate::hub::Hub;
@@ -53,9 +55,10 @@ pub struct SeenSlot {
 }
 
 /// Is what a call needs beside its permit: sealed values that fit the server as it is now.
+#[derive(Clone, Default)]
 pub(crate) struct SealedValues {
-    shared: Vec<SealedValue>,
-    personal: Vec<SealedValue>,
+    pub(crate) shared: Arc<Stored>,
+    pub(crate) personal: Arc<Stored>,
 }
 
 impl SlotView {
@@ -179,8 +182,9 @@ impl Hub {
     ) -> Result<Vec<SlotView>, HubError> {
         self.administrate(caller, Administration::Credentials(owner), "credentials.list").await?;
         let server = self.server(server)?;
-        let values = self.stored_values(owner, &server).await?;
-        let destination = server.definition.destination();
+        let needs = server.definition.needs();
+        let values = self.stored_values(owner, server.id, &needs).await?;
+        let destination = needs.destination;
         let goes_to = server.definition.describe_destination();
         let view = |slot: Slot| SlotView {
             state: values.state(&slot, &destination),
@@ -189,19 +193,23 @@ impl Hub {
             destination,
             slot,
         };
-        let slots: Vec<SlotView> = server.definition.slots().into_iter().map(view).collect();
+        let slots: Vec<SlotView> = needs.slots.into_iter().map(view).collect();
         self.record_read(caller, "credentials.list", Some(server.name.as_str()), slots.len()).await;
         Ok(slots)
     }
 
     /// Finds the sealed values that a call of `owner` to a server needs, or says what is missing.
     /// Nothing is unsealed here.
-    pub(crate) async fn find_values(&self, owner: UserId, server: &Server) -> Result<SealedValues, HubError> {
-        let values = self.stored_values(owner, server).await?;
-        let destination = server.definition.destination();
+    pub(crate) async fn find_values(
+        &self,
+        owner: UserId,
+        server: &Server,
+        needs: &Needs,
+    ) -> Result<SealedValues, HubError> {
+        let values = self.stored_values(owner, server.id, needs).await?;
         let (mut missing, mut suspended) = (Vec::new(), Vec::new());
-        for slot in server.definition.slots() {
-            match values.state(&slot, &destination) {
+        for slot in &needs.slots {
+            match values.state(slot, &needs.destination) {
                 SlotState::Ready => {}
                 SlotState::Missing => missing.push(slot.name().clone()),
                 SlotState::Suspended => suspended.push(slot.name().clone()),
@@ -221,7 +229,7 @@ impl Hub {
     /// Finds the shared values alone, for the hub's own look at a server.
     pub(crate) async fn find_shared_values(&self, server: &Server) -> Result<SealedValues, HubError> {
         let shared = self.cache.shared(&self.store, server.id).await?;
-        Ok(SealedValues { shared, personal: Vec::new() })
+        Ok(SealedValues { shared, personal: Arc::default() })
     }
 
     /// Names the page where a person fills in what a server needs.
@@ -231,19 +239,20 @@ impl Hub {
         url.into()
     }
 
-    async fn stored_values(&self, owner: UserId, server: &Server) -> Result<SealedValues, HubError> {
-        let slots = server.definition.slots();
-        let personal = if slots.iter().any(|slot| matches!(slot, Slot::Personal(_))) {
-            self.cache.personal(&self.store, owner, server.id).await?
-        } else {
-            Vec::new()
-        };
-        let shared = if slots.iter().any(|slot| matches!(slot, Slot::Shared(_))) {
-            self.cache.shared(&self.store, server.id).await?
-        } else {
-            Vec::new()
-        };
-        Ok(SealedValues { shared, personal })
+    async fn stored_values(
+        &self,
+        owner: UserId,
+        server: ServerId,
+        needs: &Needs,
+    ) -> Result<SealedValues, HubError> {
+        let mut values = SealedValues::default();
+        if needs.slots.iter().any(|slot| matches!(slot, Slot::Personal(_))) {
+            values.personal = self.cache.personal(&self.store, owner, server).await?;
+        }
+        if needs.slots.iter().any(|slot| matches!(slot, Slot::Shared(_))) {
+            values.shared = self.cache.shared(&self.store, server).await?;
+        }
+        Ok(values)
     }
 
     /// Checks that the server has the slot, and is where whoever saw it agreed that a value may go.
@@ -315,23 +324,18 @@ impl SealedValues {
     /// Names the state of the values: any change of any of them changes these numbers.
     pub(crate) fn revisions(&self) -> mcphub_upstream::Revisions {
         mcphub_upstream::Revisions {
-            shared: fingerprint(&self.shared),
-            personal: fingerprint(&self.personal),
+            shared: self.shared.fingerprint(),
+            personal: self.personal.fingerprint(),
         }
-    }
-
-    /// Names every value in its version.
-    pub(crate) fn marks(&self) -> (Vec<Mark>, Vec<Mark>) {
-        (self.shared.iter().map(mark).collect(), self.personal.iter().map(mark).collect())
     }
 
     /// Unseals everything, for one connection to one server.
     pub(crate) fn unseal(&self, vault: &Vault) -> Result<BTreeMap<Slot, SecretText>, HubError> {
         let mut values = BTreeMap::new();
-        for value in &self.shared {
+        for value in self.shared.values() {
             values.insert(Slot::Shared(value.slot.clone()), open_value(vault, value)?);
         }
-        for value in &self.personal {
+        for value in self.personal.values() {
             values.insert(Slot::Personal(value.slot.clone()), open_value(vault, value)?);
         }
         Ok(values)
@@ -342,7 +346,7 @@ impl SealedValues {
             Slot::Personal(_) => &self.personal,
             Slot::Shared(_) => &self.shared,
         };
-        values.iter().find(|value| value.slot == *slot.name())
+        values.values().iter().find(|value| value.slot == *slot.name())
     }
 
     fn state(&self, slot: &Slot, destination: &Destination) -> SlotState {
@@ -394,17 +398,4 @@ fn find(values: &[SealedValue], slot: &SlotName) -> Option<SealedValue> {
 
 fn missing(slot: &SlotName) -> HubError {
     HubError::NotFound { what: format!("a value for {slot}") }
-}
-
-fn fingerprint(values: &[SealedValue]) -> i64 {
-    use sha2::{Digest, Sha256};
-    let mut rows: Vec<Mark> = values.iter().map(mark).collect();
-    rows.sort_unstable();
-    let mut hash = Sha256::new();
-    for (id, revision) in rows {
-        hash.update(id.as_bytes());
-        hash.update(revision.to_be_bytes());
-    }
-    let digest: [u8; 32] = hash.finalize().into();
-    digest.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))
 }

@@ -56,7 +56,7 @@ impl Hub {
         let impersonal = Server { definition, ..server.clone() };
         let shared = self.find_shared_values(&impersonal).await?;
         let needs: Vec<Slot> = server.definition.personal_slots().into_iter().collect();
-        match self.look_at(&impersonal, None, &shared).await {
+        match self.look_at(&impersonal, None, shared).await {
             Ok(found) if needs.is_empty() => self.observe(server, found).await.map(Tried::Listed),
             Ok(_) => Ok(Tried::Answers { needs }),
             Err(HubError::Upstream(UpstreamError::Unauthorized { .. })) if !needs.is_empty() => {
@@ -69,20 +69,20 @@ impl Hub {
     /// Lists a server with the shared values alone.
     pub(crate) async fn discover_shared(&self, server: &Server) -> Result<Listed, HubError> {
         let values = self.find_shared_values(server).await?;
-        self.discover(server, None, &values).await
+        self.discover(server, None, values).await
     }
 
     /// Lists a server as a person, with her values.
     pub(crate) async fn discover_as(&self, user: UserId, server: &Server) -> Result<Listed, HubError> {
-        let values = self.find_values(user, server).await?;
-        self.discover(server, Some(user), &values).await
+        let values = self.find_values(user, server, &server.definition.needs()).await?;
+        self.discover(server, Some(user), values).await
     }
 
     async fn discover(
         &self,
         server: &Server,
         user: Option<UserId>,
-        sealed: &SealedValues,
+        sealed: SealedValues,
     ) -> Result<Listed, HubError> {
         let found = self.look_at(server, user, sealed).await?;
         self.observe(server, found).await
@@ -93,7 +93,7 @@ impl Hub {
         &self,
         server: &Server,
         user: Option<UserId>,
-        sealed: &SealedValues,
+        sealed: SealedValues,
     ) -> Result<Vec<ToolDefinition>, HubError> {
         let world = self.snapshot.fresh()?;
         let permit = decide::look(&world, Principal::Hub, server.id, user, self.clock.now())?;
@@ -143,19 +143,23 @@ impl Hub {
         &self,
         server: &Server,
         scope: Scope,
-        sealed: &SealedValues,
+        sealed: SealedValues,
     ) -> Result<Access, HubError> {
         let missing = || HubError::Invalid(format!("server {} needs a person's own values", server.name));
         let key = mcphub_upstream::key(server, scope, sealed.revisions()).ok_or_else(missing)?;
-        let values = self.unseal_values(scope.user(), sealed)?;
-        let (hub, (shared, personal)) = (self.handle(), sealed.marks());
+        let (hub, used) = (self.handle(), sealed.clone());
         let still = move || {
             let Some(hub) = hub.upgrade() else { return false };
             let world = hub.snapshot.newest();
             world.server(key.server).is_some_and(|entry| entry.server().revision == key.revision)
-                && hub.cache.still_holds(scope.user(), key.server, (&shared, &personal))
+                && hub.cache.still_holds(scope.user(), key.server, (&used.shared, &used.personal))
         };
-        Ok(Access { key, values, still: Box::new(still) })
+        let hub = self.handle();
+        let values = move || {
+            let hub = hub.upgrade().ok_or("the hub is stopping")?;
+            hub.unseal_values(scope.user(), &sealed).map_err(|error| error.to_string())
+        };
+        Ok(Access { key, caller: scope.user(), values: Box::new(values), still: Box::new(still) })
     }
 
     /// Unseals the values for a connection of a person, or of the hub itself.

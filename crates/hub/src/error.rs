@@ -56,7 +56,7 @@ pub enum HubError {
     Stale(String),
     /// The server behind the hub failed.
     #[error("{0}")]
-    Upstream(#[from] UpstreamError),
+    Upstream(UpstreamError),
     /// Something in the hub itself failed.
     #[error("{0}")]
     Internal(String),
@@ -108,6 +108,15 @@ pub(crate) fn check_revision(what: impl std::fmt::Display, has: i64, base: i64) 
         return Ok(());
     }
     Err(HubError::Stale(format!("{what} was changed by somebody else: read it again and repeat the change")))
+}
+
+impl From<UpstreamError> for HubError {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::StillSealed { .. } => Self::Internal(error.to_string()),
+            error => Self::Upstream(error),
+        }
+    }
 }
 
 impl From<Denial> for HubError {

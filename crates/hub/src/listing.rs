@@ -126,7 +126,7 @@ impl Hub {
             return Ok(());
         }
         self.lately_failed(user, server)?;
-        self.find_values(user, server).await?;
+        self.find_values(user, server, &server.definition.needs()).await?;
         if self.lookout.try_first(user, server) {
             self.discover_as(user, server).await?;
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap};
+use mcphub_domain::server::Needs;
 use mcphub_domain::tool::shared_name;
 use mcphub_domain::{
     Grant, GrantId, Group, GroupId, HubKey, KeyId, Membership, Server, ServerId, Timestamp, Tool, ToolName,
@@ -29,6 +30,7 @@ pub struct World {
 #[derive(Clone)]
 pub struct ServerEntry {
     server: Arc<Server>,
+    needs: Arc<Needs>,
     tools: OrdMap<ToolName, Arc<Tool>>,
     shared: OrdMap<String, ToolName>,
 }
@@ -37,6 +39,16 @@ impl ServerEntry {
     /// Shows the server.
     pub fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Shares the server.
+    pub fn share(&self) -> Arc<Server> {
+        Arc::clone(&self.server)
+    }
+
+    /// Says what a call to it needs.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
     }
 
     /// Lists its tools in the order of their names.
@@ -220,7 +232,8 @@ impl World {
         };
         self.paths.insert(server.name.to_string(), Endpoint::Server(server.id));
         let id = server.id;
-        let mut entry = ServerEntry { server: Arc::new(server), tools, shared: OrdMap::new() };
+        let needs = Arc::new(server.definition.needs());
+        let mut entry = ServerEntry { server: Arc::new(server), needs, tools, shared: OrdMap::new() };
         entry.rename_tools();
         self.servers.insert(id, entry);
     }

@@ -124,6 +124,14 @@ pub enum UpstreamError {
         /// The server that was to be called.
         server: ServerName,
     },
+    /// Look after the vault: a value that is stored can't be unsealed.
+    #[error("the values for {server} can't be unsealed: {reason}")]
+    StillSealed {
+        /// The server that was to be called.
+        server: ServerName,
+        /// Why, without any value.
+        reason: String,
+    },
     /// Call another node: this one stops.
     #[error("the hub is stopping")]
     Stopping,

@@ -149,7 +149,8 @@ impl HttpConnection {
         if let Some(era) = &*known {
             return Ok(era.clone());
         }
-        let era = self.probe().await?;
+        // Boxed, as whatever a call mostly doesn't do: its state would make that of every call large.
+        let era = Box::pin(self.probe()).await?;
         *known = Some(era.clone());
         Ok(era)
     }
@@ -207,7 +208,7 @@ impl HttpConnection {
         if matches!(era, Era::Legacy(session) if session.id.is_some()) && status.as_u16() == 404 {
             return Ok(Attempt::Refused(error));
         }
-        match read_answer(self, response, id).await {
+        match Box::pin(read_answer(self, response, id)).await {
             Ok(Arrival::Response(answer)) if is_of_other_era(&answer.outcome, era) => {
                 Ok(Attempt::Refused(error))
             }

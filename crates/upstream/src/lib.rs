@@ -36,4 +36,4 @@ pub use reply::{Answer, Reply, ReplyMessage};
 pub use settings::{PlainHttp, Settings};
 pub use supervisor::supervise;
 pub use target::{Caller, Values};
-pub use upstreams::{Access, Still, ToolCall, Upstreams};
+pub use upstreams::{Access, Still, ToolCall, Unseal, Upstreams};

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, Id};
 use tower_service::Service;
 
 use crate::address::{is_allowed, is_metadata};
@@ -40,11 +41,12 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 
 type Pool = Client<HttpsConnector<Dialer>, Full<Bytes>>;
 
-/// Sends requests; sockets are pooled by origin, apart for each list of allowed networks.
+/// Sends requests; sockets are pooled by origin, apart for each list of allowed networks, and for each
+/// runtime: a socket is served where it was opened, and whoever calls from elsewhere would wait for two.
 pub(crate) struct Outbound {
     tls: ClientConfig,
     plain_http: PlainHttp,
-    pools: Mutex<HashMap<Vec<IpNet>, Pool>>,
+    pools: Mutex<HashMap<Id, HashMap<Vec<IpNet>, Pool>>>,
 }
 
 /// Says why a request got no response.
@@ -92,7 +94,8 @@ impl Outbound {
     }
 
     fn pool(&self, networks: &[IpNet]) -> Pool {
-        let mut pools = self.pools.lock();
+        let mut runtimes = self.pools.lock();
+        let pools = runtimes.entry(Handle::current().id()).or_default();
         if let Some(pool) = pools.get(networks) {
             return pool.clone();
         }
@@ -266,6 +269,7 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::net::SocketAddr;
 
     use tokio::net::TcpListener;
@@ -288,7 +292,7 @@ mod tests {
             drop(outbound.pool(&[network.into()]));
             drop(outbound.pool(&[network.into()]));
             let kept = if number < 64 { number as usize + 1 } else { 1 };
-            assert_eq!(outbound.pools.lock().len(), kept);
+            assert_eq!(outbound.pools.lock().values().map(HashMap::len).sum::<usize>(), kept);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The way to all servers: every call takes `call_tool`, and it takes a recorded permit.
 
 use std::collections::HashMap;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -43,12 +44,17 @@ const LAST_WAIT: Duration = Duration::from_secs(20);
 pub struct Access {
     /// The connection, see [`crate::key()`].
     pub key: ConnectionKey,
-    /// What it is made with.
-    pub values: Values,
+    /// Whose values, and whose identity, it is made with.
+    pub caller: Option<UserId>,
+    /// What it is made with, if it has to be: until then nothing is unsealed.
+    pub values: Unseal,
     /// Says whether the values and the definition are still those that hold. It is asked while no
     /// connection can be closed, so what [`Upstreams::close`] closes is never opened again with them.
     pub still: Still,
 }
+
+/// Unseals values, or says why that can't be done.
+pub type Unseal = Box<dyn FnOnce() -> Result<Values, String> + Send>;
 
 /// Says whether something still holds.
 pub type Still = Box<dyn FnOnce() -> bool + Send>;
@@ -232,7 +238,7 @@ impl Upstreams {
     /// leave while a slow server starts.
     fn lease(self: &Arc<Self>, server: &Arc<Server>, access: Access) -> Result<Lease, UpstreamError> {
         let (upstreams, server) = (Arc::clone(self), Arc::clone(server));
-        let Access { key, values, still } = access;
+        let Access { key, caller, values, still } = access;
         let place = Place { settings: &self.settings, server: &Arc::clone(&server), key, still };
         self.pool.lease(place, move |entry, replaces| {
             if replaces == Replaces::One && matches!(server.definition.transport, Transport::Stdio(_)) {
@@ -241,7 +247,7 @@ impl Upstreams {
             let shared = upstreams.shared.clone();
             shared.spawn(async move {
                 let pool = Arc::clone(&upstreams.pool);
-                entry.own(upstreams.connect(&server, key, values)).await;
+                entry.own(upstreams.connect(&server, key, Secrets { caller, values })).await;
                 pool.remove(&entry);
             });
         })
@@ -251,10 +257,11 @@ impl Upstreams {
         self: Arc<Self>,
         server: &Server,
         key: ConnectionKey,
-        values: Values,
+        secrets: Secrets,
     ) -> Result<Connection, UpstreamError> {
         let blame = Blame(server.name.clone());
         let definition = &server.definition;
+        let values = secrets.unseal(server)?;
         match &definition.transport {
             Transport::Http(target) => {
                 let target = values.resolve_http(target).map_err(|error| blame.target(error))?;
@@ -307,6 +314,27 @@ impl Drop for Upstreams {
     }
 }
 
+/// Are the values of a connection that isn't made yet.
+struct Secrets {
+    caller: Option<UserId>,
+    values: Unseal,
+}
+
+impl Secrets {
+    /// Unseals them. Another person's than those that were promised are never used.
+    fn unseal(self, server: &Server) -> Result<Values, UpstreamError> {
+        let server = || server.name.clone();
+        let values =
+            (self.values)().map_err(|reason| UpstreamError::StillSealed { server: server(), reason })?;
+        match &values.caller {
+            Some(caller) if self.caller != Some(caller.id) => {
+                Err(UpstreamError::WrongPermit { server: server() })
+            }
+            _ => Ok(values),
+        }
+    }
+}
+
 /// Waits for the connection and sends, all within the server's deadline.
 async fn send(
     server: &Server,
@@ -315,11 +343,11 @@ async fn send(
     request: Outgoing,
 ) -> Result<Reply, UpstreamError> {
     let deadline = Deadline::starting(server.definition.timeout());
-    let connected = in_time(&lease, deadline, lease.connection()).await;
+    let connected = in_time(&lease, deadline, pin!(lease.connection())).await;
     let sent = match connected {
-        Ok(connection) => {
-            in_time(&lease, deadline, connection.send(&request)).await.map_err(|error| (error, Phase::Asking))
-        }
+        Ok(connection) => in_time(&lease, deadline, pin!(connection.send(&request)))
+            .await
+            .map_err(|error| (error, Phase::Asking)),
         Err(error) => Err((error, Phase::Connecting)),
     };
     match sent {
@@ -335,7 +363,7 @@ async fn send(
 async fn in_time<T>(
     lease: &Lease,
     deadline: Deadline,
-    step: impl Future<Output = Result<T, UpstreamError>>,
+    step: Pin<&mut impl Future<Output = Result<T, UpstreamError>>>,
 ) -> Result<T, UpstreamError> {
     tokio::select! {
         biased;
@@ -356,7 +384,7 @@ fn covers(permit: &Permit, call: &ToolCall) -> bool {
         Some(user) => user == permit.user(),
         None => !server.definition.is_personal(),
     };
-    let same_caller = call.access.values.caller.as_ref().is_none_or(|caller| caller.id == permit.user());
+    let same_caller = call.access.caller.is_none_or(|caller| caller == permit.user());
     same_server && same_revision && same_person && same_caller
 }
 
@@ -369,7 +397,7 @@ fn covers_look(permit: &LookPermit, server: &Server, access: &Access) -> bool {
         Some(user) => permit.user() == Some(user),
         None => !server.definition.is_personal(),
     };
-    let same_caller = access.values.caller.as_ref().is_none_or(|caller| permit.user() == Some(caller.id));
+    let same_caller = access.caller.is_none_or(|caller| permit.user() == Some(caller));
     same_server && same_revision && same_person && same_caller
 }
 

@@ -73,7 +73,7 @@ impl Scene {
         let cleared = hub.permit(&world, alice, &call(&self.server), hub.clock.now()).await.unwrap();
         let recorded = hub.record_intent(cleared.permit, alice, &call(&self.server)).await.unwrap();
         self.change(change).await;
-        let sent = hub.dispatch(recorded, cleared.server, &cleared.values, call(&self.server)).await;
+        let sent = hub.dispatch(recorded, cleared.server, cleared.values, call(&self.server)).await;
         sent?.answer().await.map(|_| ()).map_err(HubError::from)
     }
 }
@@ -115,4 +115,13 @@ async fn a_call_after_a_change_uses_what_is_new() {
     let mut running = scene.house.hub.call_tool(&scene.people[0].1, call(&scene.server)).await.unwrap();
     assert!(matches!(running.next().await, Some(Said::Answer(_))));
     assert!(scene.sent("new") > 0);
+}
+
+#[tokio::test]
+async fn a_call_keeps_little_state() {
+    let scene = Scene::set().await;
+    let (_, alice) = &scene.people[0];
+    // What a call mostly doesn't do is boxed: a state of 70 KB was moved several times for each call.
+    let state = size_of_val(&scene.house.hub.call_tool(alice, call(&scene.server)));
+    assert!(state < 8_192, "{state}");
 }

@@ -128,7 +128,12 @@ pub(crate) fn connection(server: &Server, who: UserId) -> ConnectionKey {
 }
 
 pub(crate) fn access(server: &Server, who: UserId) -> Access {
-    Access { key: connection(server, who), values: values(who), still: Box::new(|| true) }
+    Access {
+        key: connection(server, who),
+        caller: Some(who),
+        values: Box::new(move || Ok(values(who))),
+        still: Box::new(|| true),
+    }
 }
 
 pub(crate) fn tool_call(server: &Arc<Server>, who: UserId, params: &str) -> ToolCall {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::harness::{
     ALICE, BOB, Hub, access, all, connection, json as answer_json, looked, recorded, server, text, token_of,
-    tool_call, until,
+    tool_call, until, values,
 };
 use crate::web::{End, Web, error, event, events, initialized, result, status};
 use mcphub_upstream::{Access, ReplyMessage, ToolCall, UpstreamError};
@@ -208,13 +208,16 @@ async fn a_permit_is_good_for_its_server_revision_and_person_alone() {
     let mut shared_key = tool_call(&one, ALICE, r#"{"name":"x"}"#);
     shared_key.access.key.scope = mcphub_upstream::Scope::Shared;
     let mut foreign_caller = tool_call(&one, ALICE, r#"{"name":"x"}"#);
-    foreign_caller.access.values.caller.as_mut().unwrap().id = BOB;
+    foreign_caller.access.caller = Some(BOB);
+    let mut foreign_values = tool_call(&one, ALICE, r#"{"name":"x"}"#);
+    foreign_values.access.values = Box::new(|| Ok(values(BOB)));
     let calls = [
         tool_call(&other, ALICE, r#"{"name":"x"}"#),
         tool_call(&changed, ALICE, r#"{"name":"x"}"#),
         tool_call(&one, BOB, r#"{"name":"x"}"#),
         shared_key,
         foreign_caller,
+        foreign_values,
     ];
     for call in calls {
         let sent = hub.upstreams.call_tool(recorded(&one, ALICE), call).await;
