@@ -52,7 +52,7 @@ pub struct Entry {
 }
 
 /// Holds what names a person; it is encrypted before it comes into a record.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct PersonalFields {
     /// Where she called from.
     #[serde(default, skip_serializing_if = "Option::is_none")]

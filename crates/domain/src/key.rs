@@ -127,12 +127,17 @@ fn encode(number: &[u8], digits: &[u8], width: usize) -> String {
 
 /// Reads a number of exactly `N` bytes; a digit of another alphabet or an overflow is an error.
 fn decode<const N: usize>(text: &str, digits: &[u8]) -> Result<[u8; N], InvalidKey> {
-    let base = digits.len() as u32;
+    let base = digits.len() as u64;
     let mut number = [0_u8; N];
-    for digit in text.bytes() {
-        let mut carry = digits.iter().position(|known| *known == digit).ok_or(InvalidKey)? as u32;
+    // Five digits at a time: their value is below 2³⁰, so nothing overflows.
+    for group in text.as_bytes().chunks(5) {
+        let (mut carry, mut scale) = (0, 1);
+        for digit in group {
+            let value = digits.iter().position(|known| known == digit).ok_or(InvalidKey)? as u64;
+            (carry, scale) = (carry * base + value, scale * base);
+        }
         for byte in number.iter_mut().rev() {
-            let value = u32::from(*byte) * base + carry;
+            let value = u64::from(*byte) * scale + carry;
             *byte = (value & 0xff) as u8;
             carry = value >> 8;
         }

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,6 +14,7 @@ use mcphub_domain::{Entropy, User, UserId};
 use mcphub_store::Store;
 use mcphub_vault::{Context, PersonKey, Sealed, Vault};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::error::HubError;
 
@@ -24,12 +26,19 @@ pub(crate) struct Personal {
     store: Arc<Store>,
     entropy: Entropy,
     keys: Mutex<LruCache<UserId, Arc<PersonKey>>>,
+    /// What was encrypted a moment ago, for the next record that says the same.
+    lately: Mutex<LruCache<(UserId, PersonalFields), (Instant, String)>>,
 }
+
+/// How long an encrypted text is used again. It tells who reads the log without the key only that two
+/// records of the same person within this time say the same of her.
+const LATELY: Duration = Duration::from_secs(10);
 
 impl Personal {
     pub(crate) fn new(store: Arc<Store>, entropy: Entropy) -> Self {
         let kept = NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN);
-        Self { store, entropy, keys: Mutex::new(LruCache::new(kept)) }
+        let lately = Mutex::new(LruCache::new(kept));
+        Self { store, entropy, keys: Mutex::new(LruCache::new(kept)), lately }
     }
 
     /// Encrypts the fields of a person for a record.
@@ -42,10 +51,17 @@ impl Personal {
         if *fields == PersonalFields::default() {
             return Ok(BTreeMap::new());
         }
-        let key = self.key(vault, person).await?;
+        let known = (person, fields.clone());
+        if let Some((at, sealed)) = self.lately.lock().get(&known)
+            && at.elapsed() < LATELY
+        {
+            return Ok(BTreeMap::from([(person, sealed.clone())]));
+        }
+        let key = Box::pin(self.key(vault, person)).await?;
         let text = serde_json::to_vec(fields).map_err(|error| HubError::Internal(error.to_string()))?;
-        let sealed = key.seal(person.as_bytes(), &text, &self.entropy)?;
-        Ok(BTreeMap::from([(person, URL_SAFE_NO_PAD.encode(sealed))]))
+        let sealed = URL_SAFE_NO_PAD.encode(key.seal(person.as_bytes(), &text, &self.entropy)?);
+        self.lately.lock().put(known, (Instant::now(), sealed.clone()));
+        Ok(BTreeMap::from([(person, sealed)]))
     }
 
     /// Reads fields of records; what it opens for one record it has for the next.

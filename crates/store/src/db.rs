@@ -5,11 +5,11 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{AssertSqlSafe, Connection as _};
 
 use url::Url;
 
@@ -77,6 +77,8 @@ impl Revisions {
 
 const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const BUSY: Duration = Duration::from_secs(2);
+/// How long a connection to PostgreSQL may have rested to be used unasked.
+const RESTED: Duration = Duration::from_secs(1);
 
 /// Holds connections to one database as one login.
 #[derive(Clone)]
@@ -101,8 +103,8 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY);
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let writer = sqlite_pool(1).connect_with(options.clone()).await?;
+        let readers = sqlite_pool(4).connect_with(options).await?;
         Ok(Self::Sqlite { readers, writer })
     }
 
@@ -111,11 +113,7 @@ impl Db {
         let options: PgConnectOptions = url
             .parse()
             .map_err(|error: sqlx::Error| StoreError::Settings(format!("database URL: {error}")))?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(BUSY)
-            .connect_with(options.application_name("mcphub"))
-            .await?;
+        let pool = postgres_pool(connections).connect_with(options.application_name("mcphub")).await?;
         Ok(Self::Postgres(pool))
     }
 
@@ -124,13 +122,13 @@ impl Db {
     pub(crate) fn beside(&self, connections: u32) -> Self {
         match self {
             Self::Sqlite { readers, writer } => {
-                let options = SqlitePoolOptions::new().max_connections(connections);
-                let readers = options.connect_lazy_with(readers.connect_options().as_ref().clone());
+                let options = readers.connect_options().as_ref().clone();
+                let readers = sqlite_pool(connections).connect_lazy_with(options);
                 Self::Sqlite { readers, writer: writer.clone() }
             }
             Self::Postgres(pool) => {
-                let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(BUSY);
-                Self::Postgres(options.connect_lazy_with(pool.connect_options().as_ref().clone()))
+                let options = pool.connect_options().as_ref().clone();
+                Self::Postgres(postgres_pool(connections).connect_lazy_with(options))
             }
         }
     }
@@ -163,16 +161,16 @@ impl Db {
     /// Begins a transaction that only reads, and that sees one state of the database throughout.
     pub(crate) async fn read(&self) -> Result<Tx, StoreError> {
         Ok(match self {
-            Self::Sqlite { readers, .. } => Tx::Sqlite(readers.begin().await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(READ).await?),
+            Self::Sqlite { readers, .. } => Tx::Sqlite(Box::pin(readers.begin()).await?),
+            Self::Postgres(pool) => Tx::Postgres(Box::pin(pool.begin_with(READ)).await?),
         })
     }
 
     /// Begins a transaction that writes; on SQLite it has the file to itself from here on.
     pub(crate) async fn write(&self) -> Result<Tx, StoreError> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Sqlite { writer, .. } => Tx::Sqlite(Box::pin(writer.begin_with("BEGIN IMMEDIATE")).await?),
+            Self::Postgres(pool) => Tx::Postgres(Box::pin(pool.begin()).await?),
         })
     }
 
@@ -245,6 +243,27 @@ impl Db {
             Self::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// A file doesn't go away, so its connections aren't asked whether they are still there.
+fn sqlite_pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
+}
+
+/// Connections that rested are asked whether they are still there; one that worked a moment ago is.
+fn postgres_pool(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY)
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if about.idle_for >= RESTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 /// Fills `{name}` places of a migration's text with identifiers, which are checked.

@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite, Transaction};
 
+use crate::db::Db;
 use crate::error::StoreError;
 
 /// The channel on which PostgreSQL tells of changes of the world.
@@ -58,6 +59,12 @@ impl From<Option<i64>> for Value {
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Self {
         Self::Bytes(Some(bytes.to_vec()))
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Some(bytes))
     }
 }
 
@@ -115,31 +122,28 @@ impl Row {
     }
 }
 
-/// Binds the parameters and runs the query on whichever database the transaction is of.
+/// Makes a query with its parameters.
+macro_rules! bind {
+    ($database:ty, $sql:expr, $values:expr) => {{
+        let mut query = sqlx::query::<$database>($sql);
+        for value in $values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Int(number) => query.bind(number),
+                Value::Bytes(bytes) => query.bind(bytes),
+            };
+        }
+        query
+    }};
+}
+
+/// Runs the query on whichever database the transaction is of.
 macro_rules! run {
     ($tx:expr, $sql:expr, $values:expr, $method:ident) => {
         match $tx {
-            Tx::Sqlite(tx) => {
-                let mut query = sqlx::query::<Sqlite>($sql);
-                for value in $values {
-                    query = match value {
-                        Value::Text(text) => query.bind(text),
-                        Value::Int(number) => query.bind(number),
-                        Value::Bytes(bytes) => query.bind(bytes),
-                    };
-                }
-                query.$method(&mut **tx).await.map(Outcome::Sqlite)
-            }
+            Tx::Sqlite(tx) => bind!(Sqlite, $sql, $values).$method(&mut **tx).await.map(Outcome::Sqlite),
             Tx::Postgres(tx) => {
-                let mut query = sqlx::query::<Postgres>($sql);
-                for value in $values {
-                    query = match value {
-                        Value::Text(text) => query.bind(text),
-                        Value::Int(number) => query.bind(number),
-                        Value::Bytes(bytes) => query.bind(bytes),
-                    };
-                }
-                query.$method(&mut **tx).await.map(Outcome::Postgres)
+                bind!(Postgres, $sql, $values).$method(&mut **tx).await.map(Outcome::Postgres)
             }
         }
     };
@@ -215,11 +219,24 @@ impl Tx {
     }
 }
 
+/// Runs one statement that is a transaction by itself: one round trip instead of three.
+pub(crate) async fn execute_alone(db: &Db, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+    check_parameters(sql, &values)?;
+    match db {
+        Db::Sqlite { writer, .. } => {
+            Ok(in_time(bind!(Sqlite, sql, values).execute(writer)).await?.rows_affected())
+        }
+        Db::Postgres(pool) => Ok(in_time(bind!(Postgres, sql, values).execute(pool)).await?.rows_affected()),
+    }
+}
+
 /// A statement that takes longer has lost its database: whoever waits behind it must not.
 const STATEMENT: Duration = Duration::from_secs(10);
 
+/// Waits for a statement. It is boxed: its state is large, and whoever may run one, but mostly doesn't,
+/// would be as large.
 async fn in_time<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(STATEMENT, statement).await {
+    match tokio::time::timeout(STATEMENT, Box::pin(statement)).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(StoreError::TimedOut),
     }

@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::answer::Answer;
 use super::failure::Failure;
 use crate::config::Config;
+use crate::http::Lanes;
 use crate::{Machine, http};
 
 /// How long what runs may take to end.
@@ -61,7 +62,9 @@ impl Running {
         let mut out = std::io::stdout();
         let told = writeln!(out, "{announcement}").and_then(|()| out.flush());
         told.map_err(|error| Failure::io("standard output", &error))?;
-        let served = http::serve(Arc::clone(&hub), &config, listener, signals.come()).await;
+        // The lanes live until everything is closed: connections to the database may be of theirs.
+        let lanes = Lanes::start().map_err(|error| Failure::io("the threads of the call path", &error))?;
+        let served = http::serve(Arc::clone(&hub), &config, (listener, &lanes), signals.come()).await;
         tracing::info!("the hub stops");
         hub.close(END, LastHead::Signed).await?;
         served.map_err(|error| Failure::io("the listener", &error))?;

@@ -83,7 +83,7 @@ pub(super) async fn authenticate(state: &AppState, parts: &Parts) -> Result<Call
 /// Refuses a key that stands in the URL, where logs and histories keep it.
 pub(super) async fn refuse_key_in_url(state: &AppState, uri: &Uri, address: IpAddr) -> Result<(), ApiError> {
     let Some(key) = key_in_url(uri) else { return Ok(()) };
-    let error = state.hub.refuse_exposed(&key, address).await;
+    let error = Box::pin(state.hub.refuse_exposed(&key, address)).await;
     Err(state.edge.failures.weigh(error, address))
 }
 

@@ -13,6 +13,7 @@ mod account;
 mod api;
 mod bodies;
 mod health;
+mod lanes;
 mod metrics;
 mod page;
 mod places;
@@ -30,6 +31,7 @@ use mcphub_hub::Hub;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use api::openapi;
+pub(crate) use lanes::Lanes;
 pub(crate) use serve::serve;
 
 use crate::http::account::{Account, Outcome};

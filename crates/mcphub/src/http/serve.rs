@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 
 use crate::config::Config;
 use crate::descriptors;
+use crate::http::lanes::Lanes;
 use crate::http::origin::Trust;
 use crate::http::peer::{Ends, HangUp, Proxy};
 use crate::http::places::{Place, Places};
@@ -46,7 +47,7 @@ const STREAMS: u32 = 256;
 pub(crate) async fn serve(
     hub: Arc<Hub>,
     config: &Config,
-    listener: TcpListener,
+    (listener, lanes): (TcpListener, &Lanes),
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let places = Places::new(descriptors::raise().min(CONNECTIONS));
@@ -61,7 +62,7 @@ pub(crate) async fn serve(
         over: CancellationToken::new(),
     };
     let connections = TaskTracker::new();
-    server.accept(&listener, &connections, shutdown).await;
+    server.accept((&listener, lanes), &connections, shutdown).await;
     drop(listener);
     server.drain(&connections).await;
     Ok(())
@@ -82,14 +83,16 @@ struct Server {
 impl Server {
     async fn accept(
         &self,
-        listener: &TcpListener,
+        (listener, lanes): (&TcpListener, &Lanes),
         connections: &TaskTracker,
         shutdown: impl Future<Output = ()>,
     ) {
         let mut shutdown = pin!(shutdown);
         loop {
             let next = async {
+                // It leaves this runtime for that of its lane.
                 let accepted = listener.accept().await;
+                let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
                 (accepted, self.places.take().await)
             };
             let next = tokio::select! {
@@ -99,8 +102,13 @@ impl Server {
             match next {
                 (_, None) => return,
                 (Ok((stream, peer)), Some(place)) => {
-                    let server = self.clone();
-                    connections.spawn(async move { server.talk(stream, peer, place).await });
+                    let (server, ride) = (self.clone(), lanes.ride());
+                    let runtime = ride.runtime().clone();
+                    let talk = async move {
+                        server.talk(stream, peer, place).await;
+                        drop(ride);
+                    };
+                    connections.spawn_on(talk, &runtime);
                 }
                 (Err(error), Some(_)) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -111,7 +119,8 @@ impl Server {
     }
 
     /// Serves one connection to its end.
-    async fn talk(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
+    async fn talk(&self, stream: std::net::TcpStream, peer: SocketAddr, place: Place) {
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
         let (Ok(()), Ok(local)) = (stream.set_nodelay(true), stream.local_addr()) else { return };
         let heard = Arc::new(AtomicBool::new(false));
         let (ends, first) = (Ends { peer, local }, Arc::clone(&heard));

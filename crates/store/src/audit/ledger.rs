@@ -94,10 +94,9 @@ impl Ledger {
                 Entry { at, actor: Actor::Hub, event, request: None, personal: Default::default() },
             );
         }
-        let mut frontier = chain.frontier.clone();
-        let segment = Segment::lay_out(chain.id, &mut frontier, chain.previous, chain.at, entries)?;
+        let (segment, next) = chain.lay_out(entries)?;
         segment.insert(tx).await?;
-        Ok(Next { frontier, hash: segment.hash, at: segment.at })
+        Ok(next)
     }
 
     async fn name(&self, chain: ChainId, tx: &mut Tx, others: &[ChainHead]) -> Result<(), StoreError> {
@@ -131,6 +130,14 @@ impl Ledger {
 }
 
 impl Chain {
+    /// Lays out the entries as the next segment; nothing is written.
+    pub(crate) fn lay_out(&self, entries: Vec<Entry>) -> Result<(Segment, Next), StoreError> {
+        let mut frontier = self.frontier.clone();
+        let segment = Segment::lay_out(self.id, &mut frontier, self.previous, self.at, entries)?;
+        let next = Next { frontier, hash: segment.hash, at: segment.at };
+        Ok((segment, next))
+    }
+
     /// Remembers that a commit has begun whose fate isn't known yet.
     pub(crate) fn expect(&mut self, next: Next) {
         self.pending = Some(next);
@@ -153,6 +160,12 @@ impl Chain {
     /// Returns the hash of the last segment.
     pub(crate) const fn last(&self) -> Hash {
         self.previous
+    }
+
+    /// Says whether the chain has begun and its end is known. Then a segment may be written without
+    /// asking; else it is known only after the insert which segment may be in the log.
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.is_open() && self.pending.is_none()
     }
 
     /// Says whether anything has been appended.

@@ -1,6 +1,7 @@
 //! The group commit: all waiting records become one segment, one insert and one sync.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +25,8 @@ const BATCH: usize = 2_048;
 const CARRIED: usize = 65_536;
 /// How long one write may take before the log counts as unavailable.
 const DEADLINE: Duration = Duration::from_millis(1_500);
+/// How long records that nobody waits for wait for company.
+const LINGER: Duration = Duration::from_millis(10);
 /// How long after a failure the log is tried again, if nobody asks before.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -208,16 +211,29 @@ impl Writer {
         }
     }
 
-    /// Waits for records, or, while the log can't be written, for the time to try again.
+    /// Waits for records, or, while the log can't be written, for the time to try again. Records that
+    /// nobody waits for stay a moment, for the next that somebody waits for to take them along.
     async fn next(&mut self, batch: &mut Vec<Waiting>) -> bool {
         let failing = *self.report.borrow() != Health::Writable;
-        tokio::select! {
-            biased;
-            count = self.receiver.recv_many(batch, BATCH) => count > 0,
-            () = tokio::time::sleep(RETRY), if failing => true,
-            () = self.stop.cancelled(), if !self.receiver.is_closed() => {
-                self.receiver.close();
-                true
+        let mut until = pin!(tokio::time::sleep(RETRY));
+        loop {
+            let begins = batch.is_empty();
+            tokio::select! {
+                biased;
+                count = self.receiver.recv_many(batch, BATCH) => {
+                    let awaited = batch.iter().any(|waiting| waiting.done.is_some());
+                    if awaited || failing || count == 0 || batch.len() >= BATCH {
+                        return !batch.is_empty();
+                    }
+                    if begins {
+                        until.as_mut().reset(tokio::time::Instant::now() + LINGER);
+                    }
+                }
+                () = &mut until, if failing || !begins => return true,
+                () = self.stop.cancelled(), if !self.receiver.is_closed() => {
+                    self.receiver.close();
+                    return true;
+                }
             }
         }
     }
@@ -268,12 +284,21 @@ impl Writer {
         let mut all = self.carried.clone();
         all.extend(self.resumption());
         all.extend_from_slice(entries);
-        let mut tx = self.db.write().await?;
-        let next = self.ledger.append(&chain, &mut tx, all).await?;
         let carried = (self.carried.len() + unawaited).min(CARRIED);
-        self.tried = Some(Tried { hash: next.hash, carried });
-        chain.expect(next.clone());
-        tx.commit().await?;
+        let next = if chain.is_settled() {
+            let (segment, next) = chain.lay_out(all)?;
+            self.tried = Some(Tried { hash: next.hash, carried });
+            chain.expect(next.clone());
+            segment.insert_alone(&self.db).await?;
+            next
+        } else {
+            let mut tx = self.db.write().await?;
+            let next = self.ledger.append(&chain, &mut tx, all).await?;
+            self.tried = Some(Tried { hash: next.hash, carried });
+            chain.expect(next.clone());
+            tx.commit().await?;
+            next
+        };
         chain.adopt(next);
         self.tried = None;
         Ok(())

@@ -5,8 +5,9 @@ use mcphub_domain::{ChainId, Record, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::tree::{Frontier, Hash, leaf};
+use crate::db::Db;
 use crate::error::StoreError;
-use crate::statement::{Row, Tx, values};
+use crate::statement::{Row, Tx, Value, execute_alone, values};
 
 /// Is one row of `audit_segments`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +26,10 @@ pub(crate) struct Segment {
     pub(crate) root: Hash,
     pub(crate) at: Timestamp,
 }
+
+const INSERT: &str =
+    "INSERT INTO audit_segments (chain, first, count, body, leaves, previous, hash, root, at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 impl Segment {
     /// Lays out the entries as the next segment of a chain; `frontier` grows with them. Its time is that
@@ -69,24 +74,29 @@ impl Segment {
         })
     }
 
-    pub(crate) async fn insert(&self, tx: &mut Tx) -> Result<(), StoreError> {
-        tx.execute(
-            "INSERT INTO audit_segments (chain, first, count, body, leaves, previous, hash, root, at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            values![
-                self.chain.to_string(),
-                signed(self.first)?,
-                signed(self.count)?,
-                self.body.as_slice(),
-                self.leaves.as_slice(),
-                self.previous.as_slice(),
-                self.hash.as_slice(),
-                self.root.as_slice(),
-                self.at.as_micros(),
-            ],
-        )
-        .await?;
+    pub(crate) async fn insert(self, tx: &mut Tx) -> Result<(), StoreError> {
+        tx.execute(INSERT, self.into_values()?).await?;
         Ok(())
+    }
+
+    /// Inserts and commits at once.
+    pub(crate) async fn insert_alone(self, db: &Db) -> Result<(), StoreError> {
+        execute_alone(db, INSERT, self.into_values()?).await?;
+        Ok(())
+    }
+
+    fn into_values(self) -> Result<Vec<Value>, StoreError> {
+        Ok(values![
+            self.chain.to_string(),
+            signed(self.first)?,
+            signed(self.count)?,
+            self.body,
+            self.leaves,
+            self.previous.as_slice(),
+            self.hash.as_slice(),
+            self.root.as_slice(),
+            self.at.as_micros(),
+        ])
     }
 
     /// Lists the records' lines.
