@@ -19,6 +19,7 @@ use crate::server::ServerState;
 use crate::time::Timestamp;
 use crate::tool::{ToolDigest, ToolState};
 use crate::user::{Auditor, UserState};
+use crate::wrap_key::WrapKeyId;
 
 /// Is one record of the log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -315,6 +316,28 @@ pub enum Event {
     SessionClosed { endpoint: String },
     #[serde(rename = "vault.unsealed")]
     VaultUnsealed,
+    /// A rotation begins: the key may be used once every process holds it.
+    #[serde(rename = "vault.key-added")]
+    VaultKeyAdded { key: WrapKeyId },
+    /// From here on this key seals.
+    #[serde(rename = "vault.key-current")]
+    VaultKeyCurrent { key: WrapKeyId },
+    /// Sealed values were moved under the current key; nothing else of them changed.
+    #[serde(rename = "vault.rewrapped")]
+    VaultRewrapped { key: WrapKeyId, count: u64 },
+    /// A rotation is done: nothing is sealed under any other key.
+    #[serde(rename = "vault.rotated")]
+    VaultRotated { key: WrapKeyId, count: u64 },
+    /// A key under which nothing is sealed any more may never be used again.
+    #[serde(rename = "vault.key-retired")]
+    VaultKeyRetired { key: WrapKeyId },
+    /// Everything is about to be copied, encrypted to this recipient.
+    #[serde(rename = "backup.begun")]
+    BackupBegun { recipient: String },
+    /// Everything was put back from a backup; `lost` is what the signed heads knew beyond it, which
+    /// the operator accepted.
+    #[serde(rename = "backup.restored")]
+    BackupRestored { made_at: Timestamp, sha256: String, lost: Vec<String> },
 }
 
 impl Record {

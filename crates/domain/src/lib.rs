@@ -16,6 +16,7 @@ pub mod template;
 pub mod time;
 pub mod tool;
 pub mod user;
+mod wrap_key;
 
 pub use audit::{Actor, Event, Record};
 pub use group::{Grant, Group, Membership, ToolPattern, Verdict};
@@ -32,3 +33,4 @@ pub use template::{Slot, Template};
 pub use time::{Clock, Timestamp};
 pub use tool::{Tool, ToolDigest, ToolState};
 pub use user::User;
+pub use wrap_key::{InvalidWrapKeyId, WrapKeyId};

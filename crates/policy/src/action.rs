@@ -42,4 +42,6 @@ pub enum Administration {
     CreateKey(UserId),
     /// List and revoke this person's hub keys.
     RevokeKey(UserId),
+    /// Rotate the key-encryption key, see what lies under which, and copy everything away.
+    KeepCustody,
 }

@@ -322,6 +322,8 @@ fn may_administrate(world: &World, user: &User, action: Administration, now: Tim
         | Administration::ConfirmCredentials(owner)
         | Administration::CreateKey(owner) => owner == user.id,
         Administration::RevokeKey(owner) => owner == user.id || admin,
+        // It takes the machine that holds the keys.
+        Administration::KeepCustody => false,
     }
 }
 

@@ -16,11 +16,12 @@
 
 use std::fmt;
 
+use mcphub_domain::WrapKeyId;
+
 use crate::cipher::{MAX, NONCE, TAG};
 use crate::encode::fields;
 use crate::error::VaultError;
 use crate::key::KEY;
-use crate::keyring::WrapKeyId;
 
 /// Numbers the format and the cipher of the records that this program writes and reads.
 pub(crate) const FORMAT: [u8; 2] = [1, 1];

@@ -1,7 +1,8 @@
 //! What can go wrong with a sealed value, by what the reader does next.
 
+use mcphub_domain::WrapKeyId;
+
 use crate::context::Context;
-use crate::keyring::WrapKeyId;
 
 /// Says why a value was not sealed or opened.
 #[derive(Debug, thiserror::Error)]

@@ -1,15 +1,16 @@
 //! The key-encryption keys: one that seals, and older ones that still open.
 
-use std::fmt;
+use std::sync::Arc;
 
+use mcphub_domain::WrapKeyId;
 use mcphub_domain::random::Entropy;
 use sha2::{Digest, Sha256};
 
+use crate::error::VaultError;
 use crate::key::SecretKey;
 
-/// Identifies a key-encryption key. It follows from the key, so one id can't stand for two keys.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct WrapKeyId([u8; 16]);
+/// Separates a key's id from every other digest of it.
+const ID_DOMAIN: &[u8] = b"mcphub/kek-id/v1";
 
 /// Holds a key-encryption key: it encrypts data keys and nothing else.
 ///
@@ -39,45 +40,10 @@ pub struct WrapKey {
     key: SecretKey,
 }
 
-/// Holds the current key, which seals, and the keys before it, which only open.
+/// Holds the current key, which seals, and other keys, which only open.
 pub struct Keyring {
-    current: WrapKey,
-    others: Vec<WrapKey>,
-}
-
-impl WrapKeyId {
-    /// Separates the id from every other digest of the key.
-    const DOMAIN: &[u8] = b"mcphub/kek-id/v1";
-
-    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-
-    fn of(key: &SecretKey) -> Self {
-        let digest: [u8; 32] =
-            Sha256::new().chain_update(Self::DOMAIN).chain_update(key.bytes()).finalize().into();
-        let mut id = [0; 16];
-        for (target, byte) in id.iter_mut().zip(digest) {
-            *target = byte;
-        }
-        Self(id)
-    }
-}
-
-impl fmt::Display for WrapKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for WrapKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WrapKeyId({self})")
-    }
+    current: Arc<WrapKey>,
+    others: Vec<Arc<WrapKey>>,
 }
 
 impl WrapKey {
@@ -92,7 +58,7 @@ impl WrapKey {
     }
 
     pub(crate) fn new(key: SecretKey) -> Self {
-        Self { id: WrapKeyId::of(&key), key }
+        Self { id: id_of(&key), key }
     }
 
     pub(crate) fn key(&self) -> &SecretKey {
@@ -103,7 +69,26 @@ impl WrapKey {
 impl Keyring {
     /// Joins the key that seals and those that may still be needed to open.
     pub fn new(current: WrapKey, others: Vec<WrapKey>) -> Self {
-        Self { current, others }
+        Self { current: Arc::new(current), others: others.into_iter().map(Arc::new).collect() }
+    }
+
+    /// Lists the keys, the one that seals first.
+    pub fn ids(&self) -> Vec<WrapKeyId> {
+        self.keys().map(|key| key.id).collect()
+    }
+
+    /// Lets another of its keys seal from now on.
+    pub fn sealing_with(self, id: WrapKeyId) -> Result<Self, VaultError> {
+        let (found, others): (Vec<_>, Vec<_>) = self.keys().map(Arc::clone).partition(|key| key.id == id);
+        let current = found.into_iter().next().ok_or(VaultError::UnknownKey { id })?;
+        Ok(Self { current, others })
+    }
+
+    /// Adds the keys of another keyring; the key that seals stays the same.
+    pub fn with(mut self, other: &Self) -> Self {
+        let more: Vec<_> = other.keys().filter(|key| self.find(key.id).is_none()).map(Arc::clone).collect();
+        self.others.extend(more);
+        self
     }
 
     pub(crate) fn current(&self) -> &WrapKey {
@@ -111,6 +96,19 @@ impl Keyring {
     }
 
     pub(crate) fn find(&self, id: WrapKeyId) -> Option<&WrapKey> {
-        std::iter::once(&self.current).chain(&self.others).find(|key| key.id == id)
+        self.keys().find(|key| key.id == id).map(Arc::as_ref)
     }
+
+    fn keys(&self) -> impl Iterator<Item = &Arc<WrapKey>> {
+        std::iter::once(&self.current).chain(&self.others)
+    }
+}
+
+fn id_of(key: &SecretKey) -> WrapKeyId {
+    let digest: [u8; 32] = Sha256::new().chain_update(ID_DOMAIN).chain_update(key.bytes()).finalize().into();
+    let mut id = [0; 16];
+    for (target, byte) in id.iter_mut().zip(digest) {
+        *target = byte;
+    }
+    WrapKeyId::from_bytes(id)
 }

@@ -1,5 +1,6 @@
 //! Sealing and opening.
 
+use mcphub_domain::WrapKeyId;
 use mcphub_domain::id::InstallId;
 use mcphub_domain::random::Entropy;
 use mcphub_domain::secret::{SecretBytes, SecretText};
@@ -9,7 +10,7 @@ use crate::context::Context;
 use crate::data_key::DataKey;
 use crate::envelope::Sealed;
 use crate::error::VaultError;
-use crate::keyring::{Keyring, WrapKeyId};
+use crate::keyring::Keyring;
 
 /// Seals and opens the secrets of one installation.
 pub struct Vault {
@@ -26,6 +27,16 @@ impl Vault {
     /// Tells which key seals from now on.
     pub fn current_key(&self) -> WrapKeyId {
         self.keyring.current().id()
+    }
+
+    /// Lists the keys that it opens with, the one that seals first.
+    pub fn keys(&self) -> Vec<WrapKeyId> {
+        self.keyring.ids()
+    }
+
+    /// Shows the keys, for a vault of the same installation that holds more of them.
+    pub const fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// Seals a secret for one place, under a key made for this value alone.

@@ -38,6 +38,7 @@ const TABLE: &str = "
     create other's key     .      .    .      .       .        .     .       .        .       x        .
     revoke own key         x      x    x      x       x        x     x       .        .       x        .
     revoke other's key     .      .    .      .       .        x     .       .        .       x        .
+    keep custody           .      .    .      .       .        .     .       .        .       x        .
 ";
 
 const WHO: [&str; 11] = [
@@ -114,6 +115,7 @@ fn actions(own: u8) -> Vec<(&'static str, Administration)> {
         ("create other's key", Administration::CreateKey(other)),
         ("revoke own key", Administration::RevokeKey(own)),
         ("revoke other's key", Administration::RevokeKey(other)),
+        ("keep custody", Administration::KeepCustody),
     ];
     for (_, action) in &rows {
         match action {
@@ -128,7 +130,8 @@ fn actions(own: u8) -> Vec<(&'static str, Administration)> {
             | Administration::Credentials(_)
             | Administration::ConfirmCredentials(_)
             | Administration::CreateKey(_)
-            | Administration::RevokeKey(_) => {}
+            | Administration::RevokeKey(_)
+            | Administration::KeepCustody => {}
         }
     }
     rows

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use mcphub_domain::WrapKeyId;
 use mcphub_domain::random::Entropy;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -14,14 +15,17 @@ use zeroize::Zeroizing;
 
 use super::{KeyFault, ProviderError, text};
 use crate::key::SecretKey;
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, WrapKey};
 
-/// The file's first line; each further line is a key, the current one first.
+/// The file's first line; each further line is a key. The first one seals in an installation that has
+/// sealed nothing yet; after that its database says which one does.
 const HEADER: &str = "mcphub-key-v1";
 /// The longest key file, in bytes: more than a hundred keys.
 const MAX: usize = 8192;
 /// Whose key file is trusted beside the hub's own user's.
 const ROOT: u32 = 0;
+/// How often the file is opened again because another process has put a new one in its place.
+const TRIES: u32 = 100;
 
 /// Reads a key file.
 pub struct FileProvider {
@@ -61,14 +65,66 @@ impl FileProvider {
         Ok(Self { path })
     }
 
+    /// Shows the file's place.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Hands over the keyring, if nobody else can read or change the file.
     pub fn load(&self) -> Result<Keyring, ProviderError> {
-        let mut file = self.open()?;
-        let metadata = file.metadata().map_err(|source| self.io("look at", source))?;
-        let user = rustix::process::geteuid().as_raw();
-        self.check(metadata.is_file(), metadata.uid(), metadata.mode(), user)?;
-        let bytes = self.read(&mut file)?;
+        let bytes = self.read_checked(&mut self.open()?)?;
         parse(&bytes).map_err(|fault| ProviderError::Malformed { path: self.path.clone(), fault })
+    }
+
+    /// Adds a new key as the last line, durably, and names it. It only opens until somebody says that it
+    /// seals, so whoever reads the file meanwhile is not harmed.
+    pub fn add(&self, entropy: &Entropy) -> Result<WrapKeyId, ProviderError> {
+        let key = WrapKey::random(entropy);
+        self.rewrite(|lines| {
+            let mut lines: Vec<Line> = lines;
+            lines.push(Line { id: key.id(), text: text::hex(key.key()) });
+            lines
+        })?;
+        Ok(key.id())
+    }
+
+    /// Takes keys out of the file, durably. The caller knows that nothing is sealed under them.
+    pub fn remove(&self, gone: &[WrapKeyId]) -> Result<(), ProviderError> {
+        self.rewrite(|lines| lines.into_iter().filter(|line| !gone.contains(&line.id)).collect())
+    }
+
+    /// Puts a file with other lines in the place of this one, whole or not at all. One at a time does so.
+    fn rewrite(&self, change: impl FnOnce(Vec<Line>) -> Vec<Line>) -> Result<(), ProviderError> {
+        let mut file = self.open_locked()?;
+        let bytes = self.read_checked(&mut file)?;
+        let malformed = |fault| ProviderError::Malformed { path: self.path.clone(), fault };
+        let lines = change(lines(&bytes).map_err(malformed)?);
+        let texts = lines.iter().flat_map(|line| [line.text.as_str(), "\n"]);
+        let length = HEADER.len() + 1 + lines.iter().map(|line| line.text.len() + 1).sum::<usize>();
+        let mut content = Zeroizing::new(String::with_capacity(length));
+        content.extend([HEADER, "\n"].into_iter().chain(texts));
+        parse(content.as_bytes()).map_err(malformed)?;
+        // A draft that a kill left behind is in the way, and nobody else's: the lock is held.
+        let draft = self.path.with_extension("key.draft");
+        let replaced = remove(&draft)
+            .and_then(|()| write_content(&draft, &content))
+            .and_then(|()| std::fs::rename(&draft, &self.path))
+            .and_then(|()| sync_folder(self.path.parent().unwrap_or(Path::new("."))));
+        replaced.map_err(|source| self.io("replace", source))
+    }
+
+    /// Opens the file that is in its place when nobody else replaces it.
+    fn open_locked(&self) -> Result<File, ProviderError> {
+        for _ in 0..TRIES {
+            let file = self.open()?;
+            file.lock().map_err(|source| self.io("lock", source))?;
+            let ours = file.metadata().map_err(|source| self.io("look at", source))?;
+            let there = self.open()?.metadata().map_err(|source| self.io("look at", source))?;
+            if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) {
+                return Ok(file);
+            }
+        }
+        Err(self.io("lock", io::Error::other("it is replaced again and again")))
     }
 
     /// Opens the file itself, never what a link points to, and without waiting for a pipe's writer.
@@ -96,6 +152,13 @@ impl FileProvider {
         Ok(())
     }
 
+    fn read_checked(&self, file: &mut File) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
+        let metadata = file.metadata().map_err(|source| self.io("look at", source))?;
+        let user = rustix::process::geteuid().as_raw();
+        self.check(metadata.is_file(), metadata.uid(), metadata.mode(), user)?;
+        self.read(file)
+    }
+
     fn read(&self, file: &mut File) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
         // Room for all that is read, so that growing leaves no copy of a key behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX));
@@ -108,7 +171,23 @@ impl FileProvider {
     }
 }
 
+/// Is one line of the file with a key.
+struct Line {
+    id: WrapKeyId,
+    text: Zeroizing<String>,
+}
+
 fn parse(bytes: &[u8]) -> Result<Keyring, KeyFault> {
+    text::keyring(texts(bytes)?)
+}
+
+fn lines(bytes: &[u8]) -> Result<Vec<Line>, KeyFault> {
+    let ids = parse(bytes)?.ids();
+    let line = |(id, text): (_, &str)| Line { id, text: Zeroizing::new(text.to_owned()) };
+    Ok(ids.into_iter().zip(texts(bytes)?).map(line).collect())
+}
+
+fn texts(bytes: &[u8]) -> Result<std::str::Lines<'_>, KeyFault> {
     if bytes.len() > MAX {
         return Err(KeyFault::TooLong);
     }
@@ -117,15 +196,19 @@ fn parse(bytes: &[u8]) -> Result<Keyring, KeyFault> {
     if lines.next() != Some(HEADER) {
         return Err(KeyFault::Header);
     }
-    text::keyring(lines)
+    Ok(lines)
 }
 
-/// Writes a file with a new key that only its owner can read, and nobody can change.
+/// Writes a file with a new key.
 fn write_key(path: &Path, entropy: &Entropy) -> io::Result<()> {
+    let key = text::hex(&SecretKey::random(entropy));
+    write_content(path, &Zeroizing::new([HEADER, "\n", &key, "\n"].concat()))
+}
+
+/// Writes a file that only its owner can read, and nobody can change.
+fn write_content(path: &Path, content: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path)?;
     file.set_permissions(Permissions::from_mode(0o400))?;
-    let key = text::hex(&SecretKey::random(entropy));
-    let content = Zeroizing::new([HEADER, "\n", &key, "\n"].concat());
     file.write_all(content.as_bytes())?;
     file.sync_all()
 }
