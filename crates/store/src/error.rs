@@ -104,6 +104,11 @@ impl StoreError {
         matches!(self, Self::Database(sqlx::Error::Database(error)) if error.is_unique_violation())
     }
 
+    /// Says whether something still refers to what was to go, or refers to what isn't there.
+    pub(crate) fn is_reference(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(error)) if error.is_foreign_key_violation())
+    }
+
     /// Says whether the table that was asked for doesn't exist, or isn't there for this login.
     pub(crate) fn is_unknown_table(&self) -> bool {
         const UNDEFINED_TABLE: &str = "42P01";

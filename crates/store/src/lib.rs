@@ -14,6 +14,7 @@ pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod users;
+pub mod vault_keys;
 
 mod db;
 mod migrate;

@@ -15,11 +15,18 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    both: include_str!("../migrations/0001_foundation.sql"),
-    sqlite: include_str!("../migrations/0001_foundation.sqlite.sql"),
-    postgres: include_str!("../migrations/0001_foundation.postgres.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        both: include_str!("../migrations/0001_foundation.sql"),
+        sqlite: include_str!("../migrations/0001_foundation.sqlite.sql"),
+        postgres: include_str!("../migrations/0001_foundation.postgres.sql"),
+    },
+    Migration {
+        both: include_str!("../migrations/0002_custody.sql"),
+        sqlite: include_str!("../migrations/0002_custody.sqlite.sql"),
+        postgres: include_str!("../migrations/0002_custody.postgres.sql"),
+    },
+];
 
 /// The schema that this version knows.
 pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;

@@ -39,4 +39,5 @@ mod snapshot;
 mod tampering;
 mod tampering_at_random;
 mod tidy;
+mod vault_keys;
 mod writes;
