@@ -53,7 +53,7 @@ impl Hub {
     }
 
     async fn look_after(&self) {
-        self.try_unseal().await;
+        self.look_at_keys().await;
         self.leases.review(&self.snapshot.newest(), self.clock.now());
         self.floods.flush(self).await;
         warn("to tell that this process lives", self.store.beat().await);

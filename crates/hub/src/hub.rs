@@ -280,10 +280,19 @@ impl Hub {
         }
     }
 
-    pub(crate) async fn try_unseal(&self) {
-        if self.seal.open().is_ok() {
-            return;
+    /// Takes up what changed about the keys; unseals when there are some.
+    pub(crate) async fn look_at_keys(&self) {
+        if self.seal.open().is_err() {
+            return self.try_unseal().await;
         }
+        let complaint =
+            self.seal.follow(&self.store, &self.entropy).await.err().map(|error| error.to_string());
+        if self.seal.is_new(complaint.clone()) {
+            tracing::warn!(error = complaint, "the hub goes on with the keys that it has");
+        }
+    }
+
+    async fn try_unseal(&self) {
         match self.seal.unseal(&self.store, &self.entropy).await {
             Ok(()) => {
                 let entry = self.myself().entry(mcphub_domain::Event::VaultUnsealed, self.clock.now());

@@ -14,6 +14,7 @@ pub mod listing;
 pub mod servers;
 pub mod sessions;
 pub mod users;
+pub mod vault;
 
 mod auth;
 mod cache;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use mcphub_domain::{Entropy, InstallId, SecretText};
+use mcphub_domain::{Entropy, InstallId, SecretText, WrapKeyId};
 use mcphub_store::Store;
 use mcphub_vault::provider::{EnvProvider, FileProvider, Provider, ProviderError};
-use mcphub_vault::{Context, Pepper, Sealed, Signer, Vault};
+use mcphub_vault::{Context, Keyring, Pepper, Sealed, Signer, Vault};
+use parking_lot::Mutex;
 
 use crate::error::HubError;
 
@@ -31,6 +32,10 @@ pub(crate) struct Seal {
     unsealed: ArcSwapOption<Unsealed>,
     provider: Provider,
     install: InstallId,
+    /// The keys that the others know this process to hold.
+    noted: Mutex<Vec<WrapKeyId>>,
+    /// What was wrong with the key file when it was last looked at.
+    complaint: Mutex<Option<String>>,
 }
 
 impl Seal {
@@ -51,7 +56,8 @@ impl Seal {
                 Provider::File(FileProvider::new(path))
             }
         };
-        Ok(Self { unsealed: ArcSwapOption::empty(), provider, install })
+        let unsealed = ArcSwapOption::empty();
+        Ok(Self { unsealed, provider, install, noted: Mutex::default(), complaint: Mutex::default() })
     }
 
     /// Returns the unsealed secrets, or says that the hub is sealed.
@@ -66,7 +72,41 @@ impl Seal {
             ProviderError::Missing { .. } => HubError::Sealed,
             other => HubError::Internal(other.to_string()),
         })?;
-        let vault = Vault::new(self.install, keyring);
+        self.take_up(store, keyring, entropy).await
+    }
+
+    /// Takes up keys that were added to the file, and another key that seals, and lets the others know.
+    ///
+    /// A key that this process holds it keeps until it ends: what it has read before may be under it.
+    pub(crate) async fn follow(&self, store: &Store, entropy: &Entropy) -> Result<(), HubError> {
+        let held = self.open()?;
+        let keyring = self.provider.load().map_err(|error| HubError::Internal(error.to_string()))?;
+        let keyring = sealing(store, keyring.with(held.vault.keyring())).await?;
+        if keyring.ids() != held.vault.keys() {
+            self.take_up(store, keyring, entropy).await?;
+        }
+        let keys = self.open()?.vault.keys();
+        if *self.noted.lock() != keys && store.note_held_keys(&keys).await? {
+            *self.noted.lock() = keys;
+        }
+        Ok(())
+    }
+
+    /// Says whether this is another complaint than the last one.
+    pub(crate) fn is_new(&self, complaint: Option<String>) -> bool {
+        let mut last = self.complaint.lock();
+        let is_new = complaint.is_some() && *last != complaint;
+        *last = complaint;
+        is_new
+    }
+
+    /// Shows where the keys come from.
+    pub(crate) const fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    async fn take_up(&self, store: &Store, keyring: Keyring, entropy: &Entropy) -> Result<(), HubError> {
+        let vault = Vault::new(self.install, sealing(store, keyring).await?);
         let own = OwnSecrets { store, vault: &vault, entropy };
         let pepper = Pepper::from_secret(&own.get("pepper", Pepper::random(entropy).expose()).await?)?;
         let signer = Signer::from_secret(&own.get("signer", Signer::random(entropy).expose()).await?)?;
@@ -74,6 +114,12 @@ impl Seal {
         self.unsealed.store(Some(Arc::new(Unsealed { vault, pepper, signer })));
         Ok(())
     }
+}
+
+/// Lets the key seal that the database names, which all processes share.
+async fn sealing(store: &Store, keyring: Keyring) -> Result<Keyring, HubError> {
+    let first = keyring.ids().into_iter().next().ok_or(HubError::Sealed)?;
+    Ok(keyring.sealing_with(store.sealing_key(first).await?)?)
 }
 
 fn make(path: &std::path::Path, entropy: &Entropy) -> Result<(), HubError> {

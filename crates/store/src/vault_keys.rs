@@ -61,6 +61,15 @@ pub struct SealedRow {
     pub sealed: Vec<u8>,
 }
 
+/// Says what is asked of a process about a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// It can open what is sealed under the key.
+    Opens,
+    /// It seals with the key.
+    Seals,
+}
+
 /// Counts what is sealed under each key; what has no key's name is damaged.
 pub type Counts = BTreeMap<Option<WrapKeyId>, u64>;
 
@@ -157,7 +166,7 @@ impl Store {
         self.find_sealing_key().await?.ok_or_else(|| StoreError::missing("the key that seals"))
     }
 
-    /// Says which keys this process holds. False if nobody would see it yet, because the process has
+    /// Says which keys this process holds, the one that seals first. False if nobody would see it yet, because the process has
     /// written no record.
     pub async fn note_held_keys(&self, held: &[WrapKeyId]) -> Result<bool, StoreError> {
         let held: Vec<String> = held.iter().map(ToString::to_string).collect();
@@ -172,8 +181,8 @@ impl Store {
         Ok(noted > 0)
     }
 
-    /// Lists the serving processes that live and haven't said that they hold a key.
-    pub async fn processes_without(&self, key: WrapKeyId) -> Result<Vec<ChainId>, StoreError> {
+    /// Lists the serving processes that live and haven't said that they use a key so.
+    pub async fn processes_without(&self, key: WrapKeyId, how: Use) -> Result<Vec<ChainId>, StoreError> {
         let since = self.now().as_micros().saturating_sub(ALIVE.as_micros() as i64);
         let sql =
             "SELECT chain, keys FROM nodes WHERE state = 'open' AND process = 'serve' AND seen_at >= $1";
@@ -181,7 +190,12 @@ impl Store {
         let mut without = Vec::new();
         for row in &rows {
             let keys: String = row.get(1)?;
-            if !keys.split(',').any(|held| held == key.to_string()) {
+            let place = keys.split(',').position(|held| held == key.to_string());
+            let does = match how {
+                Use::Opens => place.is_some(),
+                Use::Seals => place == Some(0),
+            };
+            if !does {
                 without.push(row.parse(0)?);
             }
         }
@@ -260,9 +274,9 @@ impl WriteTx {
         }
     }
 
-    /// Takes an old key away for ever, if nothing is sealed under it.
+    /// Takes a key away for ever that doesn't seal, if nothing is sealed under it.
     pub async fn retire_vault_key(&mut self, key: WrapKeyId) -> Result<(), StoreError> {
-        let sql = "DELETE FROM vault_keys WHERE id = $1 AND state = 'old'";
+        let sql = "DELETE FROM vault_keys WHERE id = $1 AND state <> 'current'";
         let gone = self.tx.execute(sql, values![key.to_string()]).await;
         match gone {
             Err(error) if error.is_reference() => {

@@ -16,6 +16,7 @@ mod serve;
 mod server;
 mod tool;
 mod user;
+mod vault;
 
 #[cfg(test)]
 mod tests;
@@ -101,6 +102,9 @@ enum Command {
     /// Search and check the audit log, and hand it out as evidence
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Rotate the key that everything is sealed under, and see what lies under which
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
     /// Make a PostgreSQL database ready
     #[command(subcommand)]
     Database(database::DatabaseCommand),
@@ -214,6 +218,7 @@ impl Command {
             Self::Shared(command) => command.run(desk).await,
             Self::Key(command) => command.run(desk).await,
             Self::Audit(command) => command.run(desk).await,
+            Self::Vault(command) => command.run(desk).await,
             Self::Serve(_)
             | Self::Demo(_)
             | Self::Database(_)

@@ -40,6 +40,7 @@ fn the_documented_lines_can_be_said() {
         audit list --server github --tool get_me --outcome ok --from 2h --to 2026-11-22T10:00:00Z --limit 5\n\
         serve\n serve --listen 127.0.0.1:3000\n serve --listen 0.0.0.0:80 --behind-proxy --config mcphub.toml\n\
         demo\n demo --listen 127.0.0.1:0\n demo-server\n demo-server --http 127.0.0.1:0\n openapi\n\
+        vault status\n vault status --json\n vault rotate\n vault rotate --abandon\n vault retire\n\
         database prepare --admin-url postgres://admin@db/ --name hub --role-prefix hub\n\
         database prepare --admin-url-file admin.url\n database prepare --admin-url-file -\n\
         __child --parent 1 -- npx -y files";

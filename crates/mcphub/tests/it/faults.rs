@@ -265,7 +265,7 @@ on_both! {
     }
 }
 
-fn set_up(installation: &Installation) -> String {
+pub(crate) fn set_up(installation: &Installation) -> String {
     let file = json!({ "mcpServers": { "local": {
         "command": tool("MCPHUB_TEST_PYTHON_2"),
         "args": [program("credential_server.py"), "--stdio", "--record", installation.folder().join("local.jsonl")],
@@ -282,18 +282,18 @@ fn start_hanging(hub: &Serving, key: &str) -> crate::harness::client::Stream {
     begin(hub.address, "POST", "/mcp", &call_headers(&bearer, "local__hang"), &body)
 }
 
-fn key_file(installation: &Installation) -> PathBuf {
+pub(crate) fn key_file(installation: &Installation) -> PathBuf {
     file_in(&installation.folder().join("config/mcphub"), "key")
 }
 
 /// Finds the file in a folder whose name ends like this.
-fn file_in(folder: &Path, ending: &str) -> PathBuf {
+pub(crate) fn file_in(folder: &Path, ending: &str) -> PathBuf {
     let mut files = std::fs::read_dir(folder).unwrap().filter_map(|entry| Some(entry.ok()?.path()));
     files.find(|path| path.extension().is_some_and(|end| end == ending)).expect(ending)
 }
 
 /// Finds the process of the installation's own server: the one that names its record file.
-fn process_with(installation: &Installation) -> Option<u32> {
+pub(crate) fn process_with(installation: &Installation) -> Option<u32> {
     let mark = installation.folder().join("local.jsonl").to_str()?.to_owned();
     let processes = std::fs::read_dir("/proc")
         .ok()?

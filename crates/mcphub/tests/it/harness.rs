@@ -118,6 +118,13 @@ impl Installation {
         child.wait_with_output().unwrap()
     }
 
+    /// Begins a command whose end the test decides.
+    pub(crate) fn begin(&self, line: &[&str]) -> Child {
+        let mut command = self.command();
+        command.args(line).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
     /// Runs a command that must succeed, and returns what it printed.
     pub(crate) fn ok(&self, line: &str) -> String {
         self.ok_with(line, "")

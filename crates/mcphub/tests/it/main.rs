@@ -11,6 +11,7 @@
 mod api;
 mod cli;
 mod crowds;
+mod custody;
 mod database;
 mod edge;
 mod evidence;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mcphub_domain::{User, WrapKeyId};
 use mcphub_store::credentials::SealedValue;
 use mcphub_store::testing::TestDatabase;
-use mcphub_store::vault_keys::{KeyState, SealedTable};
+use mcphub_store::vault_keys::{KeyState, SealedTable, Use};
 use mcphub_store::{Process, Store, StoreError};
 
 use crate::build::{note, sealed, server, user, write};
@@ -127,15 +127,17 @@ both! {
     async fn a_process_says_which_keys_it_holds(database: TestDatabase) {
         let (store, ..) = start(&database).await;
         let other = database.open(Process::Command).await;
-        assert_eq!(other.processes_without(key(1)).await.unwrap().len(), 1);
+        assert_eq!(other.processes_without(key(1), Use::Opens).await.unwrap().len(), 1);
         assert!(!other.note_held_keys(&[key(1)]).await.unwrap(), "nobody knows of it yet");
         other.audit().durable(note("here")).await.unwrap();
         assert!(other.note_held_keys(&[key(1)]).await.unwrap());
-        assert_eq!(other.processes_without(key(1)).await.unwrap().len(), 1, "commands don't count");
+        assert_eq!(other.processes_without(key(1), Use::Opens).await.unwrap().len(), 1, "commands don't count");
         assert!(store.note_held_keys(&[key(2), key(1)]).await.unwrap());
-        assert_eq!(other.processes_without(key(1)).await.unwrap(), []);
-        assert_eq!(other.processes_without(key(3)).await.unwrap().len(), 1);
+        assert_eq!(other.processes_without(key(1), Use::Opens).await.unwrap(), []);
+        assert_eq!(other.processes_without(key(2), Use::Seals).await.unwrap(), []);
+        assert_eq!(other.processes_without(key(1), Use::Seals).await.unwrap().len(), 1, "it only opens");
+        assert_eq!(other.processes_without(key(3), Use::Opens).await.unwrap().len(), 1);
         database.clock().advance(Duration::from_secs(11));
-        assert_eq!(other.processes_without(key(3)).await.unwrap(), [], "it is dead");
+        assert_eq!(other.processes_without(key(3), Use::Opens).await.unwrap(), [], "it is dead");
     }
 }

@@ -27,7 +27,7 @@ const ROOT: u32 = 0;
 /// How often the file is opened again because another process has put a new one in its place.
 const TRIES: u32 = 100;
 
-/// Reads a key file.
+/// Reads a key file, and rewrites it.
 pub struct FileProvider {
     path: PathBuf,
 }
