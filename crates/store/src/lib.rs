@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod audit;
+pub mod copy;
 pub mod credentials;
 pub mod error;
 pub mod groups;

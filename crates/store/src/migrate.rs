@@ -29,7 +29,7 @@ const MIGRATIONS: &[Migration] = &[
 ];
 
 /// The schema that this version knows.
-pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;
+pub const SCHEMA: i64 = MIGRATIONS.len() as i64;
 
 /// Runs every migration that the database lacks, each in a transaction of its own.
 pub(crate) async fn migrate(db: &Db, roles: Option<&Roles>) -> Result<(), StoreError> {

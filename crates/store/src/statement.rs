@@ -217,6 +217,15 @@ impl Tx {
             Self::Postgres(tx) => in_time(tx.commit()).await,
         }
     }
+
+    /// Commits what nobody waits behind, however long the disk takes for so much.
+    pub(crate) async fn commit_at_leisure(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
 }
 
 /// Runs one statement that is a transaction by itself: one round trip instead of three.

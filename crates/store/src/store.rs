@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::queue::Writer;
 use crate::audit::{AuditQueue, Chain, Ledger};
+use crate::copy::Export;
 use crate::db::{DatabaseUrls, Db, Revisions};
 use crate::error::StoreError;
 use crate::migrate;
@@ -29,7 +30,7 @@ pub enum Process {
 }
 
 impl Process {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Serve => "serve",
             Self::Command => "command",
@@ -85,20 +86,7 @@ impl Store {
         entropy: &Entropy,
     ) -> Result<Self, StoreError> {
         let lock = lock(&place.data_dir, process)?;
-        let (app, worker) = match &place.database {
-            DatabaseUrls::Sqlite => {
-                let db = Db::sqlite(&place.data_dir.join(FILE)).await?;
-                migrate::migrate(&db, None).await?;
-                (db.clone(), db.beside(WORKER))
-            }
-            DatabaseUrls::Postgres { app, worker } => {
-                let (app, worker) = (Db::postgres(app, 16).await?, Db::postgres(worker, WORKER).await?);
-                migrate::check(&app).await?;
-                app.check_login().await?;
-                worker.check_login().await?;
-                (app, worker)
-            }
-        };
+        let (app, worker) = connect(place).await?;
         let stop = CancellationToken::new();
         let ledger =
             Arc::new(Ledger::new(app.clone(), ChainId::random(entropy), process.as_str(), clock.clone()));
@@ -214,6 +202,12 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Begins a copy of everything as it is now.
+    pub async fn export(&self) -> Result<Export, StoreError> {
+        let [.., archive] = &self.databases;
+        Export::begin(archive).await
+    }
+
     /// Closes the database; only then is the chain let go.
     pub async fn close(self) {
         for database in &self.databases {
@@ -222,7 +216,25 @@ impl Ended {
     }
 }
 
-fn lock(data_dir: &Path, process: Process) -> Result<Option<File>, StoreError> {
+/// Connects to the database with both logins, and brings SQLite to the newest schema.
+pub(crate) async fn connect(place: &Place) -> Result<(Db, Db), StoreError> {
+    match &place.database {
+        DatabaseUrls::Sqlite => {
+            let db = Db::sqlite(&place.data_dir.join(FILE)).await?;
+            migrate::migrate(&db, None).await?;
+            Ok((db.clone(), db.beside(WORKER)))
+        }
+        DatabaseUrls::Postgres { app, worker } => {
+            let (app, worker) = (Db::postgres(app, 16).await?, Db::postgres(worker, WORKER).await?);
+            migrate::check(&app).await?;
+            app.check_login().await?;
+            worker.check_login().await?;
+            Ok((app, worker))
+        }
+    }
+}
+
+pub(crate) fn lock(data_dir: &Path, process: Process) -> Result<Option<File>, StoreError> {
     let failed = |path: &Path, source| StoreError::File { path: path.to_owned(), source };
     std::fs::create_dir_all(data_dir).map_err(|error| failed(data_dir, error))?;
     if process == Process::Command {

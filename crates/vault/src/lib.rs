@@ -15,6 +15,7 @@ mod pepper;
 mod personal;
 mod rotate;
 mod signer;
+mod stream;
 mod vault;
 
 pub use context::Context;
@@ -25,4 +26,5 @@ pub use mcphub_domain::WrapKeyId;
 pub use pepper::Pepper;
 pub use personal::PersonKey;
 pub use signer::{Signer, signed_by};
+pub use stream::{Encrypting, Identities, Recipient, StreamError, decrypt, encrypt};
 pub use vault::Vault;

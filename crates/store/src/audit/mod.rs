@@ -24,4 +24,4 @@ pub use proof::{Proof, Step};
 pub use queue::{AuditQueue, Intent};
 pub use search::{BadCursor, Cursor, Search};
 
-pub(crate) use ledger::{Chain, Ledger};
+pub(crate) use ledger::{Chain, Ledger, tips};

@@ -17,42 +17,45 @@ use crate::store::Store;
 impl Store {
     /// Checks every record of every chain, and every root that a witness knows.
     pub async fn verify(&self, witnesses: Vec<Witness>) -> Result<Report, StoreError> {
-        let mut tx = self.archive().read().await?;
-        let mut known = Witnesses::default();
-        witnesses.into_iter().for_each(|witness| known.add(witness));
-        let chains = chains(&mut tx).await?;
-        let mut named = BTreeSet::new();
-        for chain in &chains {
-            for other in named_by(&mut tx, *chain).await? {
-                named.insert((*chain, other.chain, other.size));
-                known.add(Witness { head: other, source: Source::Chain(*chain) });
-            }
-        }
-        let mut report = Report { chains: chains.len() as u64, ..Report::default() };
-        for chain in &chains {
-            let witnesses = known.0.remove(chain).unwrap_or_default();
-            Walk::new(*chain, witnesses).check(&mut tx, &mut report).await?;
-        }
-        report.findings.extend(known.0.into_iter().filter_map(|(chain, witnesses)| {
-            let witness = witnesses.into_values().next_back()?;
-            Some(Finding::Truncated { chain, found: 0, witness })
-        }));
-        let misnamed = misnamed(&mut tx, &named).await?;
-        let is_known =
-            |by| report.findings.iter().any(|one| one.place().is_some_and(|(chain, _)| chain == by));
-        let misnamed: Vec<Finding> = misnamed
-            .into_iter()
-            .filter(|(by, ..)| !is_known(*by))
-            .map(|(by, chain, size)| Finding::Misnamed { chain, size, by })
-            .collect();
-        report.findings.extend(misnamed);
-        Ok(report)
+        verify(&mut self.archive().read().await?, witnesses).await
     }
 
     /// Lists the ends of all chains that no other chain names: what a head has to say.
     pub async fn audit_tips(&self) -> Result<Vec<ChainHead>, StoreError> {
         tips(&mut self.pulse().read().await?).await
     }
+}
+
+/// Checks the log that a transaction sees.
+pub(crate) async fn verify(tx: &mut Tx, witnesses: Vec<Witness>) -> Result<Report, StoreError> {
+    let mut known = Witnesses::default();
+    witnesses.into_iter().for_each(|witness| known.add(witness));
+    let chains = chains(tx).await?;
+    let mut named = BTreeSet::new();
+    for chain in &chains {
+        for other in named_by(tx, *chain).await? {
+            named.insert((*chain, other.chain, other.size));
+            known.add(Witness { head: other, source: Source::Chain(*chain) });
+        }
+    }
+    let mut report = Report { chains: chains.len() as u64, ..Report::default() };
+    for chain in &chains {
+        let witnesses = known.0.remove(chain).unwrap_or_default();
+        Walk::new(*chain, witnesses).check(tx, &mut report).await?;
+    }
+    report.findings.extend(known.0.into_iter().filter_map(|(chain, witnesses)| {
+        let witness = witnesses.into_values().next_back()?;
+        Some(Finding::Truncated { chain, found: 0, witness })
+    }));
+    let misnamed = misnamed(tx, &named).await?;
+    let is_known = |by| report.findings.iter().any(|one| one.place().is_some_and(|(chain, _)| chain == by));
+    let misnamed: Vec<Finding> = misnamed
+        .into_iter()
+        .filter(|(by, ..)| !is_known(*by))
+        .map(|(by, chain, size)| Finding::Misnamed { chain, size, by })
+        .collect();
+    report.findings.extend(misnamed);
+    Ok(report)
 }
 
 #[derive(Default)]

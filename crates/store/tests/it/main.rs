@@ -26,6 +26,7 @@ macro_rules! both {
 
 mod build;
 mod chains;
+mod copy;
 mod entities;
 mod forge;
 mod own_data;

@@ -92,11 +92,19 @@ impl Raw {
         }
     }
 
-    /// Returns the first column of a PostgreSQL query.
+    /// Returns the first column of a query.
     pub(crate) async fn texts(&mut self, sql: &str) -> Vec<String> {
-        let Self::Postgres(connection) = self else { panic!("PostgreSQL only") };
-        let rows = connection.fetch_all(sqlx::query(AssertSqlSafe(sql.to_owned()))).await.unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(connection) => {
+                let rows = connection.fetch_all(sqlx::query(sql)).await.unwrap();
+                rows.iter().map(|row| row.get(0)).collect()
+            }
+            Self::Postgres(connection) => {
+                let rows = connection.fetch_all(sqlx::query(sql)).await.unwrap();
+                rows.iter().map(|row| row.get(0)).collect()
+            }
+        }
     }
 
     /// Lists a chain's segments, or those of all chains in the order of their time.

@@ -7,6 +7,7 @@ mod personal;
 mod provider;
 mod rotate;
 mod secrecy;
+mod stream;
 mod vault;
 
 use mcphub_domain::id::InstallId;
