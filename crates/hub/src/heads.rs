@@ -106,20 +106,34 @@ impl Heads {
         Ok(reading)
     }
 
+    /// Reads every head in the file, if there is one, for whoever has the signer's public key but no
+    /// database yet.
+    pub(crate) async fn known(&self, public: &[u8; 32]) -> Result<Reading, HubError> {
+        let reader = Reader { install: self.install, public: *public };
+        let mut reading = Reading::default();
+        if let Some(text) = self.file().await? {
+            reading.own_file(&reader, &self.path.display().to_string(), &text);
+        }
+        Ok(reading)
+    }
+
     /// Reads the file. It may be missing only while the log is empty.
     pub(crate) async fn text(&self, store: &Store) -> Result<String, HubError> {
+        match self.file().await? {
+            Some(text) => Ok(text),
+            None if store.audit_tips().await?.is_empty() => Ok(String::new()),
+            None => Err(HubError::Invalid(format!(
+                "{} is missing: without the signed heads the log's end can't be checked",
+                self.path.display()
+            ))),
+        }
+    }
+
+    async fn file(&self) -> Result<Option<String>, HubError> {
         let path = self.path.clone();
         match blocking(move || std::fs::read(path)).await {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if store.audit_tips().await?.is_empty() {
-                    return Ok(String::new());
-                }
-                Err(HubError::Invalid(format!(
-                    "{} is missing: without the signed heads the log's end can't be checked",
-                    self.path.display()
-                )))
-            }
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed(&error)),
         }
     }

@@ -13,7 +13,7 @@ use mcphub_store::audit::AuditQueue;
 use mcphub_store::servers::StoredTool;
 use mcphub_store::sessions::Session;
 use mcphub_store::snapshot::Delta;
-use mcphub_store::{Place, Process, Store, StoreError};
+use mcphub_store::{Ended, Place, Process, Store, StoreError};
 use mcphub_upstream::{Catalog, ToolDefinition, Upstreams};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -173,6 +173,17 @@ impl Hub {
     /// Stops: lets running calls end until `deadline`, ends children, writes what waits, signs the end
     /// of the log unless that is to be left as it is, closes.
     pub async fn close(&self, deadline: Duration, last: LastHead) -> Result<(), HubError> {
+        let ended = self.end(deadline).await?;
+        let signed = match last {
+            LastHead::Signed => self.sign_head().await,
+            LastHead::Left => Ok(()),
+        };
+        ended.close().await;
+        signed
+    }
+
+    /// Ends everything that runs, and this process's chain; the database can still be read.
+    pub(crate) async fn end(&self, deadline: Duration) -> Result<Ended, HubError> {
         self.stop.cancel();
         self.tasks.close();
         self.upstreams.drain(deadline).await;
@@ -182,13 +193,7 @@ impl Hub {
         if self.process == Process::Serve {
             self.floods.flush_all(self).await;
         }
-        let ended = self.store.end().await?;
-        let signed = match last {
-            LastHead::Signed => self.sign_head().await,
-            LastHead::Left => Ok(()),
-        };
-        ended.close().await;
-        signed
+        Ok(self.store.end().await?)
     }
 
     /// Takes up what the database has that this process hasn't.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod audit;
+pub mod backup;
 pub mod calls;
 pub mod counters;
 pub mod credentials;
@@ -11,6 +12,7 @@ pub mod groups;
 pub mod import;
 pub mod keys;
 pub mod listing;
+pub mod restore;
 pub mod servers;
 pub mod sessions;
 pub mod users;
@@ -51,6 +53,7 @@ pub use mcphub_store::{DatabaseUrls, Place, Process, StoreError};
 pub use mcphub_upstream::log::read as read_log;
 pub use mcphub_upstream::{Answer, BreakerState};
 pub use mcphub_upstream::{PlainHttp, Settings as UpstreamSettings, supervise};
+pub use mcphub_vault::{Identities, Recipient, StreamError};
 pub use metrics::Metrics;
 pub use seal::KeySource;
 pub use sessions::{NewSession, OpenedSession};

@@ -46,16 +46,12 @@ impl Seal {
         source: KeySource,
         entropy: &Entropy,
     ) -> Result<Self, HubError> {
-        let provider = match source {
-            KeySource::Value(value) => Provider::Env(EnvProvider::new(value)),
-            KeySource::Folder(folder) => {
-                let path = folder.join(format!("{install}.key"));
-                if !store.has_secrets().await? {
-                    make(&path, entropy)?;
-                }
-                Provider::File(FileProvider::new(path))
-            }
-        };
+        let provider = provider(source, install);
+        if let Provider::File(file) = &provider
+            && !store.has_secrets().await?
+        {
+            make(file.path(), entropy)?;
+        }
         let unsealed = ArcSwapOption::empty();
         Ok(Self { unsealed, provider, install, noted: Mutex::default(), complaint: Mutex::default() })
     }
@@ -122,6 +118,27 @@ async fn sealing(store: &Store, keyring: Keyring) -> Result<Keyring, HubError> {
     Ok(keyring.sealing_with(store.sealing_key(first).await?)?)
 }
 
+/// Says where the keys of an installation come from.
+pub(crate) fn provider(source: KeySource, install: InstallId) -> Provider {
+    match source {
+        KeySource::Value(value) => Provider::Env(EnvProvider::new(value)),
+        KeySource::Folder(folder) => Provider::File(FileProvider::new(folder.join(format!("{install}.key")))),
+    }
+}
+
+/// Says where a secret of the hub itself is sealed for.
+pub(crate) const fn own_secret(name: &str) -> Context<'_> {
+    Context {
+        table: "vault_secrets",
+        column: "sealed",
+        row: name,
+        owner: "",
+        name,
+        version: 1,
+        destination: None,
+    }
+}
+
 fn make(path: &std::path::Path, entropy: &Entropy) -> Result<(), HubError> {
     match FileProvider::create(path.to_owned(), entropy) {
         Ok(_) | Err(ProviderError::Exists { .. }) => Ok(()),
@@ -138,15 +155,7 @@ struct OwnSecrets<'a> {
 
 impl OwnSecrets<'_> {
     async fn get(&self, name: &'static str, fresh: &[u8]) -> Result<mcphub_domain::SecretBytes, HubError> {
-        let context = Context {
-            table: "vault_secrets",
-            column: "sealed",
-            row: name,
-            owner: "",
-            name,
-            version: 1,
-            destination: None,
-        };
+        let context = own_secret(name);
         let sealed = self.vault.seal(&context, fresh, self.entropy)?;
         let stored = self.store.vault_secret(name, sealed.as_bytes()).await?;
         Ok(self.vault.open(&context, &Sealed::from_bytes(stored)?)?)

@@ -22,6 +22,7 @@ use crate::keys::NewKey;
 use crate::users::NewUser;
 use crate::{Caller, Endpoint, Hub, KeySource, Settings, ToolCall};
 
+mod backup;
 mod calls;
 mod keys;
 mod listing;
@@ -34,11 +35,16 @@ mod web;
 struct House {
     hub: Arc<Hub>,
     group: Group,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl House {
     async fn open() -> Self {
+        Self::open_with(7).await
+    }
+
+    /// Opens one whose keys and ids come from a seed.
+    async fn open_with(seed: u64) -> Self {
         let folder = TempDir::new().unwrap();
         let place = |name: &str| folder.path().join(name);
         let upstream =
@@ -53,9 +59,9 @@ impl House {
             upstream,
         };
         let clock = Clock::new(|| Timestamp::from_micros(1_795_000_000_000_000));
-        let hub = Hub::open(settings, clock, Entropy::fixed(7)).await.unwrap();
+        let hub = Hub::open(settings, clock, Entropy::fixed(seed)).await.unwrap();
         let group = hub.add_group(&hub.operator(), "devs".parse().unwrap()).await.unwrap();
-        Self { hub, group, _folder: folder }
+        Self { hub, group, folder }
     }
 
     /// Adds a person to the group, and lets her in.

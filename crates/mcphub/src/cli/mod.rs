@@ -2,6 +2,7 @@
 
 mod answer;
 mod audit;
+mod backup;
 mod credential;
 mod database;
 mod desk;
@@ -50,7 +51,7 @@ pub(crate) struct Cli {
     command: Command,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 struct Options {
     /// The folder of the data [default: $XDG_DATA_HOME/mcphub]
     #[arg(long, global = true, value_name = "DIR")]
@@ -105,6 +106,10 @@ enum Command {
     /// Rotate the key that everything is sealed under, and see what lies under which
     #[command(subcommand)]
     Vault(vault::VaultCommand),
+    /// Copy everything but the key into an encrypted file, while the hub runs
+    Backup(backup::Backup),
+    /// Fill an empty data directory, or an empty PostgreSQL database, from a backup
+    Restore(backup::Restore),
     /// Make a PostgreSQL database ready
     #[command(subcommand)]
     Database(database::DatabaseCommand),
@@ -188,6 +193,11 @@ impl Command {
                 let json = options.json;
                 demo::run(options.load(&machine, Some(listen))?, &machine, json).await
             }
+            Self::Backup(backup) => backup.run(options.load(&machine, None)?, &machine).await,
+            Self::Restore(restore) => {
+                let again = options.clone();
+                restore.run([options.load(&machine, None)?, again.load(&machine, None)?], &machine).await
+            }
             command => command.run_at_desk(options, &machine).await,
         }
     }
@@ -222,6 +232,8 @@ impl Command {
             Self::Serve(_)
             | Self::Demo(_)
             | Self::Database(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Openapi
             | Self::DemoServer { .. }
             | Self::Child { .. } => Err(Failure::usage("this command needs no data")),

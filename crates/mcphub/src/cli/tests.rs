@@ -41,6 +41,9 @@ fn the_documented_lines_can_be_said() {
         serve\n serve --listen 127.0.0.1:3000\n serve --listen 0.0.0.0:80 --behind-proxy --config mcphub.toml\n\
         demo\n demo --listen 127.0.0.1:0\n demo-server\n demo-server --http 127.0.0.1:0\n openapi\n\
         vault status\n vault status --json\n vault rotate\n vault rotate --abandon\n vault retire\n\
+        backup --recipient age1dy7ktrvx46yrhektwn2ejgexm8zyfg2lfrth2a60f84tdhsjs36sflxgjc --output hub.age\n\
+        backup --recipient age1dy7ktrvx46yrhektwn2ejgexm8zyfg2lfrth2a60f84tdhsjs36sflxgjc --output - --json\n\
+        restore hub.age --identity key.txt\n restore - --identity key.txt --accept-rollback\n\
         database prepare --admin-url postgres://admin@db/ --name hub --role-prefix hub\n\
         database prepare --admin-url-file admin.url\n database prepare --admin-url-file -\n\
         __child --parent 1 -- npx -y files";
@@ -72,6 +75,9 @@ fn what_cannot_be_is_a_usage_error() {
         "server add x --header A:b -- npx",
         "tool effect github get_me fly",
         "database prepare",
+        "backup --output hub.age",
+        "backup --recipient alice --output hub.age",
+        "restore hub.age",
         "database prepare --admin-url postgres://admin@db/ --admin-url-file admin.url",
         "audit list --limit 0",
         "audit list --from yesterday",

@@ -22,6 +22,8 @@ pub enum Source {
     Head(u64),
     /// The first record of another chain.
     Chain(ChainId),
+    /// The manifest of a backup.
+    Manifest,
 }
 
 impl fmt::Display for Source {
@@ -29,6 +31,7 @@ impl fmt::Display for Source {
         match self {
             Self::Head(number) => write!(f, "head {number}"),
             Self::Chain(chain) => write!(f, "the first record of chain {chain}"),
+            Self::Manifest => f.write_str("the manifest"),
         }
     }
 }
