@@ -141,7 +141,7 @@ fn lines(installation: &Installation) -> usize {
 }
 
 /// Calls a tool that answers with the digest of the credential that it got.
-fn fingerprint(hub: &Serving, key: &str) -> String {
+pub(crate) fn fingerprint(hub: &Serving, key: &str) -> String {
     let answer = call(hub.address, "/mcp", key, "local__fingerprint", json!({}));
     let text = answer.json()["result"]["content"][0]["text"].as_str().map(str::to_owned);
     text.unwrap_or_else(|| panic!("{answer:?}"))
