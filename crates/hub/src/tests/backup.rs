@@ -95,7 +95,11 @@ async fn what_somebody_made_up_is_refused() {
     assert_ne!(promoted, whole);
     let error = restored(&house, &keys(&house), &forged(promoted)).await.unwrap_err().to_string();
     assert!(error.contains("not signed by the installation"), "{error}");
+    let mut swapped = whole.clone();
+    swapped[2] = whole[2].replace("179", "178");
+    assert_ne!(swapped, whole);
     for forgery in [
+        swapped,
         whole[..whole.len() - 1].to_vec(),
         whole[1..].to_vec(),
         Vec::new(),
