@@ -27,6 +27,7 @@ mod calls;
 mod keys;
 mod listing;
 mod sessions;
+mod vault;
 #[path = "../../../upstream/tests/it/web.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
 mod web;

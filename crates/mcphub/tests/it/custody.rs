@@ -83,13 +83,11 @@ on_both! {
         let key = set_up(&installation);
         let hub = installation.serve();
         let before = fingerprint(&hub, &key);
-        let refused = installation.run(&["vault", "rotate"], "");
-        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && told.contains("openssl rand -hex 32"), "{told}");
+        let told = refused(&installation, &["vault", "rotate"]);
+        assert!(told.contains("openssl rand -hex 32"), "{told}");
         installation.set("MCPHUB_VAULT__KEY", &format!("{new},{old}"));
-        let refused = installation.run(&["vault", "rotate"], "");
-        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && told.contains("have not taken up key"), "{told}");
+        let told = refused(&installation, &["vault", "rotate"]);
+        assert!(told.contains("have not taken up key"), "{told}");
         let waiting = keys(&installation);
         assert!(waiting.iter().all(|key| key["state"] != "next" || key["values"] == 0), "{waiting:?}");
         assert_eq!(fingerprint(&hub, &key), before);
@@ -103,6 +101,29 @@ on_both! {
         installation.set("MCPHUB_VAULT__KEY", &new);
         let hub = installation.serve();
         assert_eq!(fingerprint(&hub, &key), before, "the old key is not needed any more");
+    }
+
+    fn a_rotation_whose_new_key_is_lost_is_given_up(installation) {
+        let mut installation = installation;
+        installation.set("MCPHUB_VAULT__PROVIDER", "env");
+        installation.set("MCPHUB_VAULT__KEY", &digits(1));
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        let before = fingerprint(&hub, &key);
+        assert!(refused(&installation, &["vault", "rotate", "--abandon"]).contains("no rotation waits"));
+        let both = |new: u8| format!("{},{}", digits(new), digits(1));
+        installation.set("MCPHUB_VAULT__KEY", &both(2));
+        assert!(refused(&installation, &["vault", "rotate"]).contains("have not taken up key"));
+        installation.set("MCPHUB_VAULT__KEY", &digits(1));
+        assert!(refused(&installation, &["vault", "rotate"]).contains("which is not in the key file here"));
+        installation.ok("vault rotate --abandon");
+        assert_eq!(keys(&installation).len(), 1);
+        assert_eq!(fingerprint(&hub, &key), before);
+        hub.stop();
+        installation.set("MCPHUB_VAULT__KEY", &both(2));
+        assert!(refused(&installation, &["vault", "rotate"]).contains("openssl rand"), "a key that was given up never comes back");
+        installation.set("MCPHUB_VAULT__KEY", &both(3));
+        assert_eq!(installation.json("vault rotate")["left"], json!(0));
     }
 
     fn the_status_says_what_is_wrong(installation) {
@@ -123,6 +144,13 @@ on_both! {
         let (fine, text) = status();
         assert!(!fine && text.contains("there is no key file") && text.contains("is not here"), "{text}");
     }
+}
+
+/// Runs a command that must fail, and returns what it said.
+fn refused(installation: &Installation, line: &[&str]) -> String {
+    let output = installation.run(line, "");
+    assert!(!output.status.success(), "{line:?}");
+    String::from_utf8(output.stderr).unwrap()
 }
 
 fn keys(installation: &Installation) -> Vec<Value> {

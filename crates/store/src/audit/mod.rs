@@ -15,7 +15,7 @@ mod recover;
 pub mod search;
 mod segment;
 pub mod tree;
-mod verify;
+pub(crate) mod verify;
 mod walk;
 
 pub use extract::{Extract, Piece, Span};
