@@ -10,7 +10,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::error::HubError;
 use crate::hub::Hub;
 
-/// How often the rest is looked after: leases that end by time, folded refusals, the seal, the
+/// How often the rest is looked after: leases that end by time, folded refusals, the keys, the
 /// heartbeat, a head if the log has moved, and recovery, which costs a read where nobody died.
 const TICK: Duration = Duration::from_secs(1);
 /// After how many records a head is signed though it isn't time yet.
@@ -26,6 +26,7 @@ impl Hub {
         let hub = Arc::clone(self);
         self.tasks.spawn(async move { hub.sign_heads().await });
         self.start(TICK, |hub| async move { hub.look_after().await });
+        self.start(TICK, |hub| async move { hub.look_at_keys().await });
         self.start(TICK, |hub| async move { hub.recover().await });
         self.start(INDEX, |hub| async move { hub.index().await });
         self.start(TIDY, |hub| async move { hub.tidy().await });
@@ -53,7 +54,6 @@ impl Hub {
     }
 
     async fn look_after(&self) {
-        self.look_at_keys().await;
         self.leases.review(&self.snapshot.newest(), self.clock.now());
         self.floods.flush(self).await;
         warn("to tell that this process lives", self.store.beat().await);
