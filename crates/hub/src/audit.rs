@@ -48,6 +48,7 @@ impl Hub {
     /// Finds records, the newest first, and reads their personal fields.
     pub async fn search_audit(&self, caller: &Caller, search: &Search) -> Result<Vec<ReadRecord>, HubError> {
         self.administrate(caller, Administration::ReadAudit, "audit.search").await?;
+        self.audit.settle().await;
         let records = self.store.search(search).await?;
         self.record_read(caller, "audit.search", None, records.len()).await;
         let unsealed = self.seal.open().ok();

@@ -41,7 +41,7 @@ on_both! {
         let hub = installation.serve();
         assert_eq!(fingerprint(&hub, &key).len(), 64, "and after a start with the new key alone");
         hub.stop();
-        let log = installation.ok("audit list --json --limit 1000");
+        let log = installation.ok("audit list --json --limit 100000");
         for event in ["vault.key-added", "vault.key-current", "vault.rewrapped", "vault.rotated", "vault.key-retired"] {
             assert!(log.contains(event), "{event}");
         }

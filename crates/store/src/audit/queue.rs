@@ -48,6 +48,9 @@ pub struct AuditQueue {
     sender: mpsc::Sender<Waiting>,
     health: watch::Receiver<Health>,
     dropped: Arc<AtomicU64>,
+    /// How many records came in, and how many of them the writer has dealt with.
+    taken: AtomicU64,
+    dealt: watch::Receiver<u64>,
     recorder: Recorder,
 }
 
@@ -82,6 +85,7 @@ impl AuditQueue {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (report, health) = watch::channel(Health::Writable);
         let dropped = Arc::new(AtomicU64::new(0));
+        let (deal, dealt) = watch::channel(0);
         let writer = Writer {
             db,
             ledger,
@@ -90,10 +94,11 @@ impl AuditQueue {
             carried: Vec::new(),
             tried: None,
             dropped: Arc::clone(&dropped),
+            deal,
             clock,
             stop,
         };
-        (Self { sender, health, dropped, recorder }, writer)
+        (Self { sender, health, dropped, taken: AtomicU64::new(0), dealt, recorder }, writer)
     }
 
     /// Records the intent of a permitted call and returns the evidence that it is durable.
@@ -152,6 +157,16 @@ impl AuditQueue {
         self.push(Waiting { entry, done: None }).await
     }
 
+    /// Waits until what was recorded so far is written, for whoever wants to find it; not longer than a
+    /// write may take.
+    pub async fn settle(&self) {
+        let (taken, mut dealt) = (self.taken.load(Ordering::Acquire), self.dealt.clone());
+        let settled = tokio::time::timeout(DEADLINE, dealt.wait_for(|dealt| *dealt >= taken)).await;
+        if !matches!(settled, Ok(Ok(_))) {
+            tracing::debug!("the newest records are not written yet");
+        }
+    }
+
     /// Says whether the log can be written, and lets one wait for a change.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
@@ -167,6 +182,7 @@ impl AuditQueue {
         let place = tokio::time::timeout(DEADLINE, self.sender.reserve()).await;
         match place {
             Ok(Ok(place)) => {
+                self.taken.fetch_add(1, Ordering::AcqRel);
                 place.send(waiting);
                 Ok(())
             }
@@ -191,6 +207,7 @@ pub struct Writer {
     /// The segment of the last commit that failed for all we know.
     tried: Option<Tried>,
     dropped: Arc<AtomicU64>,
+    deal: watch::Sender<u64>,
     clock: Clock,
     stop: CancellationToken,
 }
@@ -239,6 +256,7 @@ impl Writer {
     }
 
     async fn write(&mut self, batch: Vec<Waiting>) {
+        let count = batch.len() as u64;
         let (entries, waiters): (Vec<Entry>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.entry, waiting.done)).unzip();
         if entries.is_empty() && *self.report.borrow() == Health::Writable {
@@ -273,6 +291,7 @@ impl Writer {
                 tracing::debug!("a caller left before its record was durable");
             }
         }
+        self.deal.send_modify(|dealt| *dealt += count);
     }
 
     /// Writes what is carried, that the log can be written again if it couldn't, and the entries.
