@@ -245,9 +245,21 @@ impl Db {
     }
 }
 
-/// A file doesn't go away, so its connections aren't asked whether they are still there.
+/// A file doesn't go away, so its connections aren't asked whether they are still there. But when its disk
+/// is full, SQLite ends a transaction by itself, and the library believes it open for ever after: such a
+/// connection is given up.
 fn sqlite_pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
+    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false).before_acquire(
+        |connection, _| {
+            Box::pin(async move {
+                if connection.is_in_transaction() {
+                    // The end of a transaction may still be under way.
+                    connection.ping().await?;
+                }
+                Ok(!connection.is_in_transaction())
+            })
+        },
+    )
 }
 
 /// Connections that rested are asked whether they are still there; one that worked a moment ago is.

@@ -63,7 +63,8 @@ impl Breaker {
     pub fn admit(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         match self.state {
             BreakerState::Closed => Ok(()),
-            BreakerState::Open { until } if now < until => Err(until),
+            // Farther away than it was set, it was set by a clock that has stepped back since.
+            BreakerState::Open { until } if now < until && until.since(now) <= self.wait => Err(until),
             BreakerState::Open { .. } => {
                 self.state = BreakerState::HalfOpen;
                 Ok(())
@@ -124,6 +125,14 @@ mod tests {
         assert_eq!(breaker.admit(at(4)), Err(at(5)));
         assert_eq!(breaker.admit(at(5)), Ok(()));
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_keeps_it_open_no_longer() {
+        let mut breaker = opened();
+        assert_eq!(breaker.admit(at(-3_600)), Ok(()));
+        let mut breaker = opened();
+        assert_eq!(breaker.admit(at(3_600)), Ok(()));
     }
 
     #[test]

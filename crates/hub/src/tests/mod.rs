@@ -24,6 +24,7 @@ use crate::{Caller, Endpoint, Hub, KeySource, Settings, ToolCall};
 
 mod backup;
 mod calls;
+mod clock;
 mod keys;
 mod listing;
 mod sessions;
@@ -31,6 +32,9 @@ mod vault;
 #[path = "../../../upstream/tests/it/web.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
 mod web;
+
+/// The time when a test begins, in microseconds since 1970.
+const START: i64 = 1_795_000_000_000_000;
 
 /// Is a hub with a group that may use everything.
 struct House {
@@ -46,6 +50,11 @@ impl House {
 
     /// Opens one whose keys and ids come from a seed.
     async fn open_with(seed: u64) -> Self {
+        Self::open_at(Clock::new(|| Timestamp::from_micros(START)), seed).await
+    }
+
+    /// Opens one with a clock that the test sets.
+    async fn open_at(clock: Clock, seed: u64) -> Self {
         let folder = TempDir::new().unwrap();
         let place = |name: &str| folder.path().join(name);
         let upstream =
@@ -59,7 +68,6 @@ impl House {
             public_url: "http://127.0.0.1:3000".parse().unwrap(),
             upstream,
         };
-        let clock = Clock::new(|| Timestamp::from_micros(1_795_000_000_000_000));
         let hub = Hub::open(settings, clock, Entropy::fixed(seed)).await.unwrap();
         let group = hub.add_group(&hub.operator(), "devs".parse().unwrap()).await.unwrap();
         Self { hub, group, folder }
@@ -78,7 +86,7 @@ impl House {
             revision: 0,
         };
         hub.join_group(&operator, membership).await.unwrap();
-        let new = NewKey { owner: user.id, name: "test".parse().unwrap(), life: Duration::from_secs(3600) };
+        let new = NewKey { owner: user.id, name: "test".parse().unwrap(), life: Duration::from_hours(24) };
         let key = hub.create_key(&operator, new).await.unwrap();
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let caller = hub.authenticate(Some(key.text.as_str()), address).await.unwrap();

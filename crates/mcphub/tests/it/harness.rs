@@ -12,6 +12,7 @@ use tempfile::TempDir;
 pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod peer;
+pub(crate) mod relay;
 
 /// The databases that everything is tested on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +59,19 @@ pub(crate) struct Serving {
 
 impl Installation {
     pub(crate) fn new(database: Database) -> Self {
+        let variables = match database {
+            Database::Sqlite => BTreeMap::new(),
+            Database::Postgres => prepare(&tool("MCPHUB_TEST_POSTGRES_URL")),
+        };
+        Self::with(variables)
+    }
+
+    /// Makes one on a PostgreSQL of the test's own.
+    pub(crate) fn on(superuser: &str) -> Self {
+        Self::with(prepare(superuser))
+    }
+
+    fn with(database: BTreeMap<String, String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let mut variables = BTreeMap::from([
@@ -68,9 +82,7 @@ impl Installation {
             ("PATH".to_owned(), std::env::var("PATH").unwrap()),
             ("MCPHUB_LIMITS__CALLS_PER_MINUTE".to_owned(), "1000000".to_owned()),
         ]);
-        if database == Database::Postgres {
-            variables.extend(prepare());
-        }
+        variables.extend(database);
         Self { folder, variables }
     }
 
@@ -179,6 +191,53 @@ impl Installation {
         self.start(shell)
     }
 
+    /// Starts the hub where its data lie on a disk of their own, seen by nobody else but through
+    /// `/proc/PID/root`; `options` are those of a tmpfs.
+    pub(crate) fn serve_on_disk(&self, options: &str) -> Serving {
+        self.start(self.on_disk(options, ""))
+    }
+
+    /// Tries the same on a disk that something was done to.
+    pub(crate) fn try_serve_on_disk(&self, options: &str, mount: &str) -> Output {
+        let mut command = self.on_disk(options, mount);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).output().unwrap()
+    }
+
+    fn on_disk(&self, options: &str, then: &str) -> Command {
+        let hub = self.command();
+        let (data, disk) = (self.data_dir(), self.folder.path().join("disk"));
+        std::fs::create_dir_all(&disk).unwrap();
+        let (data, disk) = (data.display(), disk.display());
+        let then = if then.is_empty() { String::new() } else { format!("&& mount {then} '{data}'") };
+        let mut shell = Command::new("unshare");
+        shell.env_clear().envs(&self.variables).args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "/bin/sh",
+            "-c",
+        ]);
+        shell.arg(format!(
+            "mount -t tmpfs -o {options} none '{disk}' && cp -a '{data}/.' '{disk}' && mount --move '{disk}' '{data}' {then} \
+             && cd / && exec \"$0\" \"$@\""
+        ));
+        shell.arg(hub.get_program()).args(hub.get_args());
+        shell
+    }
+
+    /// Runs a command where a hub's disk is to be seen, and reads the JSON that it printed.
+    pub(crate) fn json_beside(&self, hub: &Serving, line: &str) -> Value {
+        let command = self.command();
+        let mut enter = Command::new("nsenter");
+        enter.env_clear().envs(&self.variables).args(["--preserve-credentials", "--user", "--mount"]);
+        enter.args(["--target", &hub.id().to_string()]).arg(command.get_program()).args(command.get_args());
+        let output = enter.args(line.split_whitespace()).arg("--json").output().unwrap();
+        let (printed, error) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "mcphub {line}: {printed} {error}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     fn start(&self, mut command: Command) -> Serving {
         let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0"])
@@ -271,7 +330,7 @@ pub(crate) fn kills() -> u64 {
 }
 
 /// Makes a database of its own on the test command's server.
-fn prepare() -> BTreeMap<String, String> {
+fn prepare(superuser: &str) -> BTreeMap<String, String> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("it_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -283,7 +342,7 @@ fn prepare() -> BTreeMap<String, String> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(tool("MCPHUB_TEST_POSTGRES_URL").as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(superuser.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let urls: Value = serde_json::from_slice(&output.stdout).unwrap();

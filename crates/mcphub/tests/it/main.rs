@@ -28,3 +28,4 @@ mod power;
 mod recorded;
 mod revocation;
 mod routes;
+mod starved;

@@ -8,6 +8,8 @@ use url::Url;
 
 use super::{Installation, tool};
 
+pub(crate) mod standby;
+
 /// Is a session with an installation's database; ended with the test.
 pub(crate) struct Session {
     child: Child,
