@@ -16,7 +16,7 @@ use crate::{Failure, RunArguments, meter};
 const LISTS: [usize; 3] = [10, 100, 1_000];
 
 /// How many people share the open sessions.
-const OWNERS: usize = 100;
+const OWNERS: usize = 20;
 
 /// Is somebody who is measured: a process, and the request that it is asked.
 struct Contestant {
@@ -124,7 +124,7 @@ fn crowd(arguments: &RunArguments, folder: &Path, echo: &Actor, report: &mut Rep
     let (actor, ready) = hub.serve()?;
     report.note(format!("start to ready with {size}: {} ms", ready.as_millis()));
     let filler = Filler { address: actor.address, key: hub.admin.clone() };
-    let owner = |number| filler.add_key_owner(&format!("owner-{number}"));
+    let owner = |number| hub.add_owner(&format!("owner-{number}"));
     let keys: Vec<String> = (0..OWNERS).map(owner).collect::<Result<_, _>>()?;
     let before = meter::memory(actor.id())?;
     let open = filler.open_sessions(&keys, arguments.sessions)?;

@@ -68,15 +68,6 @@ impl Filler {
         Ok(())
     }
 
-    /// Adds somebody with a key.
-    pub(crate) fn add_key_owner(&self, name: &str) -> Result<String, Failure> {
-        let person = block_on(self.post("/api/v1/users", &json!({ "name": name, "role": "user" })))?;
-        let id = person.get("id").and_then(Value::as_str).ok_or("no id")?;
-        let path = format!("/api/v1/users/{id}/keys");
-        let made = block_on(self.post(&path, &json!({ "name": "bench" })))?;
-        Ok(made.get("key").and_then(Value::as_str).ok_or("no key")?.to_owned())
-    }
-
     async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let mut stream = TcpStream::connect(self.address).await?;
         let body = body.to_string();
@@ -131,7 +122,9 @@ impl Filler {
         });
         let body = body.to_string();
         stream.write_all((self.head("/mcp", key, &body) + &body).as_bytes()).await?;
-        let session = read(&mut stream).await?.session.ok_or("no session")?;
+        let answer = read(&mut stream).await?;
+        let refused = || format!("no session: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+        let session = answer.session.as_deref().ok_or_else(refused)?;
         let listen = format!(
             "GET /mcp HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\nAccept: text/event-stream\r\n\
              MCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: {session}\r\n\r\n",

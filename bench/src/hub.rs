@@ -84,6 +84,12 @@ impl Hub {
         Ok(())
     }
 
+    /// Adds somebody with a key.
+    pub(crate) fn add_owner(&self, name: &str) -> Result<String, Failure> {
+        self.ok(&format!("user add {name} --role user"), "")?;
+        self.make_key(name)
+    }
+
     fn make_key(&self, person: &str) -> Result<String, Failure> {
         let made = self.ok(&format!("key create {person} --name bench --json"), "")?;
         let key: Value = serde_json::from_str(&made)?;

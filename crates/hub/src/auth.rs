@@ -101,18 +101,18 @@ impl Hub {
     }
 
     /// Asks the database what is new, for a key that may have been made a moment ago. Strangers can
-    /// make the hub ask forty times a second and no more.
+    /// make the hub ask forty times a second and no more; who comes meanwhile waits for the same answer.
     async fn refresh_for_stranger(&self) -> bool {
         const PAUSE: Duration = Duration::from_millis(25);
-        let due = {
-            let mut last = self.asked.lock();
-            let due = last.is_none_or(|last| last.elapsed() >= PAUSE);
-            if due {
-                *last = Some(Instant::now());
-            }
-            due
-        };
-        due && self.refresh().await.is_ok()
+        let came = Instant::now();
+        let mut asked = self.asked.lock().await;
+        match *asked {
+            Some(last) if last >= came => return true,
+            Some(last) => tokio::time::sleep_until(last + PAUSE).await,
+            None => {}
+        }
+        *asked = Some(Instant::now());
+        self.refresh().await.is_ok()
     }
 
     fn check_key(&self, text: Option<&str>) -> Result<Principal, HubError> {

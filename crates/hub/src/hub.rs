@@ -70,7 +70,7 @@ pub struct Hub {
     pub(crate) counters: Counters,
     pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
     /// When a stranger's key last made the hub ask the database.
-    pub(crate) asked: Mutex<Option<tokio::time::Instant>>,
+    pub(crate) asked: tokio::sync::Mutex<Option<tokio::time::Instant>>,
     pub(crate) public_url: Url,
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
@@ -135,7 +135,7 @@ impl Hub {
             lookout: Lookout::default(),
             counters: Counters::default(),
             sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
-            asked: Mutex::default(),
+            asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,
             clock,
             entropy,

@@ -33,6 +33,20 @@ fn found(installation: &Installation, outcome: &str) -> usize {
 }
 
 #[test]
+fn a_key_made_a_moment_ago_opens_to_all_who_come_with_it_at_once() {
+    let (installation, serving, _) = hub();
+    for _ in 0..5 {
+        let key = bearer(&installation.key("admin"));
+        let ask = || get(&serving, "/api/v1/me", &[("Authorization", &key)]).status;
+        let all: Vec<u16> = std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+            asking.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(all, [200; 16]);
+    }
+}
+
+#[test]
 fn every_response_is_hardened() {
     let (_installation, serving, key) = hub();
     let bearer = bearer(&key);
