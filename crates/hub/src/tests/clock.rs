@@ -27,6 +27,7 @@ async fn a_clock_that_steps_by_an_hour_stops_nobody() {
             assert!(matches!(running.next().await, Some(Said::Answer(_))), "{step}");
         }
     }
+    house.hub.sign_head().await.unwrap();
     let report = house.hub.verify_audit(&house.hub.operator(), &[]).await.unwrap();
     assert_eq!(report.report.findings, []);
 }
