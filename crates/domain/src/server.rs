@@ -10,6 +10,7 @@ use url::Url;
 use crate::id::ServerId;
 use crate::name::{ServerName, ToolName};
 use crate::role::words;
+use crate::sandbox::{InvalidSandbox, Sandbox};
 use crate::secret::Destination;
 use crate::template::{Part, Slot, Template};
 use crate::time::Timestamp;
@@ -76,6 +77,9 @@ pub struct ServerDefinition {
     /// Non-global networks that a host name in the URL may resolve to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<IpNet>,
+    /// How its process is confined.
+    #[serde(default, skip_serializing_if = "Sandbox::is_default")]
+    pub sandbox: Sandbox,
     /// Tools that are switched off, whatever is granted.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub disabled_tools: BTreeSet<ToolName>,
@@ -137,6 +141,12 @@ pub enum InvalidServer {
     /// The deadline is out of bounds.
     #[error("timeoutMs is {0}: expected 100 to 3600000")]
     Timeout(u32),
+    /// The sandbox can't be.
+    #[error("sandbox: {0}")]
+    Sandbox(#[from] InvalidSandbox),
+    /// There is no process to confine.
+    #[error("sandbox: only a stdio server has a process that can be confined")]
+    NothingToConfine,
 }
 
 const fn auto() -> Isolation {
@@ -162,13 +172,14 @@ pub struct Needs {
 
 impl ServerDefinition {
     /// Describes a server with the default settings.
-    pub const fn new(transport: Transport) -> Self {
+    pub fn new(transport: Transport) -> Self {
         Self {
             transport,
             isolation: auto(),
             approval: changes(),
             timeout_ms: default_timeout_ms(),
             networks: Vec::new(),
+            sandbox: Sandbox::default(),
             disabled_tools: BTreeSet::new(),
         }
     }
@@ -178,7 +189,9 @@ impl ServerDefinition {
         if !(100..=3_600_000).contains(&self.timeout_ms) {
             return Err(InvalidServer::Timeout(self.timeout_ms));
         }
+        self.sandbox.check()?;
         match &self.transport {
+            Transport::Http(_) if !self.sandbox.is_default() => Err(InvalidServer::NothingToConfine),
             Transport::Http(target) => target.check(),
             Transport::Stdio(target) => target.check(),
         }
@@ -446,6 +459,9 @@ mod tests {
             (r#"{"type":"stdio","command":"x","args":["--t=${SHARED_X}"]}"#, false),
             (r#"{"type":"stdio","command":"${SHARED_X}"}"#, false),
             (r#"{"type":"stdio","command":"x","env":{"LD_PRELOAD":"y"}}"#, false),
+            (r#"{"type":"stdio","command":"x","sandbox":"off"}"#, true),
+            (r#"{"type":"stdio","command":"x","sandbox":{"read":["x"]}}"#, false),
+            (r#"{"type":"streamable-http","url":"https://a.example","sandbox":"off"}"#, false),
         ];
         for (json, good) in table {
             assert_eq!(parse(json).check().is_ok(), good, "{json}");

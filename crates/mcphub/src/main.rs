@@ -37,6 +37,12 @@ impl Machine {
 }
 
 fn main() -> ExitCode {
+    // Between the hub and a child: it takes over the process before anything else is there.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == "__child") {
+        let words: Vec<String> = words.filter_map(|word| word.into_string().ok()).collect();
+        return mcphub_hub::child(&words);
+    }
     let program = match std::env::current_exe() {
         Ok(program) => program,
         Err(error) => {

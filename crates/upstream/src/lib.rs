@@ -3,6 +3,7 @@
 mod address;
 pub mod breaker;
 pub mod catalog;
+mod confine;
 mod counters;
 mod deadline;
 pub mod error;
@@ -34,6 +35,6 @@ pub use key::{ConnectionKey, Revisions, Scope, key};
 pub use outbound::SetupError;
 pub use reply::{Answer, Reply, ReplyMessage};
 pub use settings::{PlainHttp, Settings};
-pub use supervisor::supervise;
+pub use supervisor::child;
 pub use target::{Caller, Values};
 pub use upstreams::{Access, Still, ToolCall, Unseal, Upstreams};

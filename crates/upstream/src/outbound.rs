@@ -221,14 +221,14 @@ impl Dialer {
 
 /// Is the host of a URL, which an admin wrote: an address and `localhost` allow themselves.
 #[derive(Debug, PartialEq, Eq)]
-enum Host {
+pub(crate) enum Host {
     Address(IpAddr),
     Localhost,
     Name(String),
 }
 
 impl Host {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         match bare.parse() {
             Ok(address) => Self::Address(address),
@@ -237,7 +237,7 @@ impl Host {
         }
     }
 
-    async fn resolve(&self, port: u16) -> Result<Vec<SocketAddr>, BoxError> {
+    pub(crate) async fn resolve(&self, port: u16) -> Result<Vec<SocketAddr>, BoxError> {
         match self {
             Self::Address(address) => Ok(vec![SocketAddr::new(*address, port)]),
             Self::Localhost => Ok(tokio::net::lookup_host(("localhost", port)).await?.collect()),

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use mcphub_domain::Sandbox;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::confine::{self, Ground};
 use crate::log::create_private;
 use crate::settings::Settings;
 use crate::supervisor::{GRACE, signal_tree};
@@ -50,15 +52,28 @@ impl Process {
     pub(crate) async fn start(
         settings: &Settings,
         target: &ResolvedStdio,
+        sandbox: &Sandbox,
         home: &Path,
     ) -> io::Result<(Self, Streams)> {
+        let temporary = home.join("tmp");
         create_private(home).await?;
+        create_private(&temporary).await?;
         let environment = environment(&settings.child_environment, target, home);
         let path = environment.get("PATH").map_or("", |path| path.as_str());
         let program = find(&target.command, path)?;
+        let confinement = match sandbox {
+            Sandbox::Off => {
+                tracing::warn!(command = target.command, "this server's process runs without a sandbox");
+                "off".to_owned()
+            }
+            Sandbox::On(profile) => {
+                let ground = Ground { program: &program, target, home, private: &settings.private };
+                serde_json::to_string(&confine::confinement(profile, &ground)?)?
+            }
+        };
         let mut command = Command::new(&settings.supervisor);
         command
-            .args(["__child", "--parent", &std::process::id().to_string(), "--"])
+            .args(["__child", "supervise", &std::process::id().to_string(), &confinement])
             .arg(program)
             .args(&target.args)
             .env_clear()
@@ -161,7 +176,9 @@ type Environment = BTreeMap<String, Zeroizing<String>>;
 /// Puts the environment together: what an admin declared for all children, then the server's own.
 fn environment(declared: &BTreeMap<String, String>, target: &ResolvedStdio, home: &Path) -> Environment {
     let mut all = Environment::new();
-    all.insert("HOME".to_owned(), Zeroizing::new(home.to_string_lossy().into_owned()));
+    for (name, folder) in [("HOME", home), ("TMPDIR", &home.join("tmp"))] {
+        all.insert(name.to_owned(), Zeroizing::new(folder.to_string_lossy().into_owned()));
+    }
     all.extend(declared.iter().map(|(name, value)| (name.clone(), Zeroizing::new(value.clone()))));
     all.extend(target.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     all
@@ -217,6 +234,6 @@ mod tests {
         let all = environment(&declared, &target, Path::new("/home/x"));
         let shown: Vec<String> =
             all.iter().map(|(name, value)| format!("{name}={}", value.as_str())).collect();
-        assert_eq!(shown, ["A=server", "HOME=/home/x", "PATH=/bin"]);
+        assert_eq!(shown, ["A=server", "HOME=/home/x", "PATH=/bin", "TMPDIR=/home/x/tmp"]);
     }
 }

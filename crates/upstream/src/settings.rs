@@ -16,7 +16,7 @@ pub enum PlainHttp {
 /// Holds what the wiring decides about upstream traffic.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The program that starts children: `<supervisor> __child --parent <pid> -- command args…`.
+    /// The program that starts children: `<supervisor> __child supervise <pid> <confinement> command args…`.
     pub supervisor: PathBuf,
     /// Everything of the outside that children see; it includes `PATH`.
     pub child_environment: BTreeMap<String, String>,
@@ -24,6 +24,8 @@ pub struct Settings {
     pub logs: PathBuf,
     /// The directory that holds a home directory for each child.
     pub scratch: PathBuf,
+    /// The hub's own folders, which no child may see.
+    pub private: Vec<PathBuf>,
     /// How long an unused connection or process is kept.
     pub idle: Duration,
     /// How many processes one person may have.
@@ -51,6 +53,7 @@ impl Settings {
             child_environment,
             logs,
             scratch,
+            private: Vec::new(),
             idle: Duration::from_mins(5),
             processes_per_person: 16,
             processes: 256,

@@ -110,7 +110,9 @@ impl Attempt {
         let mask = Mask::new(launch.values);
         let log = Log::open(&settings.logs, &server.name, &name, mask, launch.clock.clone()).await;
         let log = log.map_err(failed)?;
-        let (process, streams) = Process::start(settings, launch.target, &home).await.map_err(failed)?;
+        let sandbox = &server.definition.sandbox;
+        let started = Process::start(settings, launch.target, sandbox, &home).await;
+        let (process, streams) = started.map_err(failed)?;
         launch.counters.count_start();
         let (outgoing, messages) = mpsc::channel(MESSAGES);
         let (strays, stray_lines) = mpsc::channel(MESSAGES);

@@ -1,45 +1,93 @@
 //! What runs between the hub and a child: it starts the command, and ends the command's whole tree
 //! when the command ends, when the hub asks for it, or when the hub dies in any way.
 //!
-//! It adopts orphans (as a child subreaper), so that no descendant gets away by forking twice. The
-//! parent-death signal is not used: it fires when the *thread* that started the process ends.
+//! It adopts orphans (as a child subreaper), so that no descendant gets away by forking twice. The hub's
+//! end is watched and not signalled: a parent-death signal fires when the *thread* that started the process
+//! ends. It watches what a confined tree uses, and connects for it.
 
 use std::fs;
+use std::future::{Future, pending};
 use std::io;
+use std::path::Path;
+use std::pin::Pin;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use mcphub_domain::sandbox::Hosts;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout_at};
+
+use crate::confine::{self, Confinement, Egress, Group, Parent, Place, Space, Usage};
 
 /// How long processes have between SIGTERM and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(2);
 const KILL_ROUNDS: u32 = 100;
 const ROUND: Duration = Duration::from_millis(20);
-const CANNOT_START: u8 = 126;
+/// How often it looks at what a confined tree uses.
+const LOOK: Duration = Duration::from_millis(250);
+/// The exit code of the hidden command when its words make no sense.
+const USAGE: u8 = 2;
+/// The exit code of a tree that was killed, as shells have it.
+const KILLED: u8 = 137;
 
-/// Runs `command` with the caller's standard streams until it ends, `parent` ends, or a signal comes:
-/// SIGTERM gives the tree two seconds to end by itself, SIGINT none. Returns the command's exit code.
+/// Is the body of the hidden `mcphub __child`, which takes over the whole process. Its words are for this
+/// program alone:
 ///
-/// It is the body of the hidden `mcphub __child` and takes over the whole process.
-pub fn supervise(parent: u32, command: &str, args: &[String]) -> ExitCode {
-    match run(parent, command, args) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("mcphub: {command} can't be run: {error}");
-            ExitCode::from(CANNOT_START)
+/// - `supervise PARENT CONFINEMENT|off COMMAND…` runs the command with the caller's standard streams until
+///   it ends, `PARENT` ends, or a signal comes: SIGTERM gives the tree two seconds to end by itself, SIGINT
+///   none. The exit code is the command's.
+/// - `prepare` and `confined` are what it starts on the way to a confined command.
+pub fn child(words: &[String]) -> ExitCode {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let Some((step, command)) = Step::parse(&words) else {
+        eprintln!("mcphub: `__child` is for the hub itself");
+        return ExitCode::from(USAGE);
+    };
+    let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+    let done = match step {
+        Step::Supervise(parent, confinement) => supervise(parent, confinement.as_ref(), &command),
+        Step::Prepare(space, confinement) => confine::prepare(space, &confinement, &command),
+        Step::Confined(space, port, confinement) => confine::confined(space, port, &confinement, &command),
+    };
+    done.unwrap_or_else(|error| confine::cannot_start(&command, &error))
+}
+
+/// Is what a process does on the way to a command.
+enum Step {
+    Supervise(u32, Option<Confinement>),
+    Prepare(Space, Confinement),
+    Confined(Space, u16, Confinement),
+}
+
+impl Step {
+    fn parse<'a>(words: &'a [&'a str]) -> Option<(Self, &'a [&'a str])> {
+        let read = |json: &str| serde_json::from_str(json).ok();
+        match words {
+            ["supervise", parent, "off", command @ ..] => {
+                Some((Self::Supervise(parent.parse().ok()?, None), command))
+            }
+            ["supervise", parent, json, command @ ..] => {
+                Some((Self::Supervise(parent.parse().ok()?, Some(read(json)?)), command))
+            }
+            ["prepare", space, json, command @ ..] => {
+                Some((Self::Prepare(Space::parse(space)?, read(json)?), command))
+            }
+            ["confined", space, port, json, command @ ..] => {
+                Some((Self::Confined(Space::parse(space)?, port.parse().ok()?, read(json)?), command))
+            }
+            _ => None,
         }
     }
 }
 
-fn run(parent: u32, command: &str, args: &[String]) -> io::Result<ExitCode> {
+fn supervise(hub: u32, confinement: Option<&Confinement>, command: &[String]) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut parent = watch(parent)?;
+        let mut parent = watch(hub)?;
         // A session of its own: the terminal's Ctrl-C is for the hub, which ends its children itself.
         // It fails only in a process that leads a group already, which serves as well.
         if let Err(error) = rustix::process::setsid()
@@ -49,12 +97,118 @@ fn run(parent: u32, command: &str, args: &[String]) -> io::Result<ExitCode> {
         }
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let mut signals = Signals::new()?;
-        let child = Command::new(command).args(args).spawn()?;
-        let child = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let end = wait(&mut signals, &mut parent, child).await;
+        let group = confinement.and_then(control_group);
+        let confinement = confinement.cloned().map(|confinement| {
+            let cgroup = group.as_ref().map(|group| group.path().to_owned());
+            Confinement { cgroup, ..confinement }
+        });
+        let mut tree = Tree::start(confinement.as_ref(), command)?;
+        confine::let_go_of_streams()?;
+        let end = tree.wait(&mut signals, &mut parent).await;
         end_tree(&mut signals, &end).await;
         Ok(end.code())
     })
+}
+
+/// Is a command with what belongs to it.
+struct Tree {
+    /// Its first process.
+    first: Option<Pid>,
+    /// What it may use together.
+    limits: Option<Limits>,
+    /// Its way out of a network of its own; it never ends.
+    egress: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+struct Limits {
+    most: Usage,
+    looks: Interval,
+}
+
+impl Tree {
+    fn start(confinement: Option<&Confinement>, command: &[String]) -> io::Result<Self> {
+        let Some(confinement) = confinement else {
+            let (program, args) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+            let child = Command::new(program).args(args).spawn()?;
+            let first = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            return Ok(Self { first, limits: None, egress: Box::pin(pending()) });
+        };
+        let started = confine::start(confinement, command)?;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let most = Usage { memory: confinement.memory, threads: confinement.processes };
+        let egress: Pin<Box<dyn Future<Output = ()>>> = match (&confinement.hosts, started.listener) {
+            (Hosts::Listed(rules), Some(listener)) => {
+                let egress = Egress::new(rules.clone(), parent_proxy());
+                Box::pin(async move {
+                    let Err(error) = egress.serve(listener).await;
+                    eprintln!("mcphub: the server has no network any more: {error}");
+                    pending().await
+                })
+            }
+            _ => Box::pin(pending()),
+        };
+        Ok(Self { first: Some(started.first), limits: Some(Limits { most, looks }), egress })
+    }
+
+    async fn wait(&mut self, signals: &mut Signals, parent: &mut oneshot::Receiver<()>) -> End {
+        loop {
+            // Signals merge, so reap all there is; one may have come before the first wait.
+            if let Reaped::Found(status) = reap(self.first) {
+                return End::Exited(status);
+            }
+            tokio::select! {
+                _ = signals.child.recv() => {}
+                _ = signals.terminate.recv() => return End::Asked,
+                _ = signals.interrupt.recv() => return End::AskedAtOnce,
+                _ = &mut *parent => return End::Asked,
+                () = exceeded(self.limits.as_mut()) => return End::UsedTooMuch,
+                () = &mut self.egress => {}
+            }
+        }
+    }
+}
+
+/// Makes a control group for the tree where that can be; the other limits hold without it.
+fn control_group(confinement: &Confinement) -> Option<Group> {
+    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let hybrid = Path::new("/sys/fs/cgroup/unified");
+    let root = if hybrid.exists() { hybrid } else { Path::new("/sys/fs/cgroup") };
+    let place = Place { root, membership: &membership, supervisor: std::process::id() };
+    Group::make(&place, confinement).unwrap_or_else(|error| {
+        eprintln!("mcphub: without a control group: {error}");
+        None
+    })
+}
+
+/// Finds the proxy that an admin declared for children.
+fn parent_proxy() -> Option<Parent> {
+    // The environment is the child's: the hub put it together for this process.
+    let declared = |name: &str| Parent::parse(std::env::var_os(name)?.to_str()?);
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"].into_iter().find_map(declared)
+}
+
+/// Waits until a tree uses more than it may.
+async fn exceeded(limits: Option<&mut Limits>) {
+    let Some(Limits { most, looks }) = limits else { return pending().await };
+    loop {
+        looks.tick().await;
+        let used = Usage::below(rustix::process::getpid());
+        if used.memory > most.memory {
+            eprintln!(
+                "mcphub: the server is ended: it uses more than {} MiB (`sandbox`, `memoryMb`)",
+                most.memory >> 20
+            );
+            return;
+        }
+        if used.threads > most.threads {
+            eprintln!(
+                "mcphub: the server is ended: it is more than {} threads (`sandbox`, `processes`)",
+                most.threads
+            );
+            return;
+        }
+    }
 }
 
 /// Opens the parent, makes sure that it is still the one that started this process, and tells when
@@ -90,6 +244,8 @@ enum End {
     Asked,
     /// The hub asked for it, at once.
     AskedAtOnce,
+    /// It uses more than it may.
+    UsedTooMuch,
 }
 
 impl Signals {
@@ -104,28 +260,10 @@ impl Signals {
 
 impl End {
     fn code(&self) -> ExitCode {
-        let code = match self {
-            Self::Exited(status) => status
-                .exit_status()
-                .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
-                .unwrap_or(1),
-            Self::Asked | Self::AskedAtOnce => 0,
-        };
-        ExitCode::from(u8::try_from(code).unwrap_or(1))
-    }
-}
-
-async fn wait(signals: &mut Signals, parent: &mut oneshot::Receiver<()>, child: Option<Pid>) -> End {
-    loop {
-        // Signals merge, so reap all there is; one may have come before the first wait.
-        if let Reaped::Found(status) = reap(child) {
-            return End::Exited(status);
-        }
-        tokio::select! {
-            _ = signals.child.recv() => {}
-            _ = signals.terminate.recv() => return End::Asked,
-            _ = signals.interrupt.recv() => return End::AskedAtOnce,
-            _ = &mut *parent => return End::Asked,
+        match self {
+            Self::Exited(status) => confine::exit_code(*status),
+            Self::Asked | Self::AskedAtOnce => ExitCode::SUCCESS,
+            Self::UsedTooMuch => ExitCode::from(KILLED),
         }
     }
 }
@@ -153,7 +291,7 @@ fn reap(wanted: Option<Pid>) -> Reaped {
 }
 
 async fn end_tree(signals: &mut Signals, end: &End) {
-    if !matches!(end, End::AskedAtOnce) {
+    if matches!(end, End::Exited(_) | End::Asked) {
         signal_tree(rustix::process::getpid(), Signal::TERM);
         let deadline = Instant::now() + GRACE;
         loop {

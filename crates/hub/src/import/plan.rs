@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcphub_domain::server::{HttpTarget, ServerState, StdioTarget};
-use mcphub_domain::{SecretText, ServerDefinition, ServerName, SlotName, Template, ToolName, Transport};
+use mcphub_domain::{
+    Sandbox, SecretText, ServerDefinition, ServerName, SlotName, Template, ToolName, Transport,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -50,6 +52,8 @@ struct Entry {
     approval: Option<mcphub_domain::server::Approval>,
     #[serde(default)]
     networks: Vec<ipnet::IpNet>,
+    #[serde(default)]
+    sandbox: Sandbox,
     #[serde(default)]
     disabled_tools: BTreeSet<ToolName>,
     #[serde(default)]
@@ -101,6 +105,7 @@ impl Planner {
         definition.approval = entry.approval.unwrap_or(definition.approval);
         definition.timeout_ms = entry.timeout_ms.or(entry.timeout).unwrap_or(definition.timeout_ms);
         definition.networks = entry.networks;
+        definition.sandbox = entry.sandbox;
         let off = |toggle: &Toggle| toggle.enabled == Some(false);
         definition.disabled_tools = entry.disabled_tools;
         definition

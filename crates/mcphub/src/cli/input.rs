@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use mcphub_domain::{SecretText, Timestamp};
+use mcphub_domain::{Sandbox, SecretText, Timestamp};
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
@@ -29,6 +29,12 @@ impl Moment {
             }
         }
     }
+}
+
+/// Reads a sandbox: `off`, or a profile as JSON.
+pub(crate) fn sandbox(text: &str) -> Result<Sandbox, String> {
+    let json = if text == "off" { "\"off\"" } else { text };
+    serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 /// Reads a span such as `90s`, `30m`, `12h`, `30d` or `2w`.

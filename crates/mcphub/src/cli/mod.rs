@@ -121,14 +121,6 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         http: Option<SocketAddr>,
     },
-    /// Runs a child process and ends its whole tree
-    #[command(name = "__child", hide = true)]
-    Child {
-        #[arg(long)]
-        parent: u32,
-        #[arg(last = true, required = true)]
-        command: Vec<String>,
-    },
 }
 
 #[derive(Args, Debug)]
@@ -157,12 +149,6 @@ pub(crate) fn main(machine: Machine) -> ExitCode {
 impl Cli {
     fn run(self, machine: Machine) -> ExitCode {
         let Self { options, command } = self;
-        // It takes over the whole process, runtime included.
-        if let Command::Child { parent, command } = &command
-            && let Some((program, args)) = command.split_first()
-        {
-            return mcphub_hub::supervise(*parent, program, args);
-        }
         let serves = matches!(command, Command::Serve(_) | Command::Demo(_));
         log::start(serves, options.json);
         let mut runtime = if serves { Builder::new_multi_thread() } else { Builder::new_current_thread() };
@@ -235,8 +221,7 @@ impl Command {
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Openapi
-            | Self::DemoServer { .. }
-            | Self::Child { .. } => Err(Failure::usage("this command needs no data")),
+            | Self::DemoServer { .. } => Err(Failure::usage("this command needs no data")),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use mcphub_domain::server::ServerState;
-use mcphub_domain::{Server, ServerName, Slot, Transport};
+use mcphub_domain::{Sandbox, Server, ServerName, Slot, Transport};
 use mcphub_hub::discovery::Tried;
 use mcphub_hub::import::{ImportOutcome, Imported, LARGEST_FILE};
 use mcphub_hub::read_log;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Table, list_or_dash, printable};
 use super::desk::Desk;
 use super::failure::Failure;
-use super::input::{header, variable};
+use super::input::{header, sandbox, variable};
 use super::tool;
 
 #[derive(Subcommand, Debug)]
@@ -70,6 +70,10 @@ pub(crate) struct AddServer {
     /// A network that the name in the URL may resolve to beside public ones; can be given several times
     #[arg(long = "network", value_name = "CIDR")]
     networks: Vec<ipnet::IpNet>,
+    /// What its process may do beyond the default profile, as JSON with read, write, hosts, memoryMb and
+    /// processes; or `off`, so that it can do whatever the hub's own user can
+    #[arg(long, value_name = "PROFILE", value_parser = sandbox, conflicts_with = "url")]
+    sandbox: Option<Sandbox>,
     /// The program of a stdio server, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -139,6 +143,7 @@ fn entry(new: &AddServer) -> Value {
         ("isolation", new.isolation.map(|isolation| json!(isolation))),
         ("approval", new.approval.map(|approval| json!(approval))),
         ("timeoutMs", new.timeout_ms.map(|timeout| json!(timeout))),
+        ("sandbox", new.sandbox.as_ref().map(|sandbox| json!(sandbox))),
         ("networks", (!new.networks.is_empty()).then(|| json!(new.networks))),
     ];
     if let Some(fields) = entry.as_object_mut() {
@@ -183,13 +188,14 @@ fn imported_view(imported: &Imported) -> Value {
 async fn list(desk: &Desk) -> Result<Answer, Failure> {
     let servers = desk.servers().await?;
     let mut table = Table::new(
-        &["NAME", "STATE", "TYPE", "TARGET", "SLOTS"],
+        &["NAME", "STATE", "TYPE", "SANDBOX", "TARGET", "SLOTS"],
         "no servers yet: import a file with `mcphub server import servers.json`",
     );
     for server in &servers {
         let (kind, target) = target(server);
         let slots = list_or_dash(server.definition.slots().iter().map(slot));
-        table.row([server.name.to_string(), server.state.to_string(), kind.to_owned(), target, slots]);
+        let [name, state] = [server.name.to_string(), server.state.to_string()];
+        table.row([name, state, kind.to_owned(), confinement(server), target, slots]);
     }
     Ok(Answer::table(&table, servers.iter().map(view).collect()))
 }
@@ -206,6 +212,7 @@ async fn show(desk: &Desk, name: &ServerName) -> Result<Answer, Failure> {
         ("TYPE", kind.to_owned()),
         ("TARGET", target),
         ("SLOTS", list_or_dash(definition.slots().iter().map(slot))),
+        ("SANDBOX", confinement(&server)),
         ("ISOLATION", definition.isolation.to_string()),
         ("APPROVAL", definition.approval.to_string()),
         ("TIMEOUT", format!("{} ms", definition.timeout_ms)),
@@ -214,6 +221,16 @@ async fn show(desk: &Desk, name: &ServerName) -> Result<Answer, Failure> {
     ];
     rows.into_iter().for_each(|(label, value)| table.row([label.to_owned(), value]));
     Ok(Answer::new(table.to_string(), view(&server)))
+}
+
+/// Shows how a server's process is confined: `on`, `off`, or what it has beyond the default profile.
+fn confinement(server: &Server) -> String {
+    match (&server.definition.transport, &server.definition.sandbox) {
+        (Transport::Http(_), _) => "-".to_owned(),
+        (Transport::Stdio(_), Sandbox::Off) => "off".to_owned(),
+        (Transport::Stdio(_), sandbox) if sandbox.is_default() => "on".to_owned(),
+        (Transport::Stdio(_), Sandbox::On(profile)) => printable(&json!(profile).to_string()),
+    }
 }
 
 async fn set_state(desk: &Desk, name: &ServerName, state: ServerState) -> Result<Answer, Failure> {

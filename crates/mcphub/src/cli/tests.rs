@@ -25,6 +25,8 @@ fn the_documented_lines_can_be_said() {
         server logs github\n server logs github --lines 5\n server enable github\n server disable github\n\
         server remove github\n server add web --url https://example.org/mcp --header 'X-Token:1'\n\
         server add files --env TOKEN=${USER_TOKEN} --isolation person -- npx -y files@1 --flag\n\
+        server add files --sandbox off -- npx\n\
+        server add files --sandbox {\"read\":[\"/srv\"],\"hosts\":[]} -- npx\n\
         grant add devs github --rights read,write,execute\n\
         grant add devs github --rights read,write,execute --tools 'get_*' --tools list_x --expires 30d\n\
         grant add devs github --rights execute --deny\n grant list\n grant list devs\n\
@@ -45,8 +47,7 @@ fn the_documented_lines_can_be_said() {
         backup --recipient age1dy7ktrvx46yrhektwn2ejgexm8zyfg2lfrth2a60f84tdhsjs36sflxgjc --output - --json\n\
         restore hub.age --identity key.txt\n restore - --identity key.txt --accept-rollback\n\
         database prepare --admin-url postgres://admin@db/ --name hub --role-prefix hub\n\
-        database prepare --admin-url-file admin.url\n database prepare --admin-url-file -\n\
-        __child --parent 1 -- npx -y files";
+        database prepare --admin-url-file admin.url\n database prepare --admin-url-file -";
     for line in lines.lines().map(str::trim) {
         for line in [line.to_owned(), format!("--data-dir D {line}")] {
             parse(&line).unwrap_or_else(|error| panic!("{line}: {error}"));

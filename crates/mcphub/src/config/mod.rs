@@ -219,6 +219,8 @@ impl Config {
             self.logs_dir(),
             self.data_dir.join("homes"),
         );
+        upstream.private = [&self.data_dir, &self.heads_dir].map(Clone::clone).into();
+        upstream.private.extend(self.key_dir().map(Path::to_owned));
         upstream.idle = self.children.idle;
         upstream.processes_per_person = self.children.processes_per_person;
         upstream.processes = self.children.processes;

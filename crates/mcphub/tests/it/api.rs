@@ -159,7 +159,7 @@ on_both! {
         assert_eq!(alice.refused("PATCH", "/users/me", &json!({ "revision": 1, "name": "admin" })).0, 422);
         let key = json!({ "name": "mine", "owner": "admin" });
         assert_eq!(alice.refused("POST", "/users/me/keys", &key).0, 422);
-        let definition = json!({ "type": "stdio", "command": "sh", "sandbox": "off" });
+        let definition = json!({ "type": "stdio", "command": "sh", "shell": true });
         let server = json!({ "name": "shell", "definition": definition });
         assert_eq!(admin.refused("POST", "/servers", &server).0, 422);
         assert_eq!(alice.gets("/me")["role"], "user");

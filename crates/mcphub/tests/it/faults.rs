@@ -266,9 +266,12 @@ on_both! {
 }
 
 pub(crate) fn set_up(installation: &Installation) -> String {
+    // What it may write must be there.
+    let record = installation.file("local.jsonl", "");
     let file = json!({ "mcpServers": { "local": {
         "command": tool("MCPHUB_TEST_PYTHON_2"),
-        "args": [program("credential_server.py"), "--stdio", "--record", installation.folder().join("local.jsonl")],
+        "args": [program("credential_server.py"), "--stdio", "--record", &record],
+        "sandbox": { "write": [&record] },
         "env": { "CREDENTIAL": "${USER_TOKEN}" },
     } } });
     installation.grant_all("alice", "local", &file);

@@ -1,7 +1,7 @@
 //! A hub with one server, two people, and a clock that the test sets.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -93,6 +93,14 @@ pub(crate) fn child_program() -> PathBuf {
         "`--test it` alone builds no examples: run `cargo build -p mcphub-upstream --examples`"
     );
     program
+}
+
+/// Is what a supervisor is told: a home, the default hosts, 256 MiB and 300 threads.
+pub(crate) fn confinement(home: &Path) -> serde_json::Value {
+    serde_json::json!({
+        "home": home, "read": [], "write": [], "hosts": ["*"],
+        "memory": 256 << 20, "processes": 300, "cgroup": null,
+    })
 }
 
 pub(crate) fn server(name: &str, definition: &serde_json::Value) -> Arc<Server> {
@@ -259,6 +267,32 @@ pub(crate) async fn until(what: &str, mut happened: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("this did not happen within 10 s: {what}");
+}
+
+/// Finds a process that a confined server names: the number that the machine knows it by. The answer names
+/// the server's `space`, which is what `/proc/self/ns/pid` leads to.
+pub(crate) fn outside(answer: &serde_json::Value, pid: &serde_json::Value) -> u64 {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let known = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_it = |known: &u64| {
+        let space = std::fs::read_link(format!("/proc/{known}/ns/pid"));
+        let inside = status(*known, "NSpid").and_then(|pids| pids.last().copied());
+        space.is_ok_and(|space| space.to_str() == answer["space"].as_str()) && inside == pid.as_u64()
+    };
+    let Some(found) = known.into_iter().find(is_it) else { panic!("{pid} does not run") };
+    found
+}
+
+/// Finds what started a process.
+pub(crate) fn parent(pid: u64) -> u64 {
+    status(pid, "PPid").unwrap()[0]
+}
+
+/// Reads the numbers of a field of a process's status.
+pub(crate) fn status(pid: u64, field: &str) -> Option<Vec<u64>> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(line.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect())
 }
 
 pub(crate) fn is_alive(pid: u64) -> bool {

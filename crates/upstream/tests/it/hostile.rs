@@ -196,7 +196,7 @@ async fn what_a_process_says_wrongly_hurts_only_its_call() {
         ("an answer without a line end", json!({ "say": good.trim_end() }), Some(&timed_out)),
         ("half an answer", json!({ "say": good[..20], "then": "die" }), Some(&gone)),
         ("nothing, and it dies", json!({ "say": "", "then": "die" }), Some(&gone)),
-        ("nothing, and it closes its output", json!({ "say": "", "then": "close" }), Some(&timed_out)),
+        ("nothing, and it closes its output", json!({ "say": "", "then": "close" }), Some(&gone)),
         ("nothing for ever", json!({ "say": "", "then": "hang" }), Some(&timed_out)),
         ("too deep an answer", json!({ "say": deep }), Some(&garbage)),
         (

@@ -9,13 +9,15 @@ use mcphub_wire::Version;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    ALICE, BOB, Hub, access, all, connection, is_alive, json as answer_json, looked, server, token_of, until,
+    ALICE, BOB, Hub, access, all, connection, is_alive, json as answer_json, looked, outside, parent, server,
+    token_of, until,
 };
 
 /// A server that does what the arguments of a call say.
 const SERVER: &str = r#"
 import json, os, subprocess, sys, time
 era = sys.argv[1]
+space = os.readlink("/proc/self/ns/pid")
 seen = []
 def send(message):
     sys.stdout.write(json.dumps(message) + "\n"); sys.stdout.flush()
@@ -39,14 +41,14 @@ for line in sys.stdin:
         if do == "echo": result(message, {"number": what["number"]}); continue
         if do == "die": os._exit(1)
         if do == "seen": result(message, {"seen": seen}); continue
-        if do == "whoami": result(message, {"env": dict(os.environ), "pid": os.getpid(), "supervisor": os.getppid(), "cwd": os.getcwd()}); continue
+        if do == "whoami": result(message, {"env": dict(os.environ), "space": space, "pid": os.getpid(), "cwd": os.getcwd()}); continue
         if do == "spawn":
             inner = "import subprocess,sys,os,signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); p = subprocess.Popen(['sleep','1000'], start_new_session=True); print(p.pid, flush=True); sys.stdin.read(); import time; time.sleep(1000)"
             child = subprocess.Popen([sys.executable, "-c", inner], stdout=subprocess.PIPE, stdin=subprocess.PIPE, start_new_session=True)
-            result(message, {"pids": [os.getpid(), os.getppid(), child.pid, int(child.stdout.readline())]}); continue
+            result(message, {"space": space, "pids": [1, os.getpid(), child.pid, int(child.stdout.readline())]}); continue
         if do == "leave":
             left = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-            result(message, {"supervisor": os.getppid(), "left": left.pid}); continue
+            result(message, {"space": space, "supervisor": os.getppid(), "left": left.pid}); continue
         if do == "complain":
             sys.stderr.write(what["text"].replace("@", os.environ.get("T", "")) + "\n"); sys.stderr.flush()
         if do == "stray":
@@ -74,6 +76,23 @@ fn python(name: &str, era: &str, extra: &Value) -> Arc<Server> {
     }
     // The script's own braces are no placeholders.
     server(name, &definition)
+}
+
+/// Lets the server start processes of several sessions, and finds them all, its first one first.
+async fn spawned(hub: &Hub, server: &Arc<Server>) -> Vec<u64> {
+    let found = do_it(hub, server, &json!({ "do": "spawn" })).await;
+    found["pids"].as_array().unwrap().iter().map(|pid| outside(&found, pid)).collect()
+}
+
+/// Finds the server's process.
+async fn running(hub: &Hub, server: &Arc<Server>) -> u64 {
+    let found = do_it(hub, server, &json!({ "do": "whoami" })).await;
+    outside(&found, &found["pid"])
+}
+
+fn kill(pid: u64) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 fn modern(name: &str) -> Arc<Server> {
@@ -122,16 +141,17 @@ async fn two_people_have_two_processes_and_each_sees_only_what_is_hers() {
         let answer =
             answer_json(&hub.answer(&server, who, &doing(&json!({ "do": "whoami" }))).await.unwrap());
         assert_eq!(answer["env"]["T"], token_of(who));
-        let environ = std::fs::read(format!("/proc/{}/environ", answer["pid"])).unwrap();
+        let environ = std::fs::read(format!("/proc/{}/environ", outside(&answer, &answer["pid"]))).unwrap();
         let mut names: Vec<String> = environ
             .split(|byte| *byte == 0)
             .filter(|entry| !entry.is_empty())
             .map(|entry| String::from_utf8_lossy(entry).split('=').next().unwrap().to_owned())
             .collect();
         names.sort();
-        assert_eq!(names, ["DECLARED", "HOME", "PATH", "T"]);
+        names.retain(|name| !name.to_lowercase().contains("proxy"));
+        assert_eq!(names, ["DECLARED", "HOME", "PATH", "T", "TMPDIR"]);
         assert_eq!(answer["env"]["HOME"], answer["cwd"]);
-        seen.push((answer["pid"].clone(), answer["cwd"].clone()));
+        seen.push((outside(&answer, &answer["pid"]), answer["cwd"].clone()));
     }
     assert_eq!(seen[0], seen[2]);
     assert_ne!(seen[0].0, seen[1].0);
@@ -154,8 +174,7 @@ async fn a_dropped_call_is_cancelled_and_the_process_goes_on() {
 #[tokio::test]
 async fn closing_ends_the_whole_tree_and_the_calls_in_it() {
     let (hub, server) = (Hub::start(), modern("s"));
-    let pids = do_it(&hub, &server, &json!({ "do": "spawn" })).await["pids"].clone();
-    let pids: Vec<u64> = pids.as_array().unwrap().iter().map(|pid| pid.as_u64().unwrap()).collect();
+    let pids = spawned(&hub, &server).await;
     assert!(pids.iter().all(|pid| is_alive(*pid)));
     let mut reply = hub.call(&server, ALICE, &doing(&json!({ "do": "hang" }))).await.unwrap();
     let start = tokio::time::Instant::now();
@@ -169,11 +188,9 @@ async fn closing_ends_the_whole_tree_and_the_calls_in_it() {
 #[tokio::test]
 async fn a_drain_lets_calls_end_and_leaves_no_process() {
     let (hub, server) = (Hub::start(), modern("s"));
-    let pids = do_it(&hub, &server, &json!({ "do": "spawn" })).await["pids"].clone();
+    let pids = spawned(&hub, &server).await;
     hub.upstreams.drain(Duration::from_secs(5)).await;
-    for pid in pids.as_array().unwrap() {
-        assert!(!is_alive(pid.as_u64().unwrap()));
-    }
+    assert!(!pids.iter().any(|pid| is_alive(*pid)));
     let refused = hub.call(&server, ALICE, &doing(&json!({ "do": "x" }))).await;
     assert!(matches!(refused, Err(UpstreamError::Stopping)));
 }
@@ -191,40 +208,34 @@ async fn a_process_that_dies_fails_its_calls_and_is_started_again() {
 #[tokio::test]
 async fn a_killed_supervisor_ends_its_calls_its_connection_and_what_it_started() {
     let (hub, server) = (Hub::start(), modern("s"));
-    let found = do_it(&hub, &server, &json!({ "do": "whoami" })).await;
+    let pids = spawned(&hub, &server).await;
     // It sleeps, and so doesn't notice that its input ends.
     let mut reply = hub.call(&server, ALICE, &doing(&json!({ "do": "long" }))).await.unwrap();
-    let supervisor = i32::try_from(found["supervisor"].as_i64().unwrap()).unwrap();
-    let supervisor = rustix::process::Pid::from_raw(supervisor).unwrap();
-    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    kill(parent(pids[0]));
     assert!(matches!(reply.next().await, Some(Err(UpstreamError::Unreachable { .. }))));
     until("the connection is closed", || hub.upstreams.states().iter().all(|state| state.connections == 0))
         .await;
-    until("its process is gone", || !is_alive(found["pid"].as_u64().unwrap())).await;
+    until("all processes are gone", || !pids.iter().any(|pid| is_alive(*pid))).await;
     do_it(&hub, &server, &json!({ "do": "x" })).await;
     hub.upstreams.close_all().await;
 }
 
 #[tokio::test]
 async fn what_got_away_from_a_killed_supervisor_holds_no_call() {
-    let (hub, server) = (Hub::start(), modern("s"));
+    let (hub, server) = (Hub::start(), python("s", "modern", &json!({ "sandbox": "off" })));
     let found = do_it(&hub, &server, &json!({ "do": "leave" })).await;
     let mut reply = hub.call(&server, ALICE, &doing(&json!({ "do": "hang" }))).await.unwrap();
-    let kill = |pid: &Value| {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(pid.as_i64().unwrap()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    };
-    kill(&found["supervisor"]);
+    kill(found["supervisor"].as_u64().unwrap());
     assert!(matches!(reply.next().await, Some(Err(UpstreamError::Unreachable { .. }))));
     assert!(is_alive(found["left"].as_u64().unwrap()), "it still holds the pipe");
-    kill(&found["left"]);
+    kill(found["left"].as_u64().unwrap());
     hub.upstreams.close_all().await;
 }
 
 #[tokio::test]
 async fn an_idle_process_stops_and_a_busy_one_does_not() {
     let (hub, server) = (Hub::start(), modern("s"));
-    let pid = do_it(&hub, &server, &json!({ "do": "whoami" })).await["pid"].as_u64().unwrap();
+    let pid = running(&hub, &server).await;
     let reply = hub.call(&server, ALICE, &doing(&json!({ "do": "hang" }))).await.unwrap();
     hub.pass(Duration::from_mins(6));
     let now = mcphub_domain::Timestamp::from_micros(hub.time.load(std::sync::atomic::Ordering::SeqCst));
@@ -240,7 +251,7 @@ async fn an_idle_process_stops_and_a_busy_one_does_not() {
 async fn an_idle_process_makes_room_and_a_busy_one_does_not() {
     let hub = Hub::with(|settings| settings.processes_per_person = 1);
     let (one, two) = (modern("one"), modern("two"));
-    let pid = do_it(&hub, &one, &json!({ "do": "whoami" })).await["pid"].as_u64().unwrap();
+    let pid = running(&hub, &one).await;
     let busy = hub.call(&two, ALICE, &doing(&json!({ "do": "hang" }))).await.unwrap();
     until("the idle one is gone", || !is_alive(pid)).await;
     let Err(error) = hub.call(&one, ALICE, &doing(&json!({ "do": "x" }))).await else { panic!("no limit") };
@@ -301,7 +312,7 @@ async fn a_log_is_bounded() {
 async fn a_line_beyond_the_limit_ends_the_process() {
     let hub = Hub::with(|settings| settings.max_response = 64 * 1024);
     let server = modern("s");
-    let pid = do_it(&hub, &server, &json!({ "do": "whoami" })).await["pid"].as_u64().unwrap();
+    let pid = running(&hub, &server).await;
     let error = hub.answer(&server, ALICE, &doing(&json!({ "do": "long" }))).await.unwrap_err();
     assert_eq!(error.to_string(), "s answered something that is not MCP: a line is longer than 65536 bytes");
     until("the process is gone", || !is_alive(pid)).await;

@@ -1,35 +1,52 @@
 //! The process between the hub and a child.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::harness::{child_program, is_alive, until};
+use crate::harness::{child_program, confinement, is_alive, until};
 
 /// Starts a supervisor as a hub would, tells its process id, and waits.
 const PARENT: &str = r"
 import os, subprocess, sys
-program, script = sys.argv[1:3]
-child = subprocess.Popen([program, '__child', '--parent', str(os.getpid()), '--', 'sh', '-c', script], stdin=subprocess.PIPE)
+program, confinement, script = sys.argv[1:4]
+child = subprocess.Popen([program, '__child', 'supervise', str(os.getpid()), confinement, 'sh', '-c', script], stdin=subprocess.PIPE)
 sys.stdin.read()
 ";
 
-#[tokio::test]
-async fn a_killed_hub_leaves_no_orphan() {
-    let script = "sleep 1000 & echo $!; (setsid sleep 1000 & echo $!); trap '' TERM; echo $$; sleep 1000";
+/// Starts a hub, a supervisor and a tree that holds on in every way, and kills the hub.
+async fn a_killed_hub_leaves_no_orphan(confinement: &str, mark: &str) {
+    let script = format!(
+        "trap '' TERM; sleep {mark} & (setsid sleep {mark} &); (setsid sh -c '(sleep {mark} &)' &); sleep {mark}"
+    );
     let mut parent = Command::new("python3")
         .args(["-c", PARENT])
         .arg(child_program())
-        .arg(script)
+        .args([confinement, &script])
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(parent.stdout.take().unwrap()).lines();
-    let pids: Vec<u64> = lines.take(3).map(|line| line.unwrap().parse().unwrap()).collect();
-    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    until("the tree runs", || sleeping(mark) == 4).await;
     parent.kill().unwrap();
     parent.wait().unwrap();
-    until("the whole tree is gone", || !pids.iter().any(|pid| is_alive(*pid))).await;
+    until("the whole tree is gone", || sleeping(mark) == 0).await;
+}
+
+/// Counts the processes that sleep so long.
+fn sleeping(mark: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let lines = processes.filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+    lines.filter(|line| *line == format!("sleep\0{mark}\0").into_bytes()).count()
+}
+
+#[tokio::test]
+async fn a_killed_hub_leaves_no_orphan_of_a_free_child() {
+    a_killed_hub_leaves_no_orphan("off", &format!("1000.1{}", std::process::id())).await;
+}
+
+#[tokio::test]
+async fn a_killed_hub_leaves_no_orphan_of_a_confined_child() {
+    let home = tempfile::tempdir().unwrap();
+    let confinement = confinement(home.path());
+    a_killed_hub_leaves_no_orphan(&confinement.to_string(), &format!("1000.2{}", std::process::id())).await;
 }
 
 #[test]
@@ -41,7 +58,7 @@ fn the_exit_code_is_the_command_s() {
 #[test]
 fn a_command_s_leftovers_end_with_it() {
     let output = Command::new(child_program())
-        .args(["__child", "--parent", &std::process::id().to_string(), "--"])
+        .args(["__child", "supervise", &std::process::id().to_string(), "off"])
         .args(["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"])
         .output()
         .unwrap();
@@ -56,5 +73,5 @@ fn nothing_starts_for_a_parent_that_is_not_one() {
 
 fn run(parent: u32, command: &[&str]) -> Option<i32> {
     let mut child = Command::new(child_program());
-    child.args(["__child", "--parent", &parent.to_string(), "--"]).args(command).status().unwrap().code()
+    child.args(["__child", "supervise", &parent.to_string(), "off"]).args(command).status().unwrap().code()
 }

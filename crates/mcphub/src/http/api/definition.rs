@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use mcphub_domain::server::{Approval, HttpTarget, Isolation, StdioTarget};
-use mcphub_domain::{ServerDefinition, Template, ToolName, Transport};
+use mcphub_domain::{Sandbox, ServerDefinition, Template, ToolName, Transport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -53,6 +53,10 @@ pub(super) struct Definition {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     networks: Vec<IpNet>,
+    /// How the process of a `stdio` server is confined: `"off"`, or what it may do beyond the default profile.
+    #[serde(default, skip_serializing_if = "Sandbox::is_default")]
+    #[schema(schema_with = schema::sandbox, required = false)]
+    sandbox: Sandbox,
     /// Tools that are switched off, whatever is granted.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schema(value_type = Vec<String>)]
@@ -91,6 +95,7 @@ impl TryFrom<Definition> for ServerDefinition {
             approval: body.approval.unwrap_or(usual.approval),
             timeout_ms: body.timeout_ms.unwrap_or(usual.timeout_ms),
             networks: body.networks,
+            sandbox: body.sandbox,
             disabled_tools: body.disabled_tools,
             ..usual
         })
@@ -118,6 +123,7 @@ impl From<ServerDefinition> for Definition {
             approval: Some(definition.approval),
             timeout_ms: Some(definition.timeout_ms),
             networks: definition.networks,
+            sandbox: definition.sandbox,
             disabled_tools: definition.disabled_tools,
         }
     }
@@ -135,6 +141,8 @@ mod tests {
     fn a_definition_survives_the_way_in_and_out() {
         for json in [
             r#"{"type":"stdio","command":"npx","args":["-y","x@1"],"env":{"T":"${USER_T}"},"isolation":"person","approval":"always","timeoutMs":500,"disabledTools":["rm"]}"#,
+            r#"{"type":"stdio","command":"x","isolation":"auto","approval":"changes","timeoutMs":500,"sandbox":"off"}"#,
+            r#"{"type":"stdio","command":"x","isolation":"auto","approval":"changes","timeoutMs":500,"sandbox":{"write":["/srv/out"],"hosts":["*","db:5432"]}}"#,
             r#"{"type":"streamable-http","url":"https://a.example/${SHARED_S}","headers":{"authorization":"Bearer ${USER_T}"},"isolation":"auto","approval":"changes","timeoutMs":60000,"networks":["10.0.0.0/8"]}"#,
         ] {
             let definition = read(json).unwrap();
@@ -146,7 +154,8 @@ mod tests {
     #[test]
     fn what_the_hub_does_not_know_is_refused() {
         for json in [
-            r#"{"type":"stdio","command":"x","sandbox":"off"}"#,
+            r#"{"type":"stdio","command":"x","sandbox":"on"}"#,
+            r#"{"type":"stdio","command":"x","sandbox":{"reads":[]}}"#,
             r#"{"type":"stdio","command":"x","url":"https://a.example"}"#,
             r#"{"type":"stdio","command":"x","headers":{"a":"b"}}"#,
             r#"{"type":"streamable-http","url":"https://a.example","env":{"A":"b"}}"#,

@@ -4,7 +4,7 @@ use mcphub_domain::group::{Author, Standing, Verdict};
 use mcphub_domain::server::{Approval, Isolation, ServerState};
 use mcphub_domain::user::{Auditor, UserState};
 use mcphub_domain::{Effect, Right, Role, ToolState};
-use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::{KnownFormat, SchemaFormat, schema::Array};
 
 fn one_of(words: impl Iterator<Item = &'static str>) -> Object {
@@ -45,6 +45,23 @@ pub(super) fn rights() -> Array {
 
 pub(super) fn isolation() -> Object {
     one_of(Isolation::ALL.iter().map(|word| word.as_str()))
+}
+
+/// `"off"`, or a profile.
+pub(super) fn sandbox() -> Schema {
+    let texts = || ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::String));
+    let number = |least: u32, most: u32| {
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).maximum(Some(most))
+    };
+    let hosts = OneOfBuilder::new().item(texts()).item(one_of(["machine"].into_iter()));
+    let profile = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("read", texts())
+        .property("write", texts())
+        .property("hosts", hosts)
+        .property("memoryMb", number(64, 1 << 20))
+        .property("processes", number(16, 32_768));
+    OneOfBuilder::new().item(one_of(["off"].into_iter())).item(profile).build().into()
 }
 
 pub(super) fn approval() -> Object {

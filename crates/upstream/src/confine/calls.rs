@@ -1,0 +1,140 @@
+//! The system calls that no MCP server needs: those that reach other processes, the kernel's own
+//! configuration, or namespaces and interfaces in which the other rules don't hold.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+use super::{Confinement, Space};
+
+/// Refused with `EPERM`, whatever the arguments.
+const DENIED: &[i64] = &[
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_adjtimex,
+    libc::SYS_bpf,
+    libc::SYS_chroot,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_fanotify_init,
+    libc::SYS_finit_module,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_init_module,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_kcmp,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_perf_event_open,
+    libc::SYS_personality,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pivot_root,
+    libc::SYS_process_madvise,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_setdomainname,
+    libc::SYS_sethostname,
+    libc::SYS_setns,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_userfaultfd,
+    libc::SYS_vhangup,
+];
+
+/// The namespaces that `clone` could make.
+const NAMESPACES: [i32; 8] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWTIME,
+];
+/// Types into a terminal as its user would (`libc` has it in other widths elsewhere).
+const TIOCSTI: i32 = 0x5412;
+/// The bits of a socket's type that say which it is, without its flags (`SOCK_TYPE_MASK`).
+const TYPE: u64 = 0xf;
+
+/// Makes the two filters: what is refused, and what seems not to exist.
+pub(super) fn filters(confinement: &Confinement, space: Space) -> io::Result<[BpfProgram; 2]> {
+    let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
+        DENIED.iter().map(|number| (*number, Vec::new())).collect();
+    let flags = NAMESPACES.into_iter().map(|flag| rule(&[(0, SeccompCmpOp::MaskedEq(bits(flag)), flag)]));
+    refused.insert(libc::SYS_clone, flags.collect::<io::Result<_>>()?);
+    refused.insert(libc::SYS_ioctl, vec![rule(&[(1, SeccompCmpOp::Eq, TIOCSTI)])?]);
+    refused.insert(libc::SYS_socket, sockets(confinement, space)?);
+    // The flags of `clone3` lie in memory, where no filter sees them; without it libraries use `clone`.
+    let missing = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    Ok([filter(refused, libc::EPERM)?, filter(missing, libc::ENOSYS)?])
+}
+
+/// Refuses the sockets that reach past the rules about files and connections.
+///
+/// Landlock doesn't rule over named Unix sockets (a database's, a container engine's), so whoever may not
+/// reach all of the machine makes none; pairs of connected ones are another call. Where the network is the
+/// machine's and Landlock rules over TCP alone, the internet has nothing but TCP.
+fn sockets(confinement: &Confinement, space: Space) -> io::Result<Vec<SeccompRule>> {
+    let not = |family| (0, SeccompCmpOp::Ne, family);
+    let is = |family| (0, SeccompCmpOp::Eq, family);
+    let mut known = vec![not(libc::AF_INET), not(libc::AF_INET6), not(libc::AF_NETLINK)];
+    if !confinement.is_cut_off() {
+        known.push(not(libc::AF_UNIX));
+    }
+    let mut rules = vec![known];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        rules.push(vec![is(family), (1, SeccompCmpOp::MaskedEq(TYPE), libc::SOCK_RAW)]);
+        if confinement.is_cut_off() && space == Space::Shared {
+            rules.push(vec![is(family), (1, SeccompCmpOp::MaskedEq(TYPE), libc::SOCK_DGRAM)]);
+            rules.push(vec![is(family), (2, SeccompCmpOp::Gt, libc::IPPROTO_TCP)]);
+        }
+    }
+    rules.iter().map(|conditions| rule(conditions)).collect()
+}
+
+fn filter(rules: BTreeMap<i64, Vec<SeccompRule>>, error: i32) -> io::Result<BpfProgram> {
+    let arch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
+    let refused = SeccompAction::Errno(error.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).map_err(io::Error::other)?;
+    filter.try_into().map_err(io::Error::other)
+}
+
+/// Is a condition: which argument, how it is compared, and with what.
+type Condition = (u8, SeccompCmpOp, i32);
+
+fn rule(conditions: &[Condition]) -> io::Result<SeccompRule> {
+    let conditions = conditions.iter().map(|(argument, operator, value)| {
+        SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, operator.clone(), bits(*value))
+    });
+    let conditions = conditions.collect::<Result<_, _>>().map_err(io::Error::other)?;
+    SeccompRule::new(conditions).map_err(io::Error::other)
+}
+
+/// Reads a C constant as the bits that the kernel is handed.
+const fn bits(value: i32) -> u64 {
+    value.cast_unsigned() as u64
+}

@@ -1,0 +1,370 @@
+//! The way out of a child's own network: an HTTP proxy (RFC 9110 9.3.6 and 7.3.3, RFC 9112 3.2.2) that
+//! the supervisor runs. It resolves names itself, checks every address, and connects to what it checked.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mcphub_domain::sandbox::{Contact, HostRule};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::parent::{Parent, seems_public};
+use crate::address::{is_global, is_metadata};
+use crate::outbound::Host;
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a request's head may take.
+const HEAD: Duration = Duration::from_secs(30);
+/// How many connections one child may have at a time; others wait.
+const CONNECTIONS: usize = 256;
+const MOST_ADDRESSES: usize = 8;
+
+type Answer = Response<Either<Full<Bytes>, Incoming>>;
+
+/// Connects for a child, to where it may go.
+pub(crate) struct Egress {
+    rules: Vec<HostRule>,
+    parent: Option<Parent>,
+    tasks: TaskTracker,
+}
+
+/// Says why there is no connection.
+enum NoWay {
+    /// It is not allowed.
+    Refused(String),
+    /// It failed.
+    Failed(String),
+}
+
+impl Egress {
+    pub(crate) fn new(rules: Vec<HostRule>, parent: Option<Parent>) -> Arc<Self> {
+        Arc::new(Self { rules, parent, tasks: TaskTracker::new() })
+    }
+
+    /// Serves the child's connections for ever.
+    pub(crate) async fn serve(self: Arc<Self>, listener: std::net::TcpListener) -> io::Result<Infallible> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+            let (stream, _) = listener.accept().await?;
+            let egress = Arc::clone(&self);
+            self.tasks.spawn(async move {
+                let service = service_fn(|request| {
+                    let egress = Arc::clone(&egress);
+                    async move { Ok::<_, Infallible>(egress.answer(request).await) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades();
+                // How it ends concerns the child alone.
+                connection.await.unwrap_or(());
+                drop(place);
+            });
+        }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        let done = match (request.method() == Method::CONNECT, request.uri().scheme_str()) {
+            (true, _) => self.tunnel(request).await,
+            (false, Some("http")) => self.forward(request).await,
+            _ => {
+                return say(
+                    StatusCode::BAD_REQUEST,
+                    "this is a proxy: CONNECT host:port, or http:// in full",
+                );
+            }
+        };
+        done.unwrap_or_else(|no| match no {
+            NoWay::Refused(reason) => {
+                eprintln!("mcphub: no connection for the server: {reason}");
+                say(StatusCode::FORBIDDEN, &reason)
+            }
+            NoWay::Failed(reason) => say(StatusCode::BAD_GATEWAY, &reason),
+        })
+    }
+
+    async fn tunnel(&self, request: Request<Incoming>) -> Result<Answer, NoWay> {
+        let (host, port) = target(request.uri().authority(), None)?;
+        let stream = self.connect(&host, port).await?;
+        match &self.parent {
+            None => self.relay(request, stream),
+            Some(parent) => {
+                let there = self.pass_parent(parent, &format!("{host}:{port}"), stream).await?;
+                self.relay(request, TokioIo::new(there));
+            }
+        }
+        Ok(Response::new(Either::Left(Full::default())))
+    }
+
+    fn relay(
+        &self,
+        request: Request<Incoming>,
+        mut there: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) {
+        self.tasks.spawn(async move {
+            if let Ok(here) = hyper::upgrade::on(request).await {
+                // Either side may break off: that is how tunnels end.
+                tokio::io::copy_bidirectional(&mut TokioIo::new(here), &mut there).await.unwrap_or_default();
+            }
+        });
+    }
+
+    /// Asks the proxy beyond for a tunnel of its own.
+    async fn pass_parent(&self, parent: &Parent, to: &str, stream: TcpStream) -> Result<Upgraded, NoWay> {
+        let mut request = Request::new(Full::<Bytes>::default());
+        *request.method_mut() = Method::CONNECT;
+        *request.uri_mut() = to.parse().map_err(failed)?;
+        parent.sign(request.headers_mut());
+        let response = self.send(request, stream).await?;
+        match response.status() {
+            StatusCode::OK => hyper::upgrade::on(response).await.map_err(failed),
+            status => Err(NoWay::Failed(format!("the proxy beyond answers {status}"))),
+        }
+    }
+
+    async fn forward(&self, mut request: Request<Incoming>) -> Result<Answer, NoWay> {
+        let authority = request.uri().authority().cloned();
+        let (host, port) = target(authority.as_ref(), Some(80))?;
+        let stream = self.connect(&host, port).await?;
+        for name in ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"] {
+            request.headers_mut().remove(name);
+        }
+        request.headers_mut().remove(PROXY_AUTHORIZATION);
+        if let Some(Ok(host)) = authority.map(|authority| HeaderValue::from_str(authority.as_str())) {
+            request.headers_mut().insert(HOST, host);
+        }
+        match &self.parent {
+            Some(parent) => parent.sign(request.headers_mut()),
+            None => {
+                let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+                *request.uri_mut() = path.parse().map_err(failed)?;
+            }
+        }
+        Ok(self.send(request, stream).await?.map(Either::Right))
+    }
+
+    async fn send<B>(&self, request: Request<B>, stream: TcpStream) -> Result<Response<Incoming>, NoWay>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        self.tasks.spawn(async move { connection.with_upgrades().await.unwrap_or(()) });
+        sender.send_request(request).await.map_err(failed)
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, NoWay> {
+        match tokio::time::timeout(CONNECT, self.dial(host, port)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(NoWay::Failed(format!("no connection within {} s", CONNECT.as_secs()))),
+        }
+    }
+
+    /// Connects to an address that was checked, or to the proxy beyond.
+    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, NoWay> {
+        let addresses = match &self.parent {
+            None => self.checked(host, port, resolve(host, port).await?)?,
+            Some(parent) => {
+                let unresolved =
+                    SocketAddr::new(host.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port);
+                self.checked(host, port, vec![unresolved])?;
+                resolve(&parent.host, parent.port).await?
+            }
+        };
+        let mut last = format!("{host} has no address");
+        for address in addresses.iter().take(MOST_ADDRESSES) {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(NoWay::Failed(last))
+    }
+
+    /// Every address must be allowed: a name that leads here and there is refused as a whole.
+    fn checked(&self, host: &str, port: u16, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, NoWay> {
+        match addresses.iter().map(SocketAddr::ip).find(|address| !self.allows(host, *address, port)) {
+            None => Ok(addresses),
+            Some(address) => Err(NoWay::Refused(format!(
+                "{host}:{port} ({address}) is not among the `hosts` of the server's `sandbox`"
+            ))),
+        }
+    }
+
+    fn allows(&self, host: &str, address: IpAddr, port: u16) -> bool {
+        let public = match address.is_unspecified() && self.parent.is_some() {
+            true => seems_public(host),
+            false => is_global(address),
+        };
+        let contact = Contact { host, address, port, public };
+        !is_metadata(address) && self.rules.iter().any(|rule| rule.allows(contact))
+    }
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, NoWay> {
+    Host::parse(host).resolve(port).await.map_err(|error| NoWay::Failed(error.to_string()))
+}
+
+fn failed(error: impl ToString) -> NoWay {
+    NoWay::Failed(error.to_string())
+}
+
+fn target(authority: Option<&Authority>, default: Option<u16>) -> Result<(String, u16), NoWay> {
+    let unclear = || NoWay::Failed("the request names no host and port".to_owned());
+    let authority = authority.ok_or_else(unclear)?;
+    let port = authority.port_u16().or(default).ok_or_else(unclear)?;
+    let host = authority.host();
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    Ok((bare.to_owned(), port))
+}
+
+fn say(status: StatusCode, text: &str) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::from(format!("mcphub: {text}\n"))));
+    *answer.status_mut() = status;
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{Egress, Parent};
+
+    /// Starts a proxy with these rules, and returns its address.
+    fn proxy(rules: &[&str], parent: Option<Parent>) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        let egress = Egress::new(rules, parent);
+        egress.tasks.clone().spawn(egress.serve(listener));
+        address
+    }
+
+    /// Answers each request with its own first line and headers.
+    async fn mirror() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio_util::task::TaskTracker::new().spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = [0; 1024];
+                let length = stream.read(&mut head).await.unwrap();
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.write_all(&head[..length]).await.unwrap();
+            }
+        });
+        port
+    }
+
+    async fn ask(proxy: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(proxy).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    fn plain(host: &str) -> String {
+        format!(
+            "GET http://{host}/x HTTP/1.1\r\nHost: other\r\nProxy-Authorization: Basic x\r\nConnection: close\r\n\r\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn only_what_is_listed_is_reached() {
+        let port = mirror().await;
+        let table: [(&[&str], &str, &str); 9] = [
+            (&["*"], "127.0.0.1", "403"),
+            (&["*"], "localhost", "403"),
+            (&["*"], "[::ffff:127.0.0.1]", "403"),
+            (&[], "127.0.0.1", "403"),
+            (&["localhost:1"], "localhost", "403"),
+            (&["localhost"], "localhost", "200"),
+            (&["127.0.0.0/8"], "127.0.0.1", "200"),
+            (&["0.0.0.0/0", "::/0"], "169.254.169.254", "403"),
+            (&["*"], "10.0.0.1", "403"),
+        ];
+        for (rules, host, expected) in table {
+            let proxy = proxy(rules, None);
+            let answer = ask(proxy, &plain(&format!("{host}:{port}"))).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{rules:?} {host}: {answer}");
+            if expected == "403" {
+                let connect =
+                    format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+                let answer = ask(proxy, &connect).await;
+                assert!(answer.starts_with("HTTP/1.1 403"), "{rules:?} {host}: {answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_on_as_the_server_expects_it() {
+        let port = mirror().await;
+        let answer = ask(proxy(&["127.0.0.1"], None), &plain(&format!("127.0.0.1:{port}"))).await;
+        assert!(answer.contains("\r\n\r\nGET /x HTTP/1.1\r\n"), "{answer}");
+        assert!(answer.to_lowercase().contains(&format!("host: 127.0.0.1:{port}")), "{answer}");
+        assert!(!answer.to_lowercase().contains("proxy-authorization"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_proxy_request_is_told_so() {
+        let proxy = proxy(&["*"], None);
+        for request in ["GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "nonsense\r\n\r\n"] {
+            assert!(ask(proxy, request).await.starts_with("HTTP/1.1 400"), "{request}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_leads_through_the_proxy_beyond() {
+        let port = mirror().await;
+        let beyond = proxy(&["127.0.0.1"], None);
+        let parent = || Parent::parse(&format!("http://a%20b:c@{beyond}")).unwrap();
+        let through = proxy(&["127.0.0.1"], Some(parent()));
+        let tunnel = format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut stream = TcpStream::connect(through).await.unwrap();
+        stream.write_all(tunnel.as_bytes()).await.unwrap();
+        let mut opened = Vec::new();
+        while !opened.ends_with(b"\r\n\r\n") {
+            opened.push(stream.read_u8().await.unwrap());
+        }
+        assert!(opened.starts_with(b"HTTP/1.1 200"));
+        stream.write_all(b"GET /inside HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("GET /inside HTTP/1.1"), "{answer}");
+        let answer = ask(through, &plain(&format!("127.0.0.1:{port}"))).await;
+        assert!(answer.contains("GET /x HTTP/1.1"), "{answer}");
+        // A name that it doesn't resolve itself is judged by its looks.
+        let public = proxy(&["*"], Some(parent()));
+        for (host, expected) in
+            [("localhost", "403"), ("db.internal", "403"), ("127.0.0.1", "403"), ("a.example", "502")]
+        {
+            let connect = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let answer = ask(public, &connect).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{host}: {answer}");
+        }
+    }
+}
