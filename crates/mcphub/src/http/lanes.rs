@@ -42,6 +42,11 @@ impl Lanes {
         Ok(lanes)
     }
 
+    /// Names the runtimes.
+    pub(super) fn runtimes(&self) -> impl Iterator<Item = &Handle> {
+        std::iter::once(&self.first).chain(&self.others).map(|lane| &lane.handle)
+    }
+
     /// Takes a place where the fewest connections are.
     pub(super) fn ride(&self) -> Ride {
         let connections = |lane: &&Lane| lane.connections.load(Ordering::Relaxed);

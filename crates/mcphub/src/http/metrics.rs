@@ -11,18 +11,46 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use mcphub_hub::counters::{BUCKETS, Counts};
 use mcphub_hub::{BreakerState, Hub, Metrics};
+use tokio::runtime::Handle;
 
 use crate::http::AppState;
 use crate::http::error::unknown_path;
 use crate::http::peer::{self, ClientAddress};
+use crate::http::places::Places;
 
 /// Routes the page.
 pub(super) fn router() -> Router<AppState> {
     Router::new().route("/metrics", get(show))
 }
 
+/// Reads what the listener and the runtimes hold.
+pub(super) struct Gauges {
+    runtimes: Vec<Handle>,
+    places: Arc<Places>,
+}
+
+/// Is what they hold at one moment.
+#[derive(Clone, Copy)]
+struct Held {
+    connections: usize,
+    tasks: usize,
+}
+
+impl Gauges {
+    /// Reads these runtimes, and the places of the listener.
+    pub(super) const fn new(runtimes: Vec<Handle>, places: Arc<Places>) -> Self {
+        Self { runtimes, places }
+    }
+
+    fn read(&self) -> Held {
+        let tasks = self.runtimes.iter().map(|runtime| runtime.metrics().num_alive_tasks()).sum();
+        Held { connections: self.places.taken(), tasks }
+    }
+}
+
 async fn show(
     State(hub): State<Arc<Hub>>,
+    State(gauges): State<Arc<Gauges>>,
     Extension(address): Extension<ClientAddress>,
     headers: HeaderMap,
 ) -> Response {
@@ -30,14 +58,14 @@ async fn show(
         return unknown_path().await.into_response();
     }
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, write(&hub.metrics())).into_response()
+    (kind, write(&hub.metrics(), gauges.read())).into_response()
 }
 
 /// Writes families of samples.
 #[derive(Default)]
 struct Page(String);
 
-fn write(metrics: &Metrics) -> String {
+fn write(metrics: &Metrics, held: Held) -> String {
     let mut page = Page::default();
     write_calls(&mut page, &metrics.counts);
     page.family("mcphub_refusals_total", "counter", "Refusals, by reason.");
@@ -45,6 +73,10 @@ fn write(metrics: &Metrics) -> String {
         page.sample("mcphub_refusals_total", &[("reason", reason)], count);
     }
     write_servers(&mut page, metrics);
+    let connections = "Connections of clients.";
+    page.single("mcphub_connections", "gauge", connections, held.connections);
+    let tasks = "Tasks in all runtimes that have not ended.";
+    page.single("mcphub_tasks", "gauge", tasks, held.tasks);
     page.single("mcphub_leases", "gauge", "Open streams and running calls.", metrics.leases);
     let lost = "Records that were lost while the log could not be written; never an intent.";
     page.single("mcphub_audit_dropped_records_total", "counter", lost, metrics.dropped_records);
@@ -140,7 +172,9 @@ mod tests {
 
     use mcphub_domain::audit::{CallStatus, Refusal};
 
-    use super::{BUCKETS, Counts, Metrics, write};
+    use super::{BUCKETS, Counts, Held, Metrics, write};
+
+    const HELD: Held = Held { connections: 8, tasks: 9 };
 
     fn metrics() -> Metrics {
         let mut latencies = vec![0; BUCKETS.len() + 1];
@@ -163,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_sample_belongs_to_a_family_with_a_proper_name() {
-        let text = write(&metrics());
+        let text = write(&metrics(), HELD);
         let names: BTreeSet<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         for name in &names {
@@ -180,7 +214,7 @@ mod tests {
 
     #[test]
     fn numbers_stand_under_their_labels_and_buckets_add_up() {
-        let text = write(&metrics());
+        let text = write(&metrics(), HELD);
         for line in [
             "mcphub_calls_total{status=\"ok\"} 3",
             "mcphub_refusals_total{reason=\"no-key\"} 4",
@@ -189,6 +223,8 @@ mod tests {
             "mcphub_call_seconds_bucket{le=\"+Inf\"} 3",
             "mcphub_call_seconds_sum 12.000345",
             "mcphub_call_seconds_count 3",
+            "mcphub_connections 8",
+            "mcphub_tasks 9",
             "mcphub_leases 5",
             "mcphub_world_revision 7",
         ] {

@@ -38,6 +38,7 @@ use crate::http::account::{Account, Outcome};
 use crate::http::bodies::Bodies;
 use crate::http::caller::Failures;
 use crate::http::error::ApiError;
+use crate::http::metrics::Gauges;
 use crate::http::origin::Trust;
 use crate::http::peer::Proxy;
 
@@ -54,6 +55,7 @@ pub(crate) struct AppState {
     /// The turns of large bodies.
     pub(crate) bodies: Arc<Bodies>,
     edge: Arc<Edge>,
+    gauges: Arc<Gauges>,
 }
 
 /// Is what decides on a request before anybody knows who makes it.
@@ -64,15 +66,22 @@ struct Edge {
 }
 
 impl AppState {
-    fn new(hub: Arc<Hub>, trust: Trust, proxy: Proxy) -> Self {
-        let edge = Edge { trust, proxy, failures: Failures::default() };
-        Self { hub, stopping: CancellationToken::new(), bodies: Arc::default(), edge: Arc::new(edge) }
+    fn new(hub: Arc<Hub>, trust: Trust, proxy: Proxy, gauges: Gauges) -> Self {
+        let edge = Arc::new(Edge { trust, proxy, failures: Failures::default() });
+        let (stopping, gauges) = (CancellationToken::new(), Arc::new(gauges));
+        Self { hub, stopping, bodies: Arc::default(), edge, gauges }
     }
 }
 
 impl FromRef<AppState> for Arc<Hub> {
     fn from_ref(state: &AppState) -> Self {
         Self::clone(&state.hub)
+    }
+}
+
+impl FromRef<AppState> for Arc<Gauges> {
+    fn from_ref(state: &AppState) -> Self {
+        Self::clone(&state.gauges)
     }
 }
 

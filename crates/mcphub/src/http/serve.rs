@@ -15,6 +15,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use mcphub_hub::Hub;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -22,6 +23,7 @@ use tower::ServiceExt as _;
 use crate::config::Config;
 use crate::descriptors;
 use crate::http::lanes::Lanes;
+use crate::http::metrics::Gauges;
 use crate::http::origin::Trust;
 use crate::http::peer::{Ends, HangUp, Proxy};
 use crate::http::places::{Place, Places};
@@ -53,7 +55,9 @@ pub(crate) async fn serve(
     let places = Places::new(descriptors::raise().min(CONNECTIONS));
     let trust = Trust::new(&config.public_url, &config.allowed_hosts, &config.allowed_origins);
     let proxy = if config.behind_proxy { Proxy::Loopback } else { Proxy::None };
-    let state = AppState::new(hub, trust, proxy);
+    let runtimes = lanes.runtimes().cloned().chain([Handle::current()]).collect();
+    let gauges = Gauges::new(runtimes, Arc::clone(&places));
+    let state = AppState::new(hub, trust, proxy, gauges);
     let server = Server {
         router: router(state.clone()),
         protocol: protocol(),
