@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -61,6 +62,22 @@ impl Hub {
         Ok((actor, start.elapsed()))
     }
 
+    /// Sets a variable for everything that is run from here on.
+    pub(crate) fn set(&mut self, variable: &'static str, value: &str) {
+        self.variables.insert(variable, value.to_owned());
+    }
+
+    /// Says whether a word stands in what the last hub that served has said.
+    pub(crate) fn said(&self, word: &str) -> Result<bool, Failure> {
+        let lines = BufReader::new(File::open(self.folder.join("log"))?).split(b'\n');
+        for line in lines {
+            if String::from_utf8_lossy(&line?).contains(word) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Runs a command on the installation.
     pub(crate) fn ok(&self, line: &str, input: &str) -> Result<String, Failure> {
         run(self.command().args(line.split_whitespace()), input)
@@ -74,11 +91,10 @@ impl Hub {
         self.ok("group add devs", "")?;
         self.ok("group join devs alice", "")?;
         self.ok(&format!("server import {}", file.display()), "")?;
-        let names = servers.get("mcpServers").and_then(Value::as_object).ok_or("no mcpServers")?;
-        for name in names.keys() {
+        for name in names(servers)? {
             self.ok(&format!("grant add devs {name} --rights read,write,execute"), "")?;
-            self.ok(&format!("credential set alice {name} TOKEN"), "a token of usual length, 40 bytes")?;
         }
+        self.fill_in("alice", servers)?;
         self.key = self.make_key("alice")?;
         self.admin = self.make_key("root")?;
         Ok(())
@@ -88,6 +104,21 @@ impl Hub {
     pub(crate) fn add_owner(&self, name: &str) -> Result<String, Failure> {
         self.ok(&format!("user add {name} --role user"), "")?;
         self.make_key(name)
+    }
+
+    /// Adds somebody with a key who may call everything.
+    pub(crate) fn add_member(&self, name: &str, servers: &Value) -> Result<String, Failure> {
+        let key = self.add_owner(name)?;
+        self.ok(&format!("group join devs {name}"), "")?;
+        self.fill_in(name, servers)?;
+        Ok(key)
+    }
+
+    fn fill_in(&self, person: &str, servers: &Value) -> Result<(), Failure> {
+        for name in names(servers)? {
+            self.ok(&format!("credential set {person} {name} TOKEN"), "a token of usual length, 40 bytes")?;
+        }
+        Ok(())
     }
 
     fn make_key(&self, person: &str) -> Result<String, Failure> {
@@ -109,11 +140,17 @@ impl Hub {
         Ok(())
     }
 
-    fn command(&self) -> Command {
+    /// Is the program with the installation's environment; its arguments follow.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(&self.variables).arg("--data-dir").arg(self.folder.join("data"));
         command
     }
+}
+
+fn names(servers: &Value) -> Result<impl Iterator<Item = &String>, Failure> {
+    let servers = servers.get("mcpServers").and_then(Value::as_object).ok_or("no mcpServers")?;
+    Ok(servers.keys())
 }
 
 /// Describes a server over HTTP with a credential of each person.
@@ -121,7 +158,7 @@ pub(crate) fn http_server(address: std::net::SocketAddr) -> Value {
     json!({
         "type": "streamable-http",
         "url": format!("http://{address}/mcp"),
-        "headers": { "Authorization": "Bearer ${USER_TOKEN}" },
+        "headers": { "authorization": "Bearer ${USER_TOKEN}" },
     })
 }
 

@@ -1,6 +1,8 @@
 //! Measures what a call through the hub costs, beside a direct connection, nginx as a plain proxy,
 //! and a bare Rust proxy that only parses and re-emits the envelope.
 //!
+//! `soak` looks for what grows in a long time instead.
+//!
 //! Everything runs in processes of its own on one machine; the figures are ratios first.
 
 mod contest;
@@ -10,7 +12,9 @@ mod floor;
 mod hub;
 mod load;
 mod meter;
+mod mortal;
 mod report;
+mod soak;
 mod stage;
 
 use std::error::Error;
@@ -35,6 +39,8 @@ struct Arguments {
 enum Part {
     /// Measure everything, print the figures and write them to a file.
     Run(RunArguments),
+    /// Load the hub for a long time with servers that die, and see that nothing grows.
+    Soak(soak::SoakArguments),
     /// Serve an MCP server whose tools answer at once.
     Echo {
         /// The address to listen on.
@@ -46,6 +52,21 @@ enum Part {
     },
     /// Serve the same over the standard input and output.
     EchoStdio,
+    /// Serve an MCP server whose tools behave badly.
+    Mortal {
+        /// The address to listen on.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// The protocol that it speaks.
+        #[arg(long, value_enum)]
+        era: mortal::Era,
+    },
+    /// Serve the same over the standard input and output.
+    MortalStdio {
+        /// The protocol that it speaks.
+        #[arg(long, value_enum)]
+        era: mortal::Era,
+    },
     /// Serve a proxy that parses and re-emits the envelope and does nothing else.
     Floor {
         /// The address to listen on.
@@ -115,6 +136,9 @@ fn main() -> ExitCode {
         Part::Run(arguments) => contest::run(&arguments),
         Part::Echo { listen, tools } => echo::serve(listen, tools),
         Part::EchoStdio => echo::serve_stdio(),
+        Part::Soak(arguments) => soak::run(&arguments),
+        Part::Mortal { listen, era } => mortal::serve(listen, era),
+        Part::MortalStdio { era } => mortal::serve_stdio(era),
         Part::Floor { listen, upstream } => floor::serve(listen, upstream),
         Part::Shoot { address, path, key, connections, seconds } => {
             let shot = load::Shot::new(address, &path, key.as_deref(), "tools/call");

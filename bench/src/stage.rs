@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::Failure;
 
 /// How often, and how patiently, a starting process is asked whether it is there: 20 s in all.
@@ -23,7 +25,11 @@ pub(crate) struct Actor {
 impl Actor {
     /// Starts this program in another part, on a free port.
     pub(crate) fn part(part: &str, arguments: &[&str]) -> Result<Self, Failure> {
-        let address = free_address()?;
+        Self::part_at(part, free_address()?, arguments)
+    }
+
+    /// Starts this program in another part, at an address.
+    pub(crate) fn part_at(part: &str, address: SocketAddr, arguments: &[&str]) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([part, "--listen", &address.to_string()]).args(arguments);
         Self::start(&mut command, address)
@@ -72,6 +78,15 @@ impl Actor {
             thread::sleep(PAUSE);
         }
         Err(format!("{program} does not listen on {address}").into())
+    }
+
+    /// Ends the process in peace, and fails if it doesn't end well.
+    pub(crate) fn stop(mut self) -> Result<(), Failure> {
+        let id =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("no process has this id")?;
+        kill_process(id, Signal::TERM)?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("process {id:?} ended with {status}").into()) }
     }
 
     /// Names the process.

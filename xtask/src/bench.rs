@@ -12,7 +12,7 @@ const NGINX: &str = "/usr/sbin/nginx";
 
 /// Says what is built, and so what the figures are worth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Build {
+pub(crate) enum Build {
     /// For figures.
     Release,
     /// To see that the measurement itself works: seconds instead of minutes, and nothing is written.
@@ -37,8 +37,7 @@ fn measure(repository: &Path, build: Build, arguments: &[String]) -> Result<(), 
         apt::install("nginx", &["nginx-light"])?;
     }
     let postgres = postgres::install(repository)?;
-    let target = repository.join("target");
-    let programs = build.run(repository, &target)?;
+    let programs = build.run(repository)?;
     let cluster = Cluster::start(&postgres)?;
     let mut bench = Command::new(programs.join("bench"));
     bench.arg("run").arg("--mcphub").arg(programs.join("mcphub")).args(["--nginx", NGINX]);
@@ -51,10 +50,11 @@ fn measure(repository: &Path, build: Build, arguments: &[String]) -> Result<(), 
 
 impl Build {
     /// Builds the programs and returns their folder.
-    fn run(self, repository: &Path, target: &Path) -> Result<PathBuf, Failure> {
+    pub(crate) fn run(self, repository: &Path) -> Result<PathBuf, Failure> {
+        let target = repository.join("target");
         let mut cargo = Command::new("cargo");
         cargo.args(["build", "--locked", "--package", "mcphub", "--package", "bench", "--target-dir"]);
-        cargo.arg(target).current_dir(repository);
+        cargo.arg(&target).current_dir(repository);
         if self == Self::Release {
             cargo.arg("--release");
         }

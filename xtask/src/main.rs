@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `fuzz`, `up`, `bench` and `postgres`.
+//! The project's own commands: `cargo xtask test`, `fuzz`, `up`, `bench`, `soak` and `postgres`.
 //!
 //! They bring what they need, so a machine with git and a Rust toolchain is enough. What can't be
 //! brought stops the command with its name; nothing is ever skipped.
@@ -9,6 +9,7 @@ mod failure;
 mod fuzz;
 mod postgres;
 mod run;
+mod soak;
 mod test;
 mod tools;
 mod up;
@@ -31,6 +32,9 @@ Commands:
   up [ARGS]                      build the release binary and run its demo; ARGS go to `mcphub demo`
   bench [ARGS]                   measure what a call through the hub costs, and write docs/benchmarks.md;
                                  ARGS go to the bench
+  soak [--minutes N] [--database sqlite|postgres|both]
+                                 load the hub for 60 minutes on each database while servers die, and fail
+                                 if descriptors, tasks, processes or memory grow
   postgres                       run a PostgreSQL for tests started by hand, until Ctrl-C
   help                           print this text";
 
@@ -52,6 +56,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         ("fuzz", rest) => fuzz::run(&repository(), fuzz::seconds(rest)?),
         ("up", rest) => up::run(&repository(), rest),
         ("bench", rest) => bench::run(&repository(), rest),
+        ("soak", rest) => soak::run(&repository(), rest),
         ("postgres", []) => serve_postgres(),
         ("help" | "--help" | "-h", _) => {
             println!("{USAGE}");

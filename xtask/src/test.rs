@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::fuzz;
 use crate::postgres::Cluster;
 use crate::run;
+use crate::soak;
 use crate::tools::node::Node;
 use crate::tools::{apt, deny, node, postgres, python};
 
@@ -53,6 +54,7 @@ pub(crate) fn run(repository: &Path, options: &Options) -> Result<(), Failure> {
         check_format_and_lints(repository)?;
         run_tests(repository, &peers, &options.cargo_test)?;
         bench::trial(repository)?;
+        soak::trial(repository)?;
         deny::check(repository, &deny)?;
         fuzz::run(repository, fuzz::USUAL_SECONDS)?;
     }

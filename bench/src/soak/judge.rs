@@ -1,0 +1,130 @@
+//! Says what grew. "Flat" means: at rest after the load the hub holds what it held at rest before it, and
+//! under the load its memory stays where it was.
+
+use std::time::Duration;
+
+use super::gauge::Held;
+
+/// By how much more of something may be held in the end, for what is opened once when it is needed first.
+const COUNTS: [(&str, fn(&Held) -> u64, u64); 7] = [
+    ("descriptors", |held| held.descriptors, 8),
+    ("threads", |held| held.threads, 4),
+    ("tasks", |held| held.tasks, 8),
+    ("processes", |held| held.processes, 0),
+    ("zombies", |held| held.zombies, 0),
+    ("connections", |held| held.connections, 0),
+    ("leases", |held| held.leases, 0),
+];
+/// By what factor, and by how many bytes besides, the memory of the load's last quarter may exceed that of its second.
+const MEMORY: (f64, f64) = (1.1, (4 << 20) as f64);
+/// A shorter load says nothing about memory: everything is still being filled for the first time.
+const TELLING: Duration = Duration::from_secs(100);
+
+/// Is what was held in the course of a run.
+pub(super) struct Course {
+    /// At rest, after the warming up.
+    pub(super) before: Held,
+    /// Under the load, at regular times.
+    pub(super) during: Vec<Held>,
+    /// How long the load took.
+    pub(super) took: Duration,
+    /// At rest, after the load.
+    pub(super) after: Held,
+}
+
+impl Course {
+    /// Names everything that grew.
+    pub(super) fn grown(&self) -> Vec<String> {
+        let counts = COUNTS.iter().filter_map(|(name, read, slack)| {
+            let (before, after) = (read(&self.before), read(&self.after));
+            (after > before + slack)
+                .then(|| format!("{name} grew from {before} to {after} at rest; {slack} more are allowed"))
+        });
+        counts.chain(self.grown_memory()).collect()
+    }
+
+    fn grown_memory(&self) -> Option<String> {
+        let [second, last] = [1, 3].map(|quarter| self.median(quarter, |held| held.memory));
+        let (factor, more) = MEMORY;
+        let grown = self.took >= TELLING && last as f64 > second as f64 * factor + more;
+        grown.then(|| {
+            let [second, last] = [second, last].map(|bytes| bytes / 1_000_000);
+            format!(
+                "memory grew under the load from {second} MB in its second quarter to {last} MB in its last"
+            )
+        })
+    }
+
+    /// Returns the median of a figure in one of the load's quarters, counted from 0.
+    pub(super) fn median(&self, quarter: usize, read: impl Fn(&Held) -> u64) -> u64 {
+        let (count, start) = (self.during.len(), self.during.len() * quarter / 4);
+        let end = count * (quarter + 1) / 4;
+        let mut values: Vec<u64> = self.during.iter().take(end).skip(start).map(read).collect();
+        values.sort_unstable();
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COUNTS, Course, Duration, Held};
+
+    const STEADY: Held = Held {
+        descriptors: 40,
+        threads: 10,
+        tasks: 30,
+        processes: 0,
+        zombies: 0,
+        memory: 50_000_000,
+        connections: 1,
+        leases: 0,
+    };
+
+    fn course(during: impl Iterator<Item = Held>, after: Held) -> Course {
+        Course { before: STEADY, during: during.collect(), took: Duration::from_secs(3600), after }
+    }
+
+    fn steady() -> impl Iterator<Item = Held> {
+        std::iter::repeat_n(STEADY, 100)
+    }
+
+    #[test]
+    fn what_is_flat_is_not_named() {
+        let wavering =
+            (0..100).map(|number| Held { memory: STEADY.memory + number % 7 * 1_000_000, ..STEADY });
+        assert_eq!(course(wavering, Held { descriptors: 48, ..STEADY }).grown(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_count_that_grew_is_named() {
+        let more = |held: u64| held + 9;
+        let after = Held {
+            descriptors: more(STEADY.descriptors),
+            threads: more(STEADY.threads),
+            tasks: more(STEADY.tasks),
+            processes: 1,
+            zombies: 1,
+            connections: 2,
+            leases: 1,
+            memory: STEADY.memory,
+        };
+        let grown = course(steady(), after).grown();
+        assert_eq!(grown.len(), COUNTS.len());
+        assert!(grown.iter().any(|line| line.starts_with("descriptors grew from 40 to 49")), "{grown:?}");
+        assert!(grown.iter().any(|line| line.starts_with("zombies grew from 0 to 1")), "{grown:?}");
+    }
+
+    #[test]
+    fn memory_that_grows_is_named_if_the_load_was_long_enough() {
+        let growing = || (0..100).map(|number| Held { memory: STEADY.memory + number * 500_000, ..STEADY });
+        let mut course = course(growing(), STEADY);
+        assert_eq!(course.median(1, |held| held.memory), 68_500_000);
+        let named = course.grown();
+        assert_eq!(
+            named,
+            ["memory grew under the load from 68 MB in its second quarter to 93 MB in its last"]
+        );
+        course.took = Duration::from_secs(20);
+        assert_eq!(course.grown(), Vec::<String>::new());
+    }
+}
