@@ -12,8 +12,10 @@ use tokio::sync::mpsc;
 
 use crate::mask::Mask;
 
-/// A file that grows beyond this becomes the older one of two.
+/// A file that would grow beyond this becomes the older one of two.
 const FILE: u64 = 256 * 1024;
+/// How much is written at once, if lines come faster than they are written.
+const BATCH: usize = 16 * 1024;
 /// What is kept of a line.
 const LINE: usize = 8 * 1024;
 
@@ -22,6 +24,8 @@ pub(crate) struct Log {
     path: PathBuf,
     file: File,
     size: u64,
+    /// What is still to be written.
+    noted: String,
     mask: Mask,
     clock: Clock,
 }
@@ -40,7 +44,7 @@ impl Log {
         let path = folder.join(format!("{name}.log"));
         let file = open(&path).await?;
         let size = file.metadata().await?.len();
-        Ok(Self { path, file, size, mask, clock })
+        Ok(Self { path, file, size, noted: String::new(), mask, clock })
     }
 
     /// Takes in standard error, and the lines that stood on standard output without being messages,
@@ -50,31 +54,43 @@ impl Log {
         let mut stderr = BufReader::new(stderr);
         let (mut line, mut open) = (Vec::new(), true);
         while open {
-            let (text, source) = tokio::select! {
+            tokio::select! {
                 more = read_line(&mut stderr, &mut line, keep) => {
                     open = matches!(more, Ok(true));
-                    (std::mem::take(&mut line), "stderr")
+                    self.note("stderr", &std::mem::take(&mut line));
                 }
-                Some(stray) = strays.recv() => (stray, "stdout"),
-            };
-            let written = if text.is_empty() { Ok(()) } else { self.write(source, &text).await };
-            if let Err(error) = written {
+                Some(stray) = strays.recv() => self.note("stdout", &stray),
+            }
+            let more_is_here = stderr.buffer().contains(&b'\n') || !strays.is_empty();
+            if (!more_is_here || !open || self.noted.len() >= BATCH)
+                && let Err(error) = self.write().await
+            {
                 tracing::warn!(path = %self.path.display(), %error, "a server's log can't be written");
             }
         }
     }
 
-    async fn write(&mut self, source: &str, line: &[u8]) -> io::Result<()> {
-        let text = self.mask.apply(line, LINE);
-        let entry = format!("{} {source} {text}\n", self.clock.now());
-        self.file.write_all(entry.as_bytes()).await?;
-        self.file.flush().await?;
-        self.size += entry.len() as u64;
-        if self.size > FILE {
+    fn note(&mut self, source: &str, line: &[u8]) {
+        if !line.is_empty() {
+            let text = self.mask.apply(line, LINE);
+            self.noted.push_str(&format!("{} {source} {text}\n", self.clock.now()));
+        }
+    }
+
+    /// Writes what was noted. Each write takes a thread of its own for a moment, so lines go out together.
+    async fn write(&mut self) -> io::Result<()> {
+        let entries = std::mem::take(&mut self.noted);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        if self.size + entries.len() as u64 > FILE {
             tokio::fs::rename(&self.path, self.path.with_extension("log.1")).await?;
             self.file = open(&self.path).await?;
             self.size = 0;
         }
+        self.file.write_all(entries.as_bytes()).await?;
+        self.file.flush().await?;
+        self.size += entries.len() as u64;
         Ok(())
     }
 }
@@ -139,7 +155,19 @@ fn time(line: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::read_line;
+    use std::path::Path;
+    use std::process::Stdio;
+
+    use mcphub_domain::{Clock, Timestamp};
+    use tokio::process::Command;
+    use tokio::sync::mpsc;
+    use tokio::task::JoinSet;
+
+    use super::{FILE, Log, Mask, read_line};
+
+    const WRITERS: usize = 8;
+    const LINES: usize = 20_000;
+    const THREADS: &str = "flooded";
 
     #[tokio::test]
     async fn a_long_line_is_cut_and_the_next_is_whole() {
@@ -154,5 +182,51 @@ mod tests {
             }
         }
         assert_eq!(lines, ["0123", "next", "last"]);
+    }
+
+    /// Lets a process write lines to its standard error, and keeps them as its log.
+    async fn flood(logs: &Path, name: &str) {
+        let clock = Clock::new(|| Timestamp::from_micros(0));
+        let log = Log::open(logs, &"flood".parse().unwrap(), name, Mask::default(), clock).await.unwrap();
+        let mut command = Command::new("sh");
+        let mut child =
+            command.args(["-c", &format!("seq {LINES} >&2")]).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        log.capture(stderr, mpsc::channel(1).1).await;
+        assert!(child.wait().await.unwrap().success());
+    }
+
+    /// Counts the threads of this process that have a name.
+    fn threads(name: &str) -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.filter(|found| found.trim_end() == name).count()
+    }
+
+    #[test]
+    fn a_flood_of_lines_takes_few_threads_and_keeps_its_end() {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).thread_name(THREADS).enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        runtime.block_on(async {
+            let mut floods = JoinSet::new();
+            for name in 0..WRITERS {
+                let logs = folder.path().to_owned();
+                floods.spawn_on(async move { flood(&logs, &name.to_string()).await }, runtime.handle());
+            }
+            while let Some(done) = floods.join_next().await {
+                done.unwrap();
+            }
+        });
+        let used = threads(THREADS);
+        println!("{used} threads");
+        assert!(used <= 2 + 2 * WRITERS, "{used} threads for {WRITERS} logs");
+        for name in 0..WRITERS {
+            let path = folder.path().join("flood").join(format!("{name}.log"));
+            let log = std::fs::read_to_string(&path).unwrap();
+            assert!(log.ends_with(&format!(" stderr {LINES}\n")) && log.len() as u64 <= FILE);
+            let older = std::fs::metadata(path.with_extension("log.1")).unwrap().len();
+            assert!(older <= FILE, "{older}");
+        }
     }
 }
