@@ -28,6 +28,8 @@ pub(super) enum End {
     Failed(String),
     /// The hub refused, and said so.
     Refused(String),
+    /// The hub could not record it just now, and so did nothing and said so.
+    Unavailable,
     /// Who asked went away.
     Cancelled,
     /// There was no answer, or more than one, or none that can be read.
@@ -43,6 +45,8 @@ pub(super) struct Tally {
     pub(super) failed: u64,
     /// Those that were refused.
     pub(super) refused: u64,
+    /// Those that could not be recorded just then.
+    pub(super) unavailable: u64,
     /// Those whose asker went away.
     pub(super) cancelled: u64,
     /// Those without an answer.
@@ -60,6 +64,7 @@ pub(super) struct Ledger {
 struct Books {
     kinds: BTreeMap<&'static str, Tally>,
     latencies: Vec<Duration>,
+    unavailable: u64,
     wrong: u64,
     told: Vec<String>,
 }
@@ -89,10 +94,12 @@ impl Ledger {
             End::Answered(_) => &mut tally.answered,
             End::Failed(_) => &mut tally.failed,
             End::Refused(_) => &mut tally.refused,
+            End::Unavailable => &mut tally.unavailable,
             End::Cancelled => &mut tally.cancelled,
             End::Lost(_) => &mut tally.lost,
         };
         *count += 1;
+        books.unavailable += u64::from(end == End::Unavailable && !self.stormy.load(Ordering::Relaxed));
         if let End::Answered(took) = end {
             books.latencies.push(took);
         }
@@ -114,6 +121,11 @@ impl Ledger {
     pub(super) fn wrong(&self) -> (u64, Vec<String>) {
         let books = self.books();
         (books.wrong, books.told.clone())
+    }
+
+    /// Returns how many requests could not be recorded while the database was there.
+    pub(super) fn unavailable(&self) -> u64 {
+        self.books().unavailable
     }
 
     /// Returns what was answered since it was last asked.
@@ -141,7 +153,7 @@ impl Due {
             End::Answered(_) => matches!(self, Self::Result | Self::Either),
             End::Failed(_) => matches!(self, Self::Either),
             End::Refused(_) => matches!(self, Self::Either | Self::Refusal),
-            End::Cancelled => true,
+            End::Unavailable | End::Cancelled => true,
             End::Lost(_) => false,
         }
     }
@@ -153,6 +165,7 @@ impl Tally {
         self.answered += other.answered;
         self.failed += other.failed;
         self.refused += other.refused;
+        self.unavailable += other.unavailable;
         self.cancelled += other.cancelled;
         self.lost += other.lost;
     }
@@ -181,7 +194,11 @@ mod tests {
         let (wrong, told) = ledger.wrong();
         assert_eq!((wrong, told.len()), (3, 3));
         ledger.note("c", Due::Result, End::Lost("silence".to_owned()));
-        assert_eq!(ledger.wrong().0, 4);
+        ledger.note("d", Due::Result, End::Unavailable);
+        assert_eq!((ledger.wrong().0, ledger.unavailable()), (4, 0));
+        ledger.storm(false);
+        ledger.note("d", Due::Result, End::Unavailable);
+        assert_eq!((ledger.wrong().0, ledger.unavailable()), (4, 1));
         assert_eq!(ledger.kinds()["a"], Tally { answered: 1, refused: 1, ..Tally::default() });
         let lately = ledger.lately();
         assert_eq!((lately.answered, lately.p50), (2, millis(3)));

@@ -22,6 +22,8 @@ use crate::load::now;
 const PATIENCE: Duration = Duration::from_secs(90);
 /// What the hub says of a server that failed.
 const SERVER_FAILED: i64 = -31010;
+/// What it says when it can't record what it is asked to do.
+const NOT_RECORDED: i64 = -31003;
 
 /// Is a connection, made when it is needed.
 pub(super) struct Line {
@@ -171,6 +173,16 @@ impl Ask {
     }
 }
 
+impl Answer {
+    /// Says what became of a request that was not refused for what it was, if this is no success.
+    pub(super) fn unsuccessful(&self) -> End {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            return End::Unavailable;
+        }
+        End::Refused(format!("{} {:?}", self.status, self.messages).chars().take(300).collect())
+    }
+}
+
 /// Writes a message of JSON-RPC.
 pub(super) fn message(id: u64, method: &str, params: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
@@ -194,6 +206,8 @@ pub(super) async fn ask_once(line: &mut Line, ask: Ask, id: u64) -> End {
     let text = one.to_string().chars().take(300).collect();
     match one.pointer("/error/code").and_then(Value::as_i64) {
         Some(SERVER_FAILED) => End::Failed(text),
+        Some(NOT_RECORDED) => End::Unavailable,
+        _ if answer.status == StatusCode::SERVICE_UNAVAILABLE => End::Unavailable,
         Some(_) => End::Refused(text),
         None if !answer.status.is_success() => End::Refused(text),
         None => End::Lost(text),

@@ -170,7 +170,7 @@ impl Person {
         let start = now();
         let (session, ended) = match line.ask(ask).await {
             Ok(answer) if answer.session.is_some() => (answer.session, End::Answered(start.elapsed())),
-            Ok(answer) => (None, End::Refused(format!("{answer:?}"))),
+            Ok(answer) => (None, answer.unsuccessful()),
             Err(failure) => (None, End::Lost(failure.to_string())),
         };
         self.ledger.note("session", Due::Result, ended);
@@ -201,6 +201,7 @@ impl Person {
         let start = now();
         let ended = match stream.begin(Ask::within((&self.key, session), "GET")).await {
             Ok(response) if response.status().is_success() => End::Answered(start.elapsed()),
+            Ok(response) if response.status().as_u16() == 503 => End::Unavailable,
             Ok(response) => End::Refused(response.status().to_string()),
             Err(failure) => End::Lost(failure.to_string()),
         };
@@ -235,7 +236,7 @@ impl Person {
         };
         let ended = match tokio::join!(call, take_back) {
             (Ok(_), Ok(taken)) if taken.status.is_success() => End::Cancelled,
-            (Ok(_), Ok(taken)) => End::Refused(format!("{taken:?}")),
+            (Ok(_), Ok(taken)) => taken.unsuccessful(),
             (Err(failure), _) | (_, Err(failure)) => End::Lost(failure.to_string()),
         };
         self.ledger.note("call that is taken back", Due::Result, ended);
@@ -245,7 +246,7 @@ impl Person {
         let start = now();
         let ended = match line.ask(Ask::within((&self.key, session), "DELETE")).await {
             Ok(answer) if answer.status.is_success() => End::Answered(start.elapsed()),
-            Ok(answer) => End::Refused(format!("{answer:?}")),
+            Ok(answer) => answer.unsuccessful(),
             Err(failure) => End::Lost(failure.to_string()),
         };
         self.ledger.note("end of a session", Due::Result, ended);

@@ -48,7 +48,7 @@ impl Desk {
                 let body = answer.messages.into_iter().next().unwrap_or_default();
                 (Some(body), End::Answered(start.elapsed()))
             }
-            Ok(answer) => (None, End::Refused(format!("{method} {path}: {answer:?}"))),
+            Ok(answer) => (None, answer.unsuccessful()),
             Err(failure) => (None, End::Lost(format!("{method} {path}: {failure}"))),
         };
         self.ledger.note(self.kind, Due::Result, ended);

@@ -65,11 +65,11 @@ fn median(samples: &[Sample], quarter: usize, read: fn(&Sample) -> f64) -> f64 {
 
 fn print_kinds(soaked: &Soaked) {
     println!(
-        "\n| request | answered | server failed | refused | given up by the client | lost |\n|---|--:|--:|--:|--:|--:|"
+        "\n| request | answered | server failed | refused | not recorded | given up by the client | lost |\n|---|--:|--:|--:|--:|--:|--:|"
     );
     let line = |kind: &str, tally: &Tally| {
-        let Tally { answered, failed, refused, cancelled, lost } = tally;
-        println!("| {kind} | {answered} | {failed} | {refused} | {cancelled} | {lost} |");
+        let Tally { answered, failed, refused, unavailable, cancelled, lost } = tally;
+        println!("| {kind} | {answered} | {failed} | {refused} | {unavailable} | {cancelled} | {lost} |");
     };
     let mut all = Tally::default();
     for (kind, tally) in &soaked.kinds {
