@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use super::gauge::Held;
 
+/// Names a count, reads it, and says how many more there may be in the end.
+type Count = (&'static str, fn(&Held) -> u64, u64);
+
 /// By how much more of something may be held in the end, for what is opened once when it is needed first.
-const COUNTS: [(&str, fn(&Held) -> u64, u64); 7] = [
+const COUNTS: [Count; 7] = [
     ("descriptors", |held| held.descriptors, 8),
     ("threads", |held| held.threads, 4),
     ("tasks", |held| held.tasks, 8),
@@ -15,10 +18,13 @@ const COUNTS: [(&str, fn(&Held) -> u64, u64); 7] = [
     ("connections", |held| held.connections, 0),
     ("leases", |held| held.leases, 0),
 ];
-/// By what factor, and by how many bytes besides, the memory of the load's last quarter may exceed that of its second.
+/// By what factor, and by how many bytes besides, memory may grow: from rest to rest, and from the load's second
+/// quarter to its last.
 const MEMORY: (f64, f64) = (1.1, (4 << 20) as f64);
-/// A shorter load says nothing about memory: everything is still being filled for the first time.
-const TELLING: Duration = Duration::from_secs(100);
+/// A shorter load says nothing about memory at rest: everything is still being filled for the first time.
+const FILLED: Duration = Duration::from_secs(100);
+/// A shorter load says nothing about memory under it: the allocator gives back late what was used at once.
+const SETTLED: Duration = Duration::from_mins(10);
 
 /// Is what was held in the course of a run.
 pub(super) struct Course {
@@ -40,19 +46,18 @@ impl Course {
             (after > before + slack)
                 .then(|| format!("{name} grew from {before} to {after} at rest; {slack} more are allowed"))
         });
-        counts.chain(self.grown_memory()).collect()
+        counts.chain(self.grown_at_rest()).chain(self.grown_under_load()).collect()
     }
 
-    fn grown_memory(&self) -> Option<String> {
+    fn grown_at_rest(&self) -> Option<String> {
+        let grown = grown_memory(self.before.memory, self.after.memory).filter(|_| self.took >= FILLED);
+        grown.map(|grown| format!("memory grew at rest {grown}"))
+    }
+
+    fn grown_under_load(&self) -> Option<String> {
         let [second, last] = [1, 3].map(|quarter| self.median(quarter, |held| held.memory));
-        let (factor, more) = MEMORY;
-        let grown = self.took >= TELLING && last as f64 > second as f64 * factor + more;
-        grown.then(|| {
-            let [second, last] = [second, last].map(|bytes| bytes / 1_000_000);
-            format!(
-                "memory grew under the load from {second} MB in its second quarter to {last} MB in its last"
-            )
-        })
+        let grown = grown_memory(second, last).filter(|_| self.took >= SETTLED);
+        grown.map(|grown| format!("memory grew from the load's second quarter to its last {grown}"))
     }
 
     /// Returns the median of a figure in one of the load's quarters, counted from 0.
@@ -63,6 +68,13 @@ impl Course {
         values.sort_unstable();
         values.get(values.len() / 2).copied().unwrap_or_default()
     }
+}
+
+/// Says from what to what memory grew, if that is too much.
+fn grown_memory(before: u64, after: u64) -> Option<String> {
+    let (factor, more) = MEMORY;
+    let grown = after as f64 > before as f64 * factor + more;
+    grown.then(|| format!("from {} MB to {} MB", before / 1_000_000, after / 1_000_000))
 }
 
 #[cfg(test)]
@@ -116,14 +128,14 @@ mod tests {
 
     #[test]
     fn memory_that_grows_is_named_if_the_load_was_long_enough() {
-        let growing = || (0..100).map(|number| Held { memory: STEADY.memory + number * 500_000, ..STEADY });
-        let mut course = course(growing(), STEADY);
+        let growing = (0..100).map(|number| Held { memory: STEADY.memory + number * 500_000, ..STEADY });
+        let mut course = course(growing, Held { memory: 60_000_000, ..STEADY });
         assert_eq!(course.median(1, |held| held.memory), 68_500_000);
-        let named = course.grown();
-        assert_eq!(
-            named,
-            ["memory grew under the load from 68 MB in its second quarter to 93 MB in its last"]
-        );
+        let at_rest = "memory grew at rest from 50 MB to 60 MB";
+        let under_load = "memory grew from the load's second quarter to its last from 68 MB to 93 MB";
+        assert_eq!(course.grown(), [at_rest, under_load]);
+        course.took = Duration::from_mins(5);
+        assert_eq!(course.grown(), [at_rest]);
         course.took = Duration::from_secs(20);
         assert_eq!(course.grown(), Vec::<String>::new());
     }

@@ -50,7 +50,10 @@ pub(super) fn print(name: &str, soaked: &Soaked) {
     print_kinds(soaked);
 }
 
-const RATES: [(&str, fn(&Sample) -> f64); 3] = [
+/// Names a rate, and reads it off a sample.
+type Rate = (&'static str, fn(&Sample) -> f64);
+
+const RATES: [Rate; 3] = [
     ("answers a second", |sample| sample.lately.answered as f64 / sample.took.as_secs_f64()),
     ("p50, ms", |sample| sample.lately.p50.as_secs_f64() * 1e3),
     ("p99, ms", |sample| sample.lately.p99.as_secs_f64() * 1e3),
