@@ -225,6 +225,18 @@ impl Db {
         }
     }
 
+    /// Gives up the connections that broke since they were used.
+    pub(crate) async fn shed_broken(&self) {
+        if let Self::Postgres(pool) = self {
+            let resting: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
+            for mut connection in resting {
+                if connection.ping().await.is_err() {
+                    drop(connection.detach());
+                }
+            }
+        }
+    }
+
     /// Chooses between two texts that no common one can replace.
     pub(crate) const fn dialect<'t>(&self, sqlite: &'t str, postgres: &'t str) -> &'t str {
         match self {

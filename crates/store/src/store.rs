@@ -140,6 +140,10 @@ impl Store {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // Nobody comes after this to try again on another connection.
+        for database in [&self.app, &self.worker, &self.pulse] {
+            database.shed_broken().await;
+        }
         let mut chain = self.ledger.turn().await?;
         if chain.is_open() {
             let mut tx = self.app.write().await?;

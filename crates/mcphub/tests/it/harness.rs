@@ -55,6 +55,7 @@ pub(crate) struct Installation {
 pub(crate) struct Serving {
     child: Child,
     pub(crate) address: std::net::SocketAddr,
+    log: PathBuf,
 }
 
 impl Installation {
@@ -250,17 +251,20 @@ impl Installation {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().rsplit('/').next().and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("the hub did not start: {line:?}: {}", self.logged()));
-        Serving { child, address }
+        Serving { child, address, log: self.log_path() }
     }
 
     /// Shows what the hub has logged.
     pub(crate) fn logged(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("serve.log")).unwrap_or_default()
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     fn log(&self) -> std::fs::File {
-        let path = self.folder.path().join("serve.log");
-        std::fs::File::options().create(true).append(true).open(path).unwrap()
+        std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("serve.log")
     }
 
     fn command(&self) -> Command {
@@ -283,7 +287,8 @@ impl Serving {
     pub(crate) fn stop(mut self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success(), "the hub did not stop well");
+        let well = self.child.wait().unwrap().success();
+        assert!(well, "the hub did not stop well: {}", std::fs::read_to_string(&self.log).unwrap());
     }
 
     /// Kills the hub as a power cut would.
