@@ -6,6 +6,7 @@ use std::io;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
 };
 
 use super::{Confinement, Space};
@@ -80,8 +81,8 @@ const TIOCSTI: i32 = 0x5412;
 /// The bits of a socket's type that say which it is, without its flags (`SOCK_TYPE_MASK`).
 const TYPE: u64 = 0xf;
 
-/// Makes the two filters: what is refused, and what seems not to exist.
-pub(super) fn filters(confinement: &Confinement, space: Space) -> io::Result<[BpfProgram; 2]> {
+/// Makes the filters: what is refused, what seems not to exist, and other names for the same calls.
+pub(super) fn filters(confinement: &Confinement, space: Space) -> io::Result<[BpfProgram; 3]> {
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
         DENIED.iter().map(|number| (*number, Vec::new())).collect();
     let flags = NAMESPACES.into_iter().map(|flag| rule(&[(0, SeccompCmpOp::MaskedEq(bits(flag)), flag)]));
@@ -90,7 +91,23 @@ pub(super) fn filters(confinement: &Confinement, space: Space) -> io::Result<[Bp
     refused.insert(libc::SYS_socket, sockets(confinement, space)?);
     // The flags of `clone3` lie in memory, where no filter sees them; without it libraries use `clone`.
     let missing = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    Ok([filter(refused, libc::EPERM)?, filter(missing, libc::ENOSYS)?])
+    Ok([filter(refused, libc::EPERM)?, filter(missing, libc::ENOSYS)?, other_numbers()])
+}
+
+/// Refuses the numbers of x86-64's second set of calls (x32), where a kernel has it: the lists name the first.
+fn other_numbers() -> BpfProgram {
+    const FIRST: u32 = 0x4000_0000; // __X32_SYSCALL_BIT
+    const NUMBER: u32 = 0; // where `seccomp_data` has it
+    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const IS_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let step = |code, k| sock_filter { code, jt: 0, jf: 0, k };
+    vec![
+        step(LOAD, NUMBER),
+        sock_filter { jf: 1, ..step(IS_AT_LEAST, FIRST) },
+        step(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned()),
+        step(RETURN, libc::SECCOMP_RET_ALLOW),
+    ]
 }
 
 /// Refuses the sockets that reach past the rules about files and connections.
