@@ -66,6 +66,9 @@ enum Part {
         /// The protocol that it speaks.
         #[arg(long, value_enum)]
         era: mortal::Era,
+        /// What it is known by from outside.
+        #[arg(long)]
+        mark: String,
     },
     /// Serve a proxy that parses and re-emits the envelope and does nothing else.
     Floor {
@@ -138,7 +141,7 @@ fn main() -> ExitCode {
         Part::EchoStdio => echo::serve_stdio(),
         Part::Soak(arguments) => soak::run(&arguments),
         Part::Mortal { listen, era } => mortal::serve(listen, era),
-        Part::MortalStdio { era } => mortal::serve_stdio(era),
+        Part::MortalStdio { era, mark: _ } => mortal::serve_stdio(era),
         Part::Floor { listen, upstream } => floor::serve(listen, upstream),
         Part::Shoot { address, path, key, connections, seconds } => {
             let shot = load::Shot::new(address, &path, key.as_deref(), "tools/call");

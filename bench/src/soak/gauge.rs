@@ -5,8 +5,25 @@ use std::fs;
 
 use crate::{Failure, meter};
 
-/// What the command line of each server that runs as a process has in it.
-pub(super) const STDIO_SERVER: &str = "mortal-stdio";
+/// Says whether a server that runs as a process may be killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// It may be.
+    Mortal,
+    /// Nobody disturbs it.
+    Spared,
+}
+
+impl Mark {
+    const ALL: [Self; 2] = [Self::Mortal, Self::Spared];
+
+    /// Writes the mark as it stands in the command line of the server, and of whatever the hub puts around it. Other
+    /// soaks on the same machine have others.
+    pub(super) fn text(self) -> String {
+        let kind = if self == Self::Mortal { "mortal" } else { "spared" };
+        format!("{kind}-of-{}", std::process::id())
+    }
+}
 
 /// Is what the hub holds at one moment.
 #[derive(Clone, Copy, Default, Debug)]
@@ -33,7 +50,7 @@ pub(super) struct Held {
 struct Process {
     parent: u32,
     dead: bool,
-    server: bool,
+    mark: Option<Mark>,
 }
 
 impl Held {
@@ -44,7 +61,8 @@ impl Held {
             value.and_then(|text| text.parse().ok()).ok_or_else(|| format!("no {name} in /metrics"))
         };
         let all = processes()?;
-        let below = |id: u32| all.get(&id).is_some_and(|process| process.server) || descends(&all, id, hub);
+        let below =
+            |id: u32| all.get(&id).is_some_and(|process| process.mark.is_some()) || descends(&all, id, hub);
         let mut held = Self {
             descriptors: fs::read_dir(format!("/proc/{hub}/fd"))?.count() as u64,
             threads: fs::read_dir(format!("/proc/{hub}/task"))?.count() as u64,
@@ -71,11 +89,12 @@ impl Held {
     }
 }
 
-/// Lists the living processes below a process.
-pub(super) fn living_below(ancestor: u32) -> Result<Vec<u32>, Failure> {
+/// Lists the living processes below a process that may be killed.
+pub(super) fn mortals_below(ancestor: u32) -> Result<Vec<u32>, Failure> {
     let all = processes()?;
-    let living = all.iter().filter(|(_, process)| !process.dead).map(|(id, _)| *id);
-    Ok(living.filter(|id| descends(&all, *id, ancestor)).collect())
+    let mortal = |process: &Process| !process.dead && process.mark == Some(Mark::Mortal);
+    let mortals = all.iter().filter(|(_, process)| mortal(process)).map(|(id, _)| *id);
+    Ok(mortals.filter(|id| descends(&all, *id, ancestor)).collect())
 }
 
 fn descends(all: &BTreeMap<u32, Process>, id: u32, ancestor: u32) -> bool {
@@ -102,15 +121,16 @@ fn process(id: u32, stat: &str) -> Option<Process> {
     let mut fields = fields.split(' ');
     let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
     let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-    let server = line.split(|byte| *byte == 0).nth(1) == Some(STDIO_SERVER.as_bytes());
-    Some(Process { parent, dead: state == "Z", server })
+    let marked =
+        |mark: &Mark| line.split(|byte| *byte == 0).any(|argument| argument == mark.text().as_bytes());
+    Some(Process { parent, dead: state == "Z", mark: Mark::ALL.into_iter().find(marked) })
 }
 
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
 
-    use super::{Held, living_below};
+    use super::{Held, Mark, mortals_below};
 
     const METRICS: &str = "mcphub_tasks 4\nmcphub_connections 2\nmcphub_leases 1\n";
 
@@ -118,11 +138,18 @@ mod tests {
     fn a_process_is_counted_while_it_lives_and_as_a_zombie_after() {
         let own = std::process::id();
         let held = || Held::read(own, METRICS).unwrap();
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let start = |mark: Mark| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "read line", &mark.text()]).stdin(Stdio::piped()).spawn().unwrap()
+        };
+        let (mut child, mut spared) = (start(Mark::Mortal), start(Mark::Spared));
         let id = child.id();
-        assert!(living_below(own).unwrap().contains(&id) && held().processes >= 1);
+        assert!(mortals_below(own).unwrap().contains(&id) && held().processes >= 2);
+        assert!(!mortals_below(own).unwrap().contains(&spared.id()));
+        spared.kill().unwrap();
+        spared.wait().unwrap();
         child.kill().unwrap();
-        while living_below(own).unwrap().contains(&id) {
+        while mortals_below(own).unwrap().contains(&id) {
             std::thread::yield_now();
         }
         assert!(held().zombies >= 1);

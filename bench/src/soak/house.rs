@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::gauge::Mark;
 use super::reaper::Victim;
 use crate::Failure;
 use crate::hub::{Hub, http_server};
@@ -59,8 +60,8 @@ impl House {
             "wild": impatient(http_server(wild.address)),
             "mortal": impatient(http_server(mortal.address)),
             "older": impatient(http_server(older.address)),
-            "child": impatient(process("modern")?),
-            "elder": impatient(process("legacy")?),
+            "child": impatient(process("modern", Mark::Mortal)?),
+            "elder": impatient(process("legacy", Mark::Mortal)?),
         } });
         let mut installation = Hub::new(program, folder, postgres, &servers)?;
         installation.set("MCPHUB_CHILDREN__IDLE_SECONDS", IDLE);
@@ -79,7 +80,7 @@ impl House {
 
     /// Describes servers that come and go, over HTTP and as a process.
     pub(super) fn passing(&self) -> Result<[Value; 2], Failure> {
-        let mut process = process("modern")?;
+        let mut process = process("modern", Mark::Spared)?;
         if let Some(fields) = process.as_object_mut() {
             fields.insert("type".to_owned(), json!("stdio"));
         }
@@ -114,11 +115,10 @@ fn count_calls(exporting: &mut Command, recorded: &mut Recorded) -> Result<(), F
     if status.success() { Ok(()) } else { Err(format!("the log can't be exported: {status}").into()) }
 }
 
-fn process(era: &str) -> Result<Value, Failure> {
+fn process(era: &str, mark: Mark) -> Result<Value, Failure> {
     let program = std::env::current_exe()?;
-    Ok(
-        json!({ "command": program, "args": [super::gauge::STDIO_SERVER, "--era", era], "env": { "TOKEN": "${USER_TOKEN}" } }),
-    )
+    let arguments = ["mortal-stdio", "--era", era, "--mark", &mark.text()];
+    Ok(json!({ "command": program, "args": arguments, "env": { "TOKEN": "${USER_TOKEN}" } }))
 }
 
 fn impatient(mut server: Value) -> Value {

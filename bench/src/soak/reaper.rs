@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::dice::Dice;
-use super::gauge::living_below;
+use super::gauge::mortals_below;
 use crate::Failure;
 use crate::stage::{Actor, free_address};
 
@@ -105,9 +105,9 @@ pub(super) fn reap(hub: u32, victims: &mut [Victim], over: &AtomicBool) -> Resul
     Ok(deaths)
 }
 
-/// Kills one of the processes below the hub, if there is one.
+/// Kills one of the processes below the hub that may be killed, if there is one.
 fn kill_below(hub: u32, dice: &mut Dice) -> Result<bool, Failure> {
-    let below = living_below(hub)?;
+    let below = mortals_below(hub)?;
     let Some(&chosen) = below.get(dice.below(below.len().max(1) as u64) as usize) else { return Ok(false) };
     // It may have ended by itself a moment ago.
     Ok(send(chosen, Signal::KILL).is_ok())

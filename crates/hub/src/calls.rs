@@ -101,8 +101,14 @@ impl Hub {
         now: Timestamp,
     ) -> Result<Cleared, HubError> {
         let mut cleared = self.clear(world, caller, call, now).await;
-        if is_unknown(&cleared) && Box::pin(self.take_up_first(caller, call.endpoint, &call.name)).await {
-            cleared = self.clear(&*self.snapshot.fresh()?, caller, call, self.clock.now()).await;
+        if is_unknown(&cleared) {
+            match Box::pin(self.take_up_first(caller, call.endpoint, &call.name)).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    cleared = self.clear(&*self.snapshot.fresh()?, caller, call, self.clock.now()).await
+                }
+                Err(error) => cleared = Err(error),
+            }
         }
         if let Err(error) = &cleared
             && let Some(denial) = denial_of(error, caller.principal, &call.name)
@@ -329,6 +335,8 @@ fn denial_of(error: &HubError, principal: Principal, name: &str) -> Option<Denia
         HubError::RateLimited { .. } => refuse(Refusal::RateLimited),
         HubError::MissingCredential(_) => refuse(Refusal::MissingCredential),
         HubError::Sealed => refuse(Refusal::Sealed),
+        // Nobody knows what tools its server has, so there was nothing to decide.
+        HubError::Upstream(_) => refuse(Refusal::UnknownTool),
         _ => None,
     }
 }

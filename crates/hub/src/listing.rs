@@ -1,9 +1,8 @@
 //! Listing: exactly the tools that the caller may call, and what is missing beside them.
 
-use std::time::Duration;
-
 use mcphub_domain::{Server, ServerName, UserId};
 use mcphub_policy::{Endpoint, World, decide};
+use mcphub_upstream::UpstreamError;
 use mcphub_wire::list::{Item, ListKind};
 use mcphub_wire::{Fault, Limits, Raw};
 
@@ -89,31 +88,41 @@ impl Hub {
         visible.into_iter().map(|(name, route)| format!("{name} {}", route.digest)).collect()
     }
 
-    /// Lists, now, the server that a tool's name points to, if nobody has listed it yet. Says whether
-    /// that was tried.
-    pub(crate) async fn take_up_first(&self, caller: &Caller, endpoint: Endpoint, tool: &str) -> bool {
+    /// Lists, now, the server that a tool's name points to, if nobody has listed it yet and the caller
+    /// may use it. Says whether it was listed.
+    pub(crate) async fn take_up_first(
+        &self,
+        caller: &Caller,
+        endpoint: Endpoint,
+        tool: &str,
+    ) -> Result<bool, HubError> {
         let world = self.snapshot.newest();
-        let Some(user) = caller.principal.user() else { return false };
+        let Some(user) = caller.principal.user() else { return Ok(false) };
         let entry = match endpoint {
             Endpoint::Server(id) => world.server(id),
             Endpoint::All | Endpoint::Group(_) => {
                 tool.split_once("__").and_then(|(server, _)| world.server_named(server))
             }
         };
-        let Some(entry) = entry.filter(|entry| entry.tools().next().is_none()) else { return false };
-        let reachable = decide::reachable(&world, caller.principal, endpoint, self.clock.now());
-        reachable.contains(&entry.server().id) && self.first_look(user, entry.server()).await.is_ok()
+        let Some(entry) = entry.filter(|entry| entry.tools().next().is_none()) else { return Ok(false) };
+        if !decide::reachable(&world, caller.principal, endpoint, self.clock.now())
+            .contains(&entry.server().id)
+        {
+            return Ok(false);
+        }
+        self.first_look(user, entry.server()).await.map(|()| true)
     }
 
     /// Lists a server that nobody has listed yet, or says at once why that failed a moment ago.
     async fn first_look(&self, user: UserId, server: &Server) -> Result<(), HubError> {
         self.lately_failed(user, server)?;
         let look = tokio::time::timeout(FIRST_LIST, self.look_in_turn(user, server)).await;
-        let look = look.unwrap_or_else(|_| Err(slow(FIRST_LIST)));
-        if let Err(error) = &look
-            && !matches!(error, HubError::MissingCredential(_))
-        {
-            self.lookout.note_failure(user, server, error.to_string());
+        let look = look.unwrap_or_else(|_| Err(slow(server)));
+        match &look {
+            // The values changed meanwhile, so this says nothing about those that are there now.
+            Err(HubError::Upstream(UpstreamError::Closed { .. })) => {}
+            Err(HubError::Upstream(error)) => self.lookout.note_failure(user, server, error.clone()),
+            _ => {}
         }
         look
     }
@@ -134,7 +143,7 @@ impl Hub {
     }
 
     fn lately_failed(&self, user: UserId, server: &Server) -> Result<(), HubError> {
-        self.lookout.failure(user, server).map_or(Ok(()), |reason| Err(HubError::Invalid(reason)))
+        self.lookout.failure(user, server).map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn look_again_at(&self, caller: &Caller, endpoint: Endpoint, world: &World) {
@@ -180,8 +189,8 @@ impl ListedTool {
     }
 }
 
-fn slow(deadline: Duration) -> HubError {
-    HubError::Invalid(format!("its list took longer than {deadline:?}"))
+fn slow(server: &Server) -> HubError {
+    HubError::Upstream(UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST })
 }
 
 fn absence(server: ServerName, error: HubError) -> Absence {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mcphub_domain::server::{Isolation, ServerState};
 use mcphub_domain::{Server, ServerId, UserId};
 use mcphub_policy::World;
+use mcphub_upstream::UpstreamError;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -34,7 +35,7 @@ pub(crate) struct Lookout {
 struct Failed {
     revision: i64,
     at: Instant,
-    reason: String,
+    error: UpstreamError,
 }
 
 /// Names a look: at a server, as a person or, with the shared values alone, as nobody.
@@ -75,20 +76,20 @@ impl Lookout {
     }
 
     /// Notes why a person's first look at a server failed.
-    pub(crate) fn note_failure(&self, user: UserId, server: &Server, reason: String) {
+    pub(crate) fn note_failure(&self, user: UserId, server: &Server, error: UpstreamError) {
         let mut failed = self.failed.lock();
         if failed.len() >= REMEMBERED {
             failed.clear();
         }
-        failed.insert((server.id, user), Failed { revision: server.revision, at: Instant::now(), reason });
+        failed.insert((server.id, user), Failed { revision: server.revision, at: Instant::now(), error });
     }
 
     /// Says why a person's first look at a server failed, if that was a moment ago.
-    pub(crate) fn failure(&self, user: UserId, server: &Server) -> Option<String> {
+    pub(crate) fn failure(&self, user: UserId, server: &Server) -> Option<UpstreamError> {
         let mut failed = self.failed.lock();
-        let Failed { revision, at, reason } = failed.get(&(server.id, user))?;
+        let Failed { revision, at, error } = failed.get(&(server.id, user))?;
         if *revision == server.revision && at.elapsed() < AGAIN {
-            return Some(reason.clone());
+            return Some(error.clone());
         }
         failed.remove(&(server.id, user));
         None

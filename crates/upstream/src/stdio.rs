@@ -45,24 +45,16 @@ pub(crate) struct Launch<'a> {
     pub(crate) values: &'a Values,
 }
 
-/// Says whether to ask in modern words first.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Probe {
-    Yes,
-    /// The process ended when it was asked: some do.
-    No,
-}
-
 impl StdioConnection {
     /// Starts the process and finds out which era it speaks.
     pub(crate) async fn connect(launch: Launch<'_>) -> Result<Self, UpstreamError> {
         let first = Attempt::start(&launch).await?;
-        match first.settle(Probe::Yes).await {
+        match first.settle().await {
             Ok(version) => Ok(first.into_connection(version)),
             Err(_) if first.pipe.gone.is_cancelled() => {
                 launch.counters.count_restart();
                 let second = Attempt::start(&launch).await?;
-                let version = second.settle(Probe::No).await?;
+                let version = second.settle_anew().await?;
                 Ok(second.into_connection(version))
             }
             Err(error) => Err(error),
@@ -132,30 +124,49 @@ impl Attempt {
 
     /// Finds out the era. A process that is slow to start may answer late, so its first answer stays
     /// awaited while `initialize` is under way.
-    async fn settle(&self, probe: Probe) -> Result<Version, UpstreamError> {
-        let mut late = None;
-        if probe == Probe::Yes {
-            let mut reply = self.ask(|id| Outgoing::discover().write(id, Version::V2026_07_28)).await?;
-            match timeout(PROBE, reply.response()).await {
-                Ok(Ok(Response { outcome, .. })) => {
-                    if let Some(version) = modern_version(&outcome) {
-                        return Ok(version);
-                    }
-                }
-                Ok(Err(error)) if self.pipe.gone.is_cancelled() => return Err(error),
-                Ok(Err(_)) => {}
-                Err(_) => late = Some(reply),
-            }
-        }
-        let outcome = self.ask(initialize).await?.response().await?.outcome;
-        match (opened(&outcome), late) {
-            (Ok(version), _) => self.pipe.send(initialized()).await.map(|()| version),
+    async fn settle(&self) -> Result<Version, UpstreamError> {
+        let mut reply = self.discover().await?;
+        let late = match timeout(PROBE, reply.response()).await {
+            Ok(Ok(Response { outcome, .. })) => match modern_version(&outcome) {
+                Some(version) => return Ok(version),
+                None => None,
+            },
+            Ok(Err(error)) if self.pipe.gone.is_cancelled() => return Err(error),
+            Ok(Err(_)) => None,
+            Err(_) => Some(reply),
+        };
+        match (self.initialize().await?, late) {
+            (Ok(version), _) => Ok(version),
+            (Err(reason), Some(late)) => self.modern(late, reason).await,
             (Err(reason), None) => Err(self.pipe.blame.garbage(reason)),
-            (Err(reason), Some(mut late)) => {
-                let outcome = late.response().await?.outcome;
-                modern_version(&outcome).ok_or_else(|| self.pipe.blame.garbage(reason))
-            }
         }
+    }
+
+    /// Finds out the era after a process has ended when it was asked. Some end at modern words, so this one
+    /// hears the older ones first; but that one may have ended for another reason.
+    async fn settle_anew(&self) -> Result<Version, UpstreamError> {
+        match self.initialize().await? {
+            Ok(version) => Ok(version),
+            Err(reason) => self.modern(self.discover().await?, reason).await,
+        }
+    }
+
+    async fn discover(&self) -> Result<StdioReply, UpstreamError> {
+        self.ask(|id| Outgoing::discover().write(id, Version::V2026_07_28)).await
+    }
+
+    /// Opens a session, or says why the process doesn't.
+    async fn initialize(&self) -> Result<Result<Version, String>, UpstreamError> {
+        match opened(&self.ask(initialize).await?.response().await?.outcome) {
+            Ok(version) => self.pipe.send(initialized()).await.map(|()| Ok(version)),
+            Err(reason) => Ok(Err(reason)),
+        }
+    }
+
+    /// Reads the version from the answer to `server/discover`, after `initialize` was refused.
+    async fn modern(&self, mut discovered: StdioReply, refused: String) -> Result<Version, UpstreamError> {
+        let outcome = discovered.response().await?.outcome;
+        modern_version(&outcome).ok_or_else(|| self.pipe.blame.garbage(refused))
     }
 
     async fn ask(&self, body: impl FnOnce(i64) -> Bytes) -> Result<StdioReply, UpstreamError> {

@@ -248,17 +248,27 @@ on_both! {
         let file = json!({ "mcpServers": {
             "dead": { "url": format!("http://{closed}/mcp") },
             "silent": { "url": format!("http://{}/mcp", silent.local_addr().unwrap()), "timeoutMs": 1000 },
+            "needy": { "url": format!("http://{closed}/mcp"), "headers": { "X-Token": "${USER_TOKEN}" } },
         } });
         let path = installation.file("more.json", &file.to_string());
         installation.ok(&format!("server import {}", path.display()));
         installation.ok("grant add devs dead --rights read,write,execute");
         installation.ok("grant add devs silent --rights read,write,execute");
+        installation.ok("grant add devs needy --rights read,write,execute");
+        installation.ok("user add bob --role user");
+        let stranger = installation.key("bob");
         let hub = installation.serve();
+        let called = |key: &str, tool: &str| call(hub.address, "/mcp", key, tool, json!({})).json();
+        assert_eq!(called(&key, "dead__any")["error"]["code"], -31010, "its tools are not known, nor that it has none");
+        assert_eq!(called(&key, "needy__any")["result"]["_meta"]["mcphub/error"]["data"]["missing"], json!(["TOKEN"]));
+        for tool in ["dead__any", "needy__any", "none__any"] {
+            assert_eq!(called(&stranger, tool)["error"]["message"], format!("Unknown tool: {tool}"));
+        }
         let listed = list(hub.address, "/mcp", &key).json();
         let names: Vec<&str> = listed["result"]["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
         assert!(names.contains(&"local__fingerprint"), "{names:?}");
         let absent: Vec<&str> = listed["result"]["_meta"]["mcphub/absent"].as_array().unwrap().iter().filter_map(|entry| entry["server"].as_str()).collect();
-        assert_eq!(absent, ["dead", "silent"], "{listed}");
+        assert_eq!(absent, ["dead", "needy", "silent"], "{listed}");
         let started = Instant::now();
         assert_eq!(call(hub.address, "/mcp", &key, "local__fingerprint", json!({})).status, 200);
         assert!(started.elapsed() < Duration::from_secs(2), "a call of another server waited");

@@ -29,9 +29,11 @@ for line in sys.stdin:
     method = message.get("method")
     seen.append(message)
     if method == "server/discover":
-        if era == "modern": result(message, {"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {}, "ttlMs": 0, "cacheScope": "private"})
+        if era == "unlucky" and not os.path.exists("died"): open("died", "w").close(); sys.exit(3)
+        if era in ("modern", "unlucky"): result(message, {"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {}, "ttlMs": 0, "cacheScope": "private"})
         elif era == "fragile": sys.exit(3)
         elif era != "silent": error(message, -32601)
+    elif method == "initialize" and era == "unlucky": error(message, -32601)
     elif method == "initialize": result(message, {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "p", "version": "1"}})
     elif method == "tools/list": result(message, {"tools": [{"name": "do"}]})
     elif method == "tools/call":
@@ -122,6 +124,14 @@ async fn both_eras_are_found_by_asking() {
         assert_eq!(call["params"]["name"], "do");
         assert_eq!(call["params"].get("_meta").is_some(), version.is_modern(), "{era}");
     }
+    hub.upstreams.close_all().await;
+}
+
+#[tokio::test]
+async fn a_modern_process_that_dies_at_its_start_is_started_again() {
+    let (hub, server) = (Hub::start(), python("s", "unlucky", &json!({})));
+    let answer = hub.answer(&server, ALICE, &doing(&json!({ "do": "x" }))).await.unwrap();
+    assert_eq!((answer.version, hub.upstreams.counts().starts), (Version::V2026_07_28, 2));
     hub.upstreams.close_all().await;
 }
 
