@@ -1,11 +1,15 @@
 //! The index of the log: for each segment, whom and what its records are about. It can be rebuilt from
 //! the segments at any time; a search reads whole what isn't indexed yet.
+//!
+//! What this process wrote is indexed from memory (`fresh`), everything else from the segments.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcphub_domain::{ChainId, Record, Timestamp};
+use mcphub_domain::audit::Entry;
+use mcphub_domain::{ChainId, Record, ServerId, Timestamp, ToolName, UserId};
 
 use super::finding::Notice;
+use super::fresh::Contents;
 use super::segment::{Segment, signed, unsigned};
 use super::verify::chains;
 use crate::error::StoreError;
@@ -18,15 +22,38 @@ const BATCH: i64 = 32;
 impl Store {
     /// Adds what the index lacks, batch by batch.
     pub async fn index_audit(&self) -> Result<(), StoreError> {
+        self.index_fresh().await?;
         while let Some(behind) = self.not_indexed().await? {
-            let mut tx = self.archive().write().await?;
-            for segment in &behind.segments {
-                index_segment(&mut tx, segment).await?;
-            }
-            behind.mark(&mut tx).await?;
-            tx.commit().await?;
+            self.enter(behind).await?;
         }
         Ok(())
+    }
+
+    /// Adds what this process wrote since the last time, as far as it follows on what is indexed.
+    async fn index_fresh(&self) -> Result<(), StoreError> {
+        let fresh = self.ledger().fresh().take();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let chain = self.ledger().id();
+        let mut upto = indexed_upto(&mut self.archive().read().await?, chain).await?;
+        let fresh = following(upto, fresh);
+        for segments in fresh.chunks(BATCH as usize) {
+            let behind = Behind { chain, from: signed(upto)?, segments: segments.to_vec() };
+            upto = segments.last().map_or(upto, |last| last.end);
+            self.enter(behind).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the index lacks, and how far it is then.
+    async fn enter(&self, behind: Behind) -> Result<(), StoreError> {
+        let mut tx = self.archive().write().await?;
+        for contents in &behind.segments {
+            enter_segment(&mut tx, behind.chain, contents).await?;
+        }
+        behind.mark(&mut tx).await?;
+        tx.commit().await
     }
 
     /// Makes the index anew from the segments. Searches miss nothing meanwhile: what isn't indexed is
@@ -74,8 +101,8 @@ impl Store {
         let Some(row) = rows.first() else { return Ok(None) };
         let (chain, from): (ChainId, i64) = (row.parse(0)?, row.get(9)?);
         let segments = rows.iter().map(Segment::from_row).collect::<Result<Vec<_>, _>>()?;
-        let segments: Vec<_> = segments.into_iter().take_while(|segment| segment.chain == chain).collect();
-        Ok(Some(Behind { chain, from, segments }))
+        let of_chain = segments.iter().take_while(|segment| segment.chain == chain);
+        Ok(Some(Behind { chain, from, segments: of_chain.map(contents).collect() }))
     }
 }
 
@@ -84,7 +111,7 @@ struct Behind {
     chain: ChainId,
     /// Up to where the chain was indexed when this was read.
     from: i64,
-    segments: Vec<Segment>,
+    segments: Vec<Contents>,
 }
 
 impl Behind {
@@ -92,7 +119,7 @@ impl Behind {
     /// indexed without a gap, also while somebody makes the index anew.
     async fn mark(&self, tx: &mut Tx) -> Result<(), StoreError> {
         let Some(last) = self.segments.last() else { return Ok(()) };
-        let (chain, upto) = (self.chain.to_string(), signed(last.first + last.count.max(1))?);
+        let (chain, upto) = (self.chain.to_string(), signed(last.end)?);
         if self.from == 0 {
             tx.execute(
                 "INSERT INTO audit_indexed (chain, upto) VALUES ($1, 0) ON CONFLICT DO NOTHING",
@@ -116,8 +143,7 @@ pub(super) async fn difference(
     segments: &[Segment],
 ) -> Result<Option<Notice>, StoreError> {
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(None) };
-    let upto = tx.one("SELECT upto FROM audit_indexed WHERE chain = $1", values![chain.to_string()]).await?;
-    let upto = unsigned(upto.map_or(Ok(0), |row| row.get(0))?)?;
+    let upto = indexed_upto(tx, chain).await?;
     let rows = tx
         .all(
             "SELECT first, person, server, tool, outcome, at FROM audit_index
@@ -132,25 +158,39 @@ pub(super) async fn difference(
     }
     let differs = |segment: &&Segment| {
         let said = found.get(&segment.first).cloned().unwrap_or_default();
-        said != says(segment) && (segment.first < upto || !said.is_empty())
+        said != contents(segment).rows && (segment.first < upto || !said.is_empty())
     };
     let number = segments.iter().find(differs).map(|segment| segment.first);
     Ok(number.map(|number| Notice::IndexDiffers { chain, number }))
 }
 
-/// Is one row of the index: a person, a server, a tool, an outcome and a time.
-type Said = (String, String, String, String, i64);
-
-/// Lists the rows that a segment has in the index.
-fn says(segment: &Segment) -> BTreeSet<Said> {
-    let row = |((person, (server, tool, outcome)), at)| (person, server, tool, str::to_owned(outcome), at);
-    keys(segment).into_iter().map(row).collect()
+/// Picks the segments that follow on a number, and on each other, without a gap.
+fn following(upto: u64, segments: Vec<Contents>) -> Vec<Contents> {
+    let mut next = upto;
+    let mut follow = Vec::new();
+    for contents in segments {
+        if contents.first == next {
+            next = contents.end;
+            follow.push(contents);
+        }
+    }
+    follow
 }
 
+/// Says up to where a chain is indexed.
+async fn indexed_upto(tx: &mut Tx, chain: ChainId) -> Result<u64, StoreError> {
+    let row = tx.one("SELECT upto FROM audit_indexed WHERE chain = $1", values![chain.to_string()]).await?;
+    unsigned(row.map_or(Ok(0), |row| row.get(0))?)
+}
+
+/// Is one row of the index: a person, a server, a tool, an outcome, and the time of the earliest record
+/// that is about them.
+pub(super) type Said = (String, String, String, String, i64);
+
 /// Writes a segment's rows.
-async fn index_segment(tx: &mut Tx, segment: &Segment) -> Result<(), StoreError> {
-    let (chain, first) = (segment.chain.to_string(), signed(segment.first)?);
-    for ((person, (server, tool, outcome)), at) in keys(segment) {
+async fn enter_segment(tx: &mut Tx, chain: ChainId, contents: &Contents) -> Result<(), StoreError> {
+    let (chain, first) = (chain.to_string(), signed(contents.first)?);
+    for (person, server, tool, outcome, at) in contents.rows.iter().cloned() {
         tx.execute(
             "INSERT INTO audit_index (chain, first, person, server, tool, outcome, at)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -161,28 +201,61 @@ async fn index_segment(tx: &mut Tx, segment: &Segment) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Is a person, a server, a tool and an outcome.
-type Key = (String, (String, String, &'static str));
+/// Reads what a segment holds. A record that is damaged says nothing: it must not keep the others from
+/// being found, and `verify` finds it.
+fn contents(segment: &Segment) -> Contents {
+    let records = segment.lines().filter_map(|line| serde_json::from_slice::<Record>(line).ok());
+    let entries: Vec<Entry> = records.map(|record| record.entry).collect();
+    Contents { first: segment.first, end: segment.first + segment.count.max(1), rows: said(&entries) }
+}
 
-/// Lists the distinct keys of a segment's records, each with the time of the earliest. A record that
-/// is damaged has none: it must not keep the others from being found, and `verify` finds it.
-fn keys(segment: &Segment) -> BTreeMap<Key, i64> {
-    let mut keys = BTreeMap::new();
-    let mut note = |key, at: Timestamp| {
-        keys.entry(key).and_modify(|first| *first = at.as_micros().min(*first)).or_insert(at.as_micros());
-    };
-    for record in segment.lines().filter_map(|line| serde_json::from_slice::<Record>(line).ok()) {
-        let event = &record.entry.event;
-        let text = |value: Option<String>| value.unwrap_or_default();
-        let rest = (
-            text(event.server().map(|id| id.to_string())),
-            text(event.tool().map(ToString::to_string)),
-            event.outcome(),
-        );
-        note((text(record.entry.actor.user().map(|id| id.to_string())), rest.clone()), record.entry.at);
+/// Lists the rows that records have in the index.
+pub(super) fn said(entries: &[Entry]) -> BTreeSet<Said> {
+    let mut earliest: BTreeMap<Subject<'_>, Timestamp> = BTreeMap::new();
+    for entry in entries {
+        let event = &entry.event;
+        let mut note = |person| {
+            let subject = (person, event.server(), event.tool(), event.outcome());
+            let first = earliest.entry(subject).or_insert(entry.at);
+            *first = entry.at.min(*first);
+        };
+        note(entry.actor.user());
         if let Some(subject) = event.subject() {
-            note((subject.to_string(), rest), record.entry.at);
+            note(Some(subject));
         }
     }
-    keys
+    earliest.into_iter().map(row).collect()
+}
+
+/// Is whom and what a record is about.
+type Subject<'a> = (Option<UserId>, Option<ServerId>, Option<&'a ToolName>, &'static str);
+
+fn row(((person, server, tool, outcome), at): (Subject<'_>, Timestamp)) -> Said {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    (
+        text(person.map(|id| id.to_string())),
+        text(server.map(|id| id.to_string())),
+        text(tool.map(ToString::to_string)),
+        outcome.to_owned(),
+        at.as_micros(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Contents, following};
+
+    #[test]
+    fn only_what_follows_without_a_gap_is_indexed_from_memory() {
+        let contents = |(first, end)| Contents { first, end, rows: [].into() };
+        let follow = |upto, segments: &[(u64, u64)]| {
+            let followed = following(upto, segments.iter().copied().map(contents).collect());
+            followed.iter().map(|contents| contents.first).collect::<Vec<_>>()
+        };
+        assert_eq!(follow(0, &[(0, 2), (2, 3), (3, 9)]), [0, 2, 3]);
+        assert_eq!(follow(2, &[(0, 2), (2, 3), (3, 9)]), [2, 3]);
+        assert_eq!(follow(0, &[(0, 2), (3, 9)]), [0]);
+        assert_eq!(follow(1, &[(2, 3), (3, 9)]), [0; 0]);
+        assert_eq!(follow(1, &[(0, 2), (2, 3)]), [0; 0]);
+    }
 }

@@ -6,6 +6,7 @@ use mcphub_domain::audit::{ChainHead, Entry};
 use mcphub_domain::{Actor, ChainId, Clock, Event, Timestamp};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
+use super::fresh::{Contents, Fresh};
 use super::segment::{Segment, signed, unsigned};
 use super::tree::{Frontier, Hash};
 use crate::db::Db;
@@ -21,6 +22,7 @@ pub(crate) struct Chain {
     /// What the chain becomes if the commit whose fate is unknown did succeed.
     pending: Option<Next>,
     grown: watch::Sender<u64>,
+    fresh: Fresh,
 }
 
 /// Is what a chain becomes when a segment is committed.
@@ -29,6 +31,7 @@ pub(crate) struct Next {
     frontier: Frontier,
     pub(crate) hash: Hash,
     at: Timestamp,
+    contents: Contents,
 }
 
 /// Owns the chain of this process.
@@ -37,6 +40,7 @@ pub(crate) struct Ledger {
     id: ChainId,
     chain: Arc<Mutex<Chain>>,
     grown: watch::Receiver<u64>,
+    fresh: Fresh,
     process: &'static str,
     clock: Clock,
 }
@@ -46,8 +50,10 @@ impl Ledger {
         let (sender, grown) = watch::channel(0);
         let frontier = Frontier::default();
         let at = Timestamp::from_micros(i64::MIN);
-        let chain = Chain { id, frontier, previous: [0; 32], at, pending: None, grown: sender };
-        Self { db, id, chain: Arc::new(Mutex::new(chain)), grown, process, clock }
+        let fresh = Fresh::default();
+        let chain =
+            Chain { id, frontier, previous: [0; 32], at, pending: None, grown: sender, fresh: fresh.clone() };
+        Self { db, id, chain: Arc::new(Mutex::new(chain)), grown, fresh, process, clock }
     }
 
     /// Names the chain.
@@ -58,6 +64,11 @@ impl Ledger {
     /// Tells how many records the chain has.
     pub(crate) fn grown(&self) -> watch::Receiver<u64> {
         self.grown.clone()
+    }
+
+    /// Holds what was written and isn't indexed yet.
+    pub(super) const fn fresh(&self) -> &Fresh {
+        &self.fresh
     }
 
     /// Waits for the turn to append. Whoever has it opens the transaction after it, never before.
@@ -133,8 +144,9 @@ impl Chain {
     /// Lays out the entries as the next segment; nothing is written.
     pub(crate) fn lay_out(&self, entries: Vec<Entry>) -> Result<(Segment, Next), StoreError> {
         let mut frontier = self.frontier.clone();
+        let contents = Contents::of(frontier.size(), &entries);
         let segment = Segment::lay_out(self.id, &mut frontier, self.previous, self.at, entries)?;
-        let next = Next { frontier, hash: segment.hash, at: segment.at };
+        let next = Next { frontier, hash: segment.hash, at: segment.at, contents };
         Ok((segment, next))
     }
 
@@ -149,6 +161,7 @@ impl Chain {
         self.previous = next.hash;
         self.at = next.at;
         self.pending = None;
+        self.fresh.keep(next.contents);
         self.grown.send_replace(self.frontier.size());
     }
 

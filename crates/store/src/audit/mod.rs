@@ -2,11 +2,12 @@
 //!
 //! `tree` is the arithmetic of RFC 6962, `segment` the row that one group commit writes, `ledger` the
 //! owner of this process's chain, `queue` the group commit, `verify` the check of everything by a `walk`
-//! along each chain, `search` reads by means of `index`, `recover` what a start does about the end of a
+//! along each chain, `search` reads by means of `index`, which `fresh` tells what this process wrote, `recover` what a start does about the end of a
 //! process that was killed. `extract` and `proof` read what leaves the hub as evidence.
 
 mod extract;
 mod finding;
+mod fresh;
 mod index;
 mod ledger;
 mod proof;

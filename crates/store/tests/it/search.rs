@@ -175,7 +175,7 @@ both! {
     }
 
     async fn a_damaged_record_stops_neither_the_index_nor_searches_for_others(database: TestDatabase) {
-        let store = database.open(Process::Serve).await;
+        let (store, reader) = (database.open(Process::Serve).await, database.open(Process::Command).await);
         store.audit().durable(note_at("damaged", NOW)).await.unwrap();
         store.audit().open(permit(), intent(request(1))).await.unwrap();
         let mut raw = Raw::open(&database).await;
@@ -183,14 +183,35 @@ both! {
         let lines: Vec<String> = segments[0].lines().iter().map(|line| line.replace("damaged", "\"")).collect();
         segments[0] = segments[0].with_lines(&lines);
         raw.replace_segments(&segments).await;
-        store.index_audit().await.unwrap();
+        reader.index_audit().await.unwrap();
         let hers = Search { person: Some(user("alice").id), limit: 9, ..Search::default() };
         assert_eq!(store.search(&hers).await.unwrap().len(), 1);
         let all = store.search(&Search { limit: 9, ..Search::default() }).await;
         assert!(matches!(all, Err(StoreError::Damaged { .. })), "what can't be read is not left out: {all:?}");
         store.audit().durable(note_at("later", NOW)).await.unwrap();
-        store.index_audit().await.unwrap();
+        reader.index_audit().await.unwrap();
         assert_eq!(raw.number("SELECT upto FROM audit_indexed").await, 4, "the index goes on");
+    }
+
+    async fn what_a_process_wrote_is_indexed_without_being_read_back(database: TestDatabase) {
+        let (store, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        store.audit().durable(note_at("one", NOW)).await.unwrap();
+        other.index_audit().await.unwrap();
+        for name in ["two", "three"] {
+            store.audit().durable(note_at(name, NOW)).await.unwrap();
+        }
+        let mut raw = Raw::open(&database).await;
+        let mut segments = raw.segments().await;
+        for segment in &mut segments[1..] {
+            let lines: Vec<String> = segment.lines().iter().map(|_| "unreadable".to_owned()).collect();
+            *segment = segment.with_lines(&lines);
+        }
+        raw.replace_segments(&segments).await;
+        store.index_audit().await.unwrap();
+        let reads = "SELECT COUNT(*) FROM audit_index WHERE outcome = 'read'";
+        assert_eq!(raw.number(reads).await, 3);
+        assert_eq!(other.reindex_audit().await.unwrap(), 1);
+        assert_eq!(raw.number(reads).await, 1, "whoever didn't write them has only the segments");
     }
 
     async fn a_failed_change_is_not_found(database: TestDatabase) {
@@ -286,7 +307,7 @@ both! {
     }
 
     async fn a_gap_or_an_empty_segment_does_not_keep_the_index_from_ending(database: TestDatabase) {
-        let store = database.open(Process::Serve).await;
+        let (store, reader) = (database.open(Process::Serve).await, database.open(Process::Command).await);
         for name in ["one", "two", "three", "four"] {
             store.audit().durable(note_at(name, NOW)).await.unwrap();
         }
@@ -295,7 +316,7 @@ both! {
         rows[3].count = 0;
         rows.remove(1);
         raw.replace_segments(&rows).await;
-        store.index_audit().await.unwrap();
+        reader.index_audit().await.unwrap();
         assert_eq!(store.reindex_audit().await.unwrap(), 1);
     }
 }
