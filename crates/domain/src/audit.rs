@@ -343,10 +343,12 @@ pub enum Event {
 impl Record {
     /// The version of the form that this code writes.
     pub const VERSION: u8 = 1;
+}
 
-    /// Writes the record as canonical JSON (RFC 8785).
-    pub fn canonical(&self) -> Result<Vec<u8>, serde_json::Error> {
-        canonical::write(self)
+impl Entry {
+    /// Writes it as a record of a chain, as canonical JSON (RFC 8785).
+    pub fn canonical(&self, chain: ChainId, number: u64) -> Result<Vec<u8>, serde_json::Error> {
+        canonical::write(self, chain, number)
     }
 }
 
@@ -440,7 +442,7 @@ mod tests {
                 personal: [(UserId::from_bytes([3; 16]), "AA".to_owned())].into(),
             },
         };
-        let text = String::from_utf8(record.canonical().unwrap()).unwrap();
+        let text = String::from_utf8(record.entry.canonical(record.chain, record.number).unwrap()).unwrap();
         assert_eq!(
             text,
             "{\"actor\":{\"kind\":\"stranger\"},\"at\":1795000000123456,\

@@ -232,12 +232,13 @@ impl Hub {
         Weak::clone(&self.me)
     }
 
-    /// Records something that nobody waits for, from where waiting isn't possible.
+    /// Records how a call ended, from where waiting isn't possible.
     pub(crate) fn append_soon(&self, entry: Entry) {
+        let Err(entry) = self.audit.append_now(entry) else { return };
         let hub = self.handle();
         self.tasks.spawn(async move {
             if let Some(hub) = hub.upgrade() {
-                hub.append(entry).await;
+                hub.append(*entry).await;
             }
         });
     }

@@ -11,8 +11,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::queue::Writer;
-use crate::audit::{AuditQueue, Chain, Ledger};
+use crate::audit::{AuditQueue, Chain, Ledger, Writer};
 use crate::copy::Export;
 use crate::db::{DatabaseUrls, Db, Revisions};
 use crate::error::StoreError;

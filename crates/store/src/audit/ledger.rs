@@ -105,7 +105,7 @@ impl Ledger {
                 Entry { at, actor: Actor::Hub, event, request: None, personal: Default::default() },
             );
         }
-        let (segment, next) = chain.lay_out(entries)?;
+        let (segment, next) = chain.lay_out(&entries)?;
         segment.insert(tx).await?;
         Ok(next)
     }
@@ -142,9 +142,9 @@ impl Ledger {
 
 impl Chain {
     /// Lays out the entries as the next segment; nothing is written.
-    pub(crate) fn lay_out(&self, entries: Vec<Entry>) -> Result<(Segment, Next), StoreError> {
+    pub(crate) fn lay_out(&self, entries: &[Entry]) -> Result<(Segment, Next), StoreError> {
         let mut frontier = self.frontier.clone();
-        let contents = Contents::of(frontier.size(), &entries);
+        let contents = Contents::of(frontier.size(), entries);
         let segment = Segment::lay_out(self.id, &mut frontier, self.previous, self.at, entries)?;
         let next = Next { frontier, hash: segment.hash, at: segment.at, contents };
         Ok((segment, next))

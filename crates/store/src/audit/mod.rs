@@ -1,7 +1,7 @@
 //! The audit log: one chain of records for each process, written in segments.
 //!
 //! `tree` is the arithmetic of RFC 6962, `segment` the row that one group commit writes, `ledger` the
-//! owner of this process's chain, `queue` the group commit, `verify` the check of everything by a `walk`
+//! owner of this process's chain, `queue` where records wait, `writer` the group commit, `verify` the check of everything by a `walk`
 //! along each chain, `search` reads by means of `index`, which `fresh` tells what this process wrote, `recover` what a start does about the end of a
 //! process that was killed. `extract` and `proof` read what leaves the hub as evidence.
 
@@ -18,6 +18,7 @@ mod segment;
 pub mod tree;
 pub(crate) mod verify;
 mod walk;
+mod writer;
 
 pub use extract::{Extract, Piece, Span};
 pub use finding::{Finding, Notice, Report, Source, Witness};
@@ -26,3 +27,4 @@ pub use queue::{AuditQueue, Intent};
 pub use search::{BadCursor, Cursor, Search};
 
 pub(crate) use ledger::{Chain, Ledger, tips};
+pub(crate) use writer::Writer;

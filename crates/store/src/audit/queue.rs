@@ -1,7 +1,6 @@
-//! The group commit: all waiting records become one segment, one insert and one sync.
+//! The queue of the log: what happens is recorded here, and becomes durable together with all that waits.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,26 +8,19 @@ use std::time::Duration;
 use mcphub_domain::audit::Entry;
 use mcphub_domain::{Actor, Clock, Event, RequestId, Timestamp, UserId};
 use mcphub_policy::{LookPermit, Permit, Recorded, Recorder};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
-use super::tree::Hash;
+use super::writer::{Inbox, Tells, Writer};
 use crate::db::Db;
 use crate::error::StoreError;
 
 /// How many records may wait; who comes then waits for a place.
 const WAITING: usize = 16_384;
-/// How many records become one segment at most.
-const BATCH: usize = 2_048;
-/// How many records nobody waits for are kept while the log can't be written.
-const CARRIED: usize = 65_536;
 /// How long one write may take before the log counts as unavailable.
-const DEADLINE: Duration = Duration::from_millis(1_500);
-/// How long records that nobody waits for wait for company.
-const LINGER: Duration = Duration::from_millis(10);
-/// How long after a failure the log is tried again, if nobody asks before.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const DEADLINE: Duration = Duration::from_millis(1_500);
 
 /// Says what a call means to do, beside what its permit says.
 #[derive(Debug)]
@@ -45,7 +37,9 @@ pub struct Intent {
 
 /// Takes records from everybody and makes them durable, in the order in which they come.
 pub struct AuditQueue {
-    sender: mpsc::Sender<Waiting>,
+    awaited: mpsc::Sender<Waiting>,
+    /// Apart, so that the writer isn't woken for each.
+    unawaited: mpsc::Sender<Entry>,
     health: watch::Receiver<Health>,
     dropped: Arc<AtomicU64>,
     /// How many records came in, and how many of them the writer has dealt with.
@@ -68,9 +62,11 @@ pub enum Health {
     },
 }
 
-struct Waiting {
-    entry: Entry,
-    done: Option<oneshot::Sender<Result<(), String>>>,
+/// Is a record that somebody waits for, and where she does.
+pub(super) struct Waiting {
+    pub(super) entry: Entry,
+    pub(super) done: oneshot::Sender<Result<(), String>>,
+    pub(super) runtime: Handle,
 }
 
 impl AuditQueue {
@@ -82,23 +78,16 @@ impl AuditQueue {
         clock: Clock,
         stop: CancellationToken,
     ) -> (Self, Writer) {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (awaited, waiting) = mpsc::channel(WAITING);
+        let (unawaited, others) = mpsc::channel(WAITING);
         let (report, health) = watch::channel(Health::Writable);
-        let dropped = Arc::new(AtomicU64::new(0));
         let (deal, dealt) = watch::channel(0);
-        let writer = Writer {
-            db,
-            ledger,
-            receiver,
-            report,
-            carried: Vec::new(),
-            tried: None,
-            dropped: Arc::clone(&dropped),
-            deal,
-            clock,
-            stop,
-        };
-        (Self { sender, health, dropped, taken: AtomicU64::new(0), dealt, recorder }, writer)
+        let dropped = Arc::new(AtomicU64::new(0));
+        let tells = Tells { health: report, dealt: deal, dropped: Arc::clone(&dropped) };
+        let inbox = Inbox { awaited: waiting, unawaited: others, stop };
+        let writer = Writer::new(db, ledger, inbox, tells, clock);
+        let taken = AtomicU64::new(0);
+        (Self { awaited, unawaited, health, dropped, taken, dealt, recorder }, writer)
     }
 
     /// Records the intent of a permitted call and returns the evidence that it is durable.
@@ -144,7 +133,8 @@ impl AuditQueue {
     /// Records something and waits until it is durable.
     pub async fn durable(&self, entry: Entry) -> Result<(), StoreError> {
         let (done, durable) = oneshot::channel();
-        self.push(Waiting { entry, done: Some(done) }).await?;
+        let waiting = Waiting { entry, done, runtime: Handle::current() };
+        self.push(&self.awaited, waiting).await?;
         match durable.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(reason)) => Err(StoreError::AuditUnavailable { reason }),
@@ -154,7 +144,18 @@ impl AuditQueue {
 
     /// Records something that nobody waits for; it waits only for a place in the queue.
     pub async fn append(&self, entry: Entry) -> Result<(), StoreError> {
-        self.push(Waiting { entry, done: None }).await
+        self.push(&self.unawaited, entry).await
+    }
+
+    /// Records something that nobody waits for, if there is a place for it; else it is given back.
+    pub fn append_now(&self, entry: Entry) -> Result<(), Box<Entry>> {
+        match self.unawaited.try_reserve() {
+            Ok(place) => {
+                self.put(place, entry);
+                Ok(())
+            }
+            Err(_) => Err(Box::new(entry)),
+        }
     }
 
     /// Waits until what was recorded so far is written, for whoever wants to find it; not longer than a
@@ -178,181 +179,23 @@ impl AuditQueue {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    async fn push(&self, waiting: Waiting) -> Result<(), StoreError> {
-        let place = tokio::time::timeout(DEADLINE, self.sender.reserve()).await;
-        match place {
+    async fn push<T>(&self, sender: &mpsc::Sender<T>, record: T) -> Result<(), StoreError> {
+        match tokio::time::timeout(DEADLINE, sender.reserve()).await {
             Ok(Ok(place)) => {
-                self.taken.fetch_add(1, Ordering::AcqRel);
-                place.send(waiting);
+                self.put(place, record);
                 Ok(())
             }
             Ok(Err(_)) => Err(stopped()),
             Err(_) => Err(StoreError::AuditUnavailable { reason: "too many records are waiting".to_owned() }),
         }
     }
+
+    fn put<T>(&self, place: mpsc::Permit<'_, T>, record: T) {
+        self.taken.fetch_add(1, Ordering::AcqRel);
+        place.send(record);
+    }
 }
 
 fn stopped() -> StoreError {
     StoreError::AuditUnavailable { reason: "the hub is stopping".to_owned() }
-}
-
-/// Is the other end of the queue: the task that writes.
-pub struct Writer {
-    db: Db,
-    ledger: Arc<Ledger>,
-    receiver: mpsc::Receiver<Waiting>,
-    report: watch::Sender<Health>,
-    /// What failed to be written and nobody waits for.
-    carried: Vec<Entry>,
-    /// The segment of the last commit that failed for all we know.
-    tried: Option<Tried>,
-    dropped: Arc<AtomicU64>,
-    deal: watch::Sender<u64>,
-    clock: Clock,
-    stop: CancellationToken,
-}
-
-/// Is a segment that may be in the log after all.
-struct Tried {
-    hash: Hash,
-    /// How many of the carried records, from the first on, are in it.
-    carried: usize,
-}
-
-impl Writer {
-    /// Writes what comes until the queue is stopped and empty.
-    pub async fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while self.next(&mut batch).await {
-            self.write(std::mem::take(&mut batch)).await;
-        }
-    }
-
-    /// Waits for records, or, while the log can't be written, for the time to try again. Records that
-    /// nobody waits for stay a moment, for the next that somebody waits for to take them along.
-    async fn next(&mut self, batch: &mut Vec<Waiting>) -> bool {
-        let failing = *self.report.borrow() != Health::Writable;
-        let mut until = pin!(tokio::time::sleep(RETRY));
-        loop {
-            let begins = batch.is_empty();
-            tokio::select! {
-                biased;
-                count = self.receiver.recv_many(batch, BATCH) => {
-                    let awaited = batch.iter().any(|waiting| waiting.done.is_some());
-                    if awaited || failing || count == 0 || batch.len() >= BATCH {
-                        return !batch.is_empty();
-                    }
-                    if begins {
-                        until.as_mut().reset(tokio::time::Instant::now() + LINGER);
-                    }
-                }
-                () = &mut until, if failing || !begins => return true,
-                () = self.stop.cancelled(), if !self.receiver.is_closed() => {
-                    self.receiver.close();
-                    return true;
-                }
-            }
-        }
-    }
-
-    async fn write(&mut self, batch: Vec<Waiting>) {
-        let count = batch.len() as u64;
-        let (entries, waiters): (Vec<Entry>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.entry, waiting.done)).unzip();
-        if entries.is_empty() && *self.report.borrow() == Health::Writable {
-            return;
-        }
-        let unawaited = waiters.iter().filter(|done| done.is_none()).count();
-        let written = match tokio::time::timeout(DEADLINE, self.commit(&entries, unawaited)).await {
-            Ok(written) => written.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("a write took longer than {DEADLINE:?}")),
-        };
-        match &written {
-            Ok(()) => {
-                self.carried.clear();
-                self.report.send_if_modified(|health| {
-                    std::mem::replace(health, Health::Writable) != Health::Writable
-                });
-            }
-            Err(reason) => {
-                self.carry(
-                    entries
-                        .into_iter()
-                        .zip(&waiters)
-                        .filter(|(_, done)| done.is_none())
-                        .map(|(entry, _)| entry),
-                );
-                tracing::error!(reason, "the audit log can't be written; nothing is done until it can");
-                self.fail(reason.clone());
-            }
-        }
-        for done in waiters.into_iter().flatten() {
-            if done.send(written.clone()).is_err() {
-                tracing::debug!("a caller left before its record was durable");
-            }
-        }
-        self.deal.send_modify(|dealt| *dealt += count);
-    }
-
-    /// Writes what is carried, that the log can be written again if it couldn't, and the entries.
-    async fn commit(&mut self, entries: &[Entry], unawaited: usize) -> Result<(), StoreError> {
-        let mut chain = self.ledger.turn().await?;
-        if let Some(tried) = self.tried.take_if(|tried| tried.hash == chain.last()) {
-            self.carried.drain(..tried.carried.min(self.carried.len()));
-        }
-        let mut all = self.carried.clone();
-        all.extend(self.resumption());
-        all.extend_from_slice(entries);
-        let carried = (self.carried.len() + unawaited).min(CARRIED);
-        let next = if chain.is_settled() {
-            let (segment, next) = chain.lay_out(all)?;
-            self.tried = Some(Tried { hash: next.hash, carried });
-            chain.expect(next.clone());
-            segment.insert_alone(&self.db).await?;
-            next
-        } else {
-            let mut tx = self.db.write().await?;
-            let next = self.ledger.append(&chain, &mut tx, all).await?;
-            self.tried = Some(Tried { hash: next.hash, carried });
-            chain.expect(next.clone());
-            tx.commit().await?;
-            next
-        };
-        chain.adopt(next);
-        self.tried = None;
-        Ok(())
-    }
-
-    /// Writes down that the log can be written again, if it could not: the first write after a
-    /// failure always has something to write, and so is the probe.
-    fn resumption(&self) -> Option<Entry> {
-        let Health::Failing { since, .. } = *self.report.borrow() else { return None };
-        let event =
-            Event::AuditResumed { failing_since: since, dropped: self.dropped.load(Ordering::Relaxed) };
-        Some(Entry {
-            at: self.clock.now(),
-            actor: Actor::Hub,
-            event,
-            request: None,
-            personal: BTreeMap::new(),
-        })
-    }
-
-    fn fail(&self, reason: String) {
-        let now = self.clock.now();
-        self.report.send_modify(|health| {
-            let since = if let Health::Failing { since, .. } = health { *since } else { now };
-            *health = Health::Failing { since, reason };
-        });
-    }
-
-    fn carry(&mut self, entries: impl Iterator<Item = Entry>) {
-        for entry in entries {
-            if self.carried.len() < CARRIED {
-                self.carried.push(entry);
-            } else {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
 }

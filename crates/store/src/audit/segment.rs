@@ -40,15 +40,15 @@ impl Segment {
         frontier: &mut Frontier,
         previous: Hash,
         at: Timestamp,
-        entries: Vec<Entry>,
+        entries: &[Entry],
     ) -> Result<Self, StoreError> {
         let first = frontier.size();
         let (mut body, mut leaves, mut count) = (Vec::new(), Vec::new(), 0);
         let at = entries.iter().map(|entry| entry.at).fold(at, Ord::max);
         for entry in entries {
-            let record = Record { v: Record::VERSION, chain, number: frontier.size(), entry };
-            let text =
-                record.canonical().map_err(|error| StoreError::damaged(format!("a record: {error}")))?;
+            let text = entry
+                .canonical(chain, frontier.size())
+                .map_err(|error| StoreError::damaged(format!("a record: {error}")))?;
             let hash = leaf(&text);
             frontier.push(hash);
             leaves.extend_from_slice(&hash);

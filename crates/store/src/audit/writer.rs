@@ -1,0 +1,266 @@
+//! The group commit: all waiting records become one segment, one insert and one sync.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mcphub_domain::audit::Entry;
+use mcphub_domain::{Actor, Clock, Event};
+use tokio::runtime::{Handle, Id};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::Ledger;
+use super::queue::{DEADLINE, Health, Waiting};
+use super::tree::Hash;
+use crate::db::Db;
+use crate::error::StoreError;
+
+/// How many records of each kind become one segment at most.
+const BATCH: usize = 2_048;
+/// How many records nobody waits for are kept while the log can't be written.
+const CARRIED: usize = 65_536;
+/// How long records that nobody waits for wait for company.
+const LINGER: Duration = Duration::from_millis(10);
+/// How long after a failure the log is tried again, if nobody asks before.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Is the other end of the queue: the task that writes.
+pub(crate) struct Writer {
+    db: Db,
+    ledger: Arc<Ledger>,
+    inbox: Inbox,
+    tells: Tells,
+    /// What failed to be written and nobody waits for.
+    carried: Vec<Entry>,
+    /// The segment of the last commit that failed for all we know.
+    tried: Option<Tried>,
+    clock: Clock,
+}
+
+/// Is where records arrive.
+pub(super) struct Inbox {
+    pub(super) awaited: mpsc::Receiver<Waiting>,
+    pub(super) unawaited: mpsc::Receiver<Entry>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Is what the writer tells of itself.
+pub(super) struct Tells {
+    /// Whether the log can be written.
+    pub(super) health: watch::Sender<Health>,
+    /// How many records it has dealt with.
+    pub(super) dealt: watch::Sender<u64>,
+    /// How many records were lost that nobody waited for.
+    pub(super) dropped: Arc<AtomicU64>,
+}
+
+/// Is what becomes one segment.
+#[derive(Default)]
+struct Batch {
+    unawaited: Vec<Entry>,
+    awaited: Vec<Waiting>,
+}
+
+/// Is a segment that may be in the log after all.
+struct Tried {
+    hash: Hash,
+    /// How many of the carried records, from the first on, are in it.
+    carried: usize,
+}
+
+/// Is where somebody waits for a record.
+type Done = oneshot::Sender<Result<(), String>>;
+
+impl Inbox {
+    /// Waits for records, or, while the log can't be written, for the time to try again. Records that
+    /// nobody waits for stay a moment, for the next that somebody waits for to take them along; those
+    /// that come meanwhile wake nobody.
+    async fn next(&mut self, failing: bool) -> Option<Batch> {
+        let mut batch = Batch::default();
+        let mut until = pin!(sleep(RETRY));
+        let mut lingers = false;
+        loop {
+            tokio::select! {
+                biased;
+                count = self.awaited.recv_many(&mut batch.awaited, BATCH) => {
+                    return if count == 0 { self.rest(batch).await } else { Some(self.with_company(batch)) };
+                }
+                count = self.unawaited.recv_many(&mut batch.unawaited, BATCH), if !lingers => {
+                    if failing || count == 0 {
+                        return (count > 0).then_some(batch);
+                    }
+                    lingers = true;
+                    until.as_mut().reset(Instant::now() + LINGER);
+                }
+                () = &mut until, if failing || lingers => return Some(self.with_company(batch)),
+                () = self.stop.cancelled(), if !self.awaited.is_closed() => {
+                    self.awaited.close();
+                    self.unawaited.close();
+                    return Some(batch);
+                }
+            }
+        }
+    }
+
+    /// Takes along the records that nobody waits for.
+    fn with_company(&mut self, mut batch: Batch) -> Batch {
+        while batch.unawaited.len() < BATCH
+            && let Ok(entry) = self.unawaited.try_recv()
+        {
+            batch.unawaited.push(entry);
+        }
+        batch
+    }
+
+    /// Takes what is left of the records that nobody waits for, when nobody waits for any more.
+    async fn rest(&mut self, mut batch: Batch) -> Option<Batch> {
+        self.unawaited.recv_many(&mut batch.unawaited, BATCH).await;
+        (!batch.unawaited.is_empty()).then_some(batch)
+    }
+}
+
+impl Writer {
+    pub(super) const fn new(db: Db, ledger: Arc<Ledger>, inbox: Inbox, tells: Tells, clock: Clock) -> Self {
+        Self { db, ledger, inbox, tells, carried: Vec::new(), tried: None, clock }
+    }
+
+    /// Writes what comes until the queue is stopped and empty.
+    pub(crate) async fn run(mut self) {
+        while let Some(batch) = self.inbox.next(self.tells.is_failing()).await {
+            self.write(batch).await;
+        }
+    }
+
+    async fn write(&mut self, batch: Batch) {
+        let Batch { unawaited: mut entries, awaited } = batch;
+        let unawaited = entries.len();
+        let mut waiters = Vec::with_capacity(awaited.len());
+        for Waiting { entry, done, runtime } in awaited {
+            entries.push(entry);
+            waiters.push((runtime, done));
+        }
+        if entries.is_empty() && !self.tells.is_failing() {
+            return;
+        }
+        let written = match timeout(DEADLINE, self.commit(&entries, unawaited)).await {
+            Ok(written) => written.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("a write took longer than {DEADLINE:?}")),
+        };
+        let count = entries.len() as u64;
+        match &written {
+            Ok(()) => {
+                self.carried.clear();
+                self.tells.health.send_if_modified(|health| {
+                    std::mem::replace(health, Health::Writable) != Health::Writable
+                });
+            }
+            Err(reason) => {
+                entries.truncate(unawaited);
+                self.carry(entries);
+                tracing::error!(reason, "the audit log can't be written; nothing is done until it can");
+                self.fail(reason.clone());
+            }
+        }
+        tell(waiters, &written);
+        self.tells.dealt.send_modify(|dealt| *dealt += count);
+    }
+
+    /// Writes what is carried, that the log can be written again if it couldn't, and the entries.
+    async fn commit(&mut self, entries: &[Entry], unawaited: usize) -> Result<(), StoreError> {
+        let mut chain = self.ledger.turn().await?;
+        if let Some(tried) = self.tried.take_if(|tried| tried.hash == chain.last()) {
+            self.carried.drain(..tried.carried.min(self.carried.len()));
+        }
+        let all = self.with_carried(entries);
+        let carried = (self.carried.len() + unawaited).min(CARRIED);
+        let next = if chain.is_settled() {
+            let (segment, next) = chain.lay_out(&all)?;
+            self.tried = Some(Tried { hash: next.hash, carried });
+            chain.expect(next.clone());
+            segment.insert_alone(&self.db).await?;
+            next
+        } else {
+            let mut tx = self.db.write().await?;
+            let next = self.ledger.append(&chain, &mut tx, all.into_owned()).await?;
+            self.tried = Some(Tried { hash: next.hash, carried });
+            chain.expect(next.clone());
+            tx.commit().await?;
+            next
+        };
+        chain.adopt(next);
+        self.tried = None;
+        Ok(())
+    }
+
+    /// Puts what is carried before the entries; mostly that is nothing.
+    fn with_carried<'a>(&self, entries: &'a [Entry]) -> Cow<'a, [Entry]> {
+        let resumption = self.resumption();
+        if self.carried.is_empty() && resumption.is_none() {
+            return Cow::Borrowed(entries);
+        }
+        Cow::Owned(self.carried.iter().cloned().chain(resumption).chain(entries.iter().cloned()).collect())
+    }
+
+    /// Writes down that the log can be written again, if it could not: the first write after a
+    /// failure always has something to write, and so is the probe.
+    fn resumption(&self) -> Option<Entry> {
+        let Health::Failing { since, .. } = *self.tells.health.borrow() else { return None };
+        let event =
+            Event::AuditResumed { failing_since: since, dropped: self.tells.dropped.load(Ordering::Relaxed) };
+        Some(Entry {
+            at: self.clock.now(),
+            actor: Actor::Hub,
+            event,
+            request: None,
+            personal: BTreeMap::new(),
+        })
+    }
+
+    fn fail(&self, reason: String) {
+        let now = self.clock.now();
+        self.tells.health.send_modify(|health| {
+            let since = if let Health::Failing { since, .. } = health { *since } else { now };
+            *health = Health::Failing { since, reason };
+        });
+    }
+
+    fn carry(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            if self.carried.len() < CARRIED {
+                self.carried.push(entry);
+            } else {
+                self.tells.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Tells {
+    fn is_failing(&self) -> bool {
+        *self.health.borrow() != Health::Writable
+    }
+}
+
+/// Tells those who wait, each in her own runtime: all of one runtime cost one wake-up from here, which is
+/// a system call.
+fn tell(waiters: Vec<(Handle, Done)>, written: &Result<(), String>) {
+    let mut runtimes: HashMap<Id, (Handle, Vec<Done>)> = HashMap::new();
+    for (runtime, done) in waiters {
+        runtimes.entry(runtime.id()).or_insert_with(|| (runtime, Vec::new())).1.push(done);
+    }
+    for (runtime, waiters) in runtimes.into_values() {
+        let written = written.clone();
+        runtime.spawn(async move {
+            for done in waiters {
+                if done.send(written.clone()).is_err() {
+                    tracing::debug!("a caller left before its record was durable");
+                }
+            }
+        });
+    }
+}
