@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use ipnet::IpNet;
 use mcphub_wire::discover::Discovery;
 use mcphub_wire::{Id, Outcome, Version, error, header};
@@ -21,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{Blame, UpstreamError};
 use crate::legacy::{Cancel, Session};
+use crate::line::Body;
 use crate::outbound::Outbound;
 use crate::outgoing::Outgoing;
 use crate::reply::{Sent, Stream};
@@ -225,7 +225,7 @@ impl HttpConnection {
         request: &Outgoing,
         id: i64,
         era: &Era,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Body>, UpstreamError> {
         let mut headers = self.era_headers(era);
         if matches!(era, Era::Modern(_)) {
             headers.insert(header::METHOD, HeaderValue::from_static(request.method));
@@ -257,7 +257,7 @@ impl HttpConnection {
         &self,
         body: Bytes,
         mut headers: HeaderMap,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Body>, UpstreamError> {
         headers.insert(ACCEPT, BOTH);
         headers.insert(CONTENT_TYPE, JSON);
         self.request(Method::POST, headers, body).await
@@ -274,7 +274,7 @@ impl HttpConnection {
         method: Method,
         own: HeaderMap,
         body: Bytes,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Body>, UpstreamError> {
         let mut headers = self.headers.clone();
         headers.entry(USER_AGENT).or_insert(AGENT);
         headers.extend(own);
@@ -290,7 +290,7 @@ impl HttpConnection {
     }
 
     /// Says what a status means that is no success.
-    pub(crate) fn status_error(&self, response: &Response<Incoming>) -> Option<UpstreamError> {
+    pub(crate) fn status_error(&self, response: &Response<Body>) -> Option<UpstreamError> {
         let status = response.status();
         match status.as_u16() {
             200..=299 => None,
@@ -306,7 +306,7 @@ impl HttpConnection {
 }
 
 /// Shows only the origin of a redirect: the rest may repeat a secret.
-fn origin(response: &Response<Incoming>) -> String {
+fn origin(response: &Response<Body>) -> String {
     let location = response.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
     match location.map(url::Url::parse) {
         Some(Ok(url)) => url.origin().ascii_serialization(),

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use mcphub_wire::sse::Decoder;
 use mcphub_wire::{Envelope, Limits, Raw, Request, message, method};
 
 use crate::error::UpstreamError;
 use crate::http::{Era, HttpConnection, is_ours};
 use crate::legacy::Cancel;
+use crate::line::Body;
 use crate::reply::Step;
 
 /// How many requests a server may send during one call.
@@ -22,16 +21,16 @@ const MOST_REQUESTS: usize = 100;
 pub(crate) struct HttpReply {
     connection: Arc<HttpConnection>,
     id: i64,
-    body: Body,
+    content: Content,
     cancel: Option<Cancel>,
     requests: usize,
 }
 
-enum Body {
+enum Content {
     /// The answer came with an error status and was read.
     Ready(Option<Box<mcphub_wire::Response>>),
-    Json(Incoming, BytesMut),
-    Events(Incoming, Box<Decoder>),
+    Json(Body, BytesMut),
+    Events(Body, Box<Decoder>),
 }
 
 /// Is what a body held.
@@ -44,7 +43,7 @@ pub(crate) enum Arrival {
 impl HttpReply {
     pub(crate) fn new(
         connection: Arc<HttpConnection>,
-        response: Response<Incoming>,
+        response: Response<Body>,
         id: i64,
         cancel: Cancel,
     ) -> Result<Self, UpstreamError> {
@@ -53,32 +52,32 @@ impl HttpReply {
             return Err(connection.blame.garbage("it compressed its answer, which nobody asked for"));
         }
         let limit = connection.shared.max_response;
-        let body = match (is_json, is_events) {
-            (true, _) => Body::Json(response.into_body(), BytesMut::new()),
-            (_, true) => Body::Events(response.into_body(), Box::new(Decoder::new(limit))),
+        let content = match (is_json, is_events) {
+            (true, _) => Content::Json(response.into_body(), BytesMut::new()),
+            (_, true) => Content::Events(response.into_body(), Box::new(Decoder::new(limit))),
             _ => {
                 return Err(connection
                     .blame
                     .garbage("its answer is neither application/json nor text/event-stream"));
             }
         };
-        Ok(Self { connection, id, body, cancel: Some(cancel), requests: 0 })
+        Ok(Self { connection, id, content, cancel: Some(cancel), requests: 0 })
     }
 
     /// Wraps an answer that came with an error status.
     pub(crate) fn ready(connection: Arc<HttpConnection>, answer: mcphub_wire::Response) -> Self {
-        Self { connection, id: 0, body: Body::Ready(Some(Box::new(answer))), cancel: None, requests: 0 }
+        Self { connection, id: 0, content: Content::Ready(Some(Box::new(answer))), cancel: None, requests: 0 }
     }
 
     /// Reads on to the next message. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
-        let step = match &mut self.body {
-            Body::Ready(answer) => match answer.take() {
+        let step = match &mut self.content {
+            Content::Ready(answer) => match answer.take() {
                 Some(answer) => Step::Final(*answer),
                 None => return Err(self.connection.blame.garbage("no answer")),
             },
-            Body::Json(..) => self.json().await?,
-            Body::Events(..) => self.event().await?,
+            Content::Json(..) => self.json().await?,
+            Content::Events(..) => self.event().await?,
         };
         if matches!(step, Step::Final(_))
             && let Some(cancel) = self.cancel.take()
@@ -90,7 +89,7 @@ impl HttpReply {
 
     async fn json(&mut self) -> Result<Step, UpstreamError> {
         let limit = self.connection.shared.max_response;
-        let Body::Json(body, collected) = &mut self.body else {
+        let Content::Json(body, collected) = &mut self.content else {
             return Err(self.connection.blame.garbage("no answer"));
         };
         collect(&self.connection, body, collected, limit).await?;
@@ -103,7 +102,7 @@ impl HttpReply {
 
     async fn event(&mut self) -> Result<Step, UpstreamError> {
         loop {
-            let Body::Events(body, decoder) = &mut self.body else {
+            let Content::Events(body, decoder) = &mut self.content else {
                 return Err(self.connection.blame.garbage("no answer"));
             };
             let event =
@@ -173,7 +172,7 @@ pub(crate) const fn limits(max_response: usize) -> Limits {
 /// Reads an answer whole: the first response in it, whether it came as JSON or as events.
 pub(crate) async fn read_answer(
     connection: &Arc<HttpConnection>,
-    response: Response<Incoming>,
+    response: Response<Body>,
     id: i64,
 ) -> Result<Arrival, UpstreamError> {
     if media(&response) == (false, false) {
@@ -191,7 +190,7 @@ pub(crate) async fn read_answer(
 }
 
 /// Says whether a body is JSON, and whether it is a stream of events.
-fn media(response: &Response<Incoming>) -> (bool, bool) {
+fn media(response: &Response<Body>) -> (bool, bool) {
     let value =
         response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim();
@@ -200,7 +199,7 @@ fn media(response: &Response<Incoming>) -> (bool, bool) {
 
 async fn collect(
     connection: &HttpConnection,
-    body: &mut Incoming,
+    body: &mut Body,
     collected: &mut BytesMut,
     limit: usize,
 ) -> Result<(), UpstreamError> {
@@ -213,7 +212,7 @@ async fn collect(
     Ok(())
 }
 
-async fn chunk(connection: &HttpConnection, body: &mut Incoming) -> Result<Option<Bytes>, UpstreamError> {
+async fn chunk(connection: &HttpConnection, body: &mut Body) -> Result<Option<Bytes>, UpstreamError> {
     loop {
         match body.frame().await {
             None => return Ok(None),

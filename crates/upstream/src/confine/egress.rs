@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::parent::{Parent, seems_public};
 use crate::address::{is_global, is_metadata};
-use crate::outbound::Host;
+use crate::dialer::Host;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a request's head may take.
