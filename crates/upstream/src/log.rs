@@ -220,7 +220,7 @@ mod tests {
         });
         let used = threads(THREADS);
         println!("{used} threads");
-        assert!(used <= 2 + 2 * WRITERS, "{used} threads for {WRITERS} logs");
+        assert!(used <= 2 + 4 * WRITERS, "{used} threads for {WRITERS} logs");
         for name in 0..WRITERS {
             let path = folder.path().join("flood").join(format!("{name}.log"));
             let log = std::fs::read_to_string(&path).unwrap();

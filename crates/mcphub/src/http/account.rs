@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::MatchedPath;
 use axum::response::Response;
 use http::request::Parts;
 use mcphub_domain::audit::Refusal;
@@ -41,11 +40,10 @@ pub(super) fn note(parts: &Parts, caller: &Caller) {
 }
 
 impl Account {
-    /// Opens the account of a request.
-    pub(super) fn open(parts: &mut Parts) -> Self {
+    /// Opens the account of a request that came on a route.
+    pub(super) fn open(parts: &mut Parts, route: &str) -> Self {
         let known = Known::default();
         parts.extensions.insert(known.clone());
-        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         Self {
             known,
             method: format!("{} {route}", parts.method).trim_end().to_owned(),

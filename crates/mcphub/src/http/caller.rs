@@ -17,8 +17,7 @@ use url::form_urlencoded;
 
 use crate::http::error::ApiError;
 use crate::http::peer::ClientAddress;
-use crate::http::places::Seat;
-use crate::http::{AppState, account};
+use crate::http::{AppState, account, peer};
 
 /// The header that takes a hub key where `Authorization` is taken already.
 pub(crate) const KEY_HEADER: HeaderName = HeaderName::from_static("x-mcphub-key");
@@ -74,8 +73,8 @@ pub(super) async fn authenticate(state: &AppState, parts: &Parts) -> Result<Call
     let caller = state.hub.authenticate(key, address).await;
     let caller = caller.map_err(|error| state.edge.failures.weigh(error, address))?;
     account::note(parts, &caller);
-    if let (Some(seat), Some(person)) = (parts.extensions.get::<Seat>(), caller.principal().user()) {
-        seat.belongs_to(person);
+    if let (Some(connection), Some(person)) = (peer::connection(parts), caller.principal().user()) {
+        connection.seat.belongs_to(person);
     }
     Ok(caller)
 }

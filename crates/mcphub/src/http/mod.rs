@@ -12,6 +12,7 @@ pub(crate) mod peer;
 mod account;
 mod api;
 mod bodies;
+mod face;
 mod health;
 mod lanes;
 mod metrics;
@@ -23,7 +24,7 @@ mod serve;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
+use axum::extract::{FromRef, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
@@ -42,9 +43,6 @@ use crate::http::metrics::Gauges;
 use crate::http::origin::Trust;
 use crate::http::peer::Proxy;
 
-/// The largest body of an MCP request.
-const LARGEST_MCP_BODY: usize = 4 << 20;
-
 /// Is what every handler may use.
 #[derive(Clone)]
 pub(crate) struct AppState {
@@ -54,6 +52,8 @@ pub(crate) struct AppState {
     pub(crate) stopping: CancellationToken,
     /// The turns of large bodies.
     pub(crate) bodies: Arc<Bodies>,
+    /// What of MCP sessions is open at the moment.
+    live: mcp::Live,
     edge: Arc<Edge>,
     gauges: Arc<Gauges>,
 }
@@ -69,7 +69,7 @@ impl AppState {
     fn new(hub: Arc<Hub>, trust: Trust, proxy: Proxy, gauges: Gauges) -> Self {
         let edge = Arc::new(Edge { trust, proxy, failures: Failures::default() });
         let (stopping, gauges) = (CancellationToken::new(), Arc::new(gauges));
-        Self { hub, stopping, bodies: Arc::default(), edge, gauges }
+        Self { hub, stopping, bodies: Arc::default(), live: mcp::Live::default(), edge, gauges }
     }
 }
 
@@ -85,10 +85,10 @@ impl FromRef<AppState> for Arc<Gauges> {
     }
 }
 
-/// Routes everything.
+/// Routes everything. What is posted to an MCP endpoint mostly doesn't come this way, see `face`.
 fn router(state: AppState) -> Router {
     Router::new()
-        .merge(mcp::router().layer(DefaultBodyLimit::max(LARGEST_MCP_BODY)))
+        .merge(mcp::router())
         .merge(api::router(&state))
         .merge(health::router())
         .merge(metrics::router())
@@ -100,14 +100,26 @@ fn router(state: AppState) -> Router {
 }
 
 async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    guarded(&state, route, request, |request| next.run(request)).await
+}
+
+/// Lets `answer` answer a request that came on a route, if it may come in at all.
+async fn guarded<F: Future<Output = Response>>(
+    state: &AppState,
+    route: &str,
+    request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let shared = origin::shared_with(&parts, &state.edge.trust);
-    let account = Account::open(&mut parts);
-    let admitted = admit(&state, &mut parts).await;
+    let account = Account::open(&mut parts, route);
+    let admitted = admit(state, &mut parts).await;
     let address = account::address(&parts);
     let mut response = match admitted {
         Ok(()) if shared.is_preflight(&parts) => responses::empty(),
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Ok(()) => answer(Request::from_parts(parts, body)).await,
         Err(error) => error.into_response(),
     };
     account.settle(&state.hub, address, Outcome::of(&response)).await;

@@ -1,14 +1,26 @@
 //! Where a request comes from: the connection's other end, or, behind a proxy, what the proxy says.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Version};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::error::ApiError;
+use crate::http::places::Seat;
 
-/// Is both ends of the connection that a request came on.
+/// Is the connection that a request came on.
+pub(crate) struct Connection {
+    /// Both its ends.
+    pub(crate) ends: Ends,
+    /// Its place among all.
+    pub(crate) seat: Seat,
+    /// What closes it.
+    pub(crate) hang_up: HangUp,
+}
+
+/// Is both ends of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
     /// The other end.
@@ -85,8 +97,19 @@ pub(super) fn note(parts: &mut Parts, proxy: Proxy) -> Result<IpAddr, ApiError> 
 
 /// Returns both ends of the connection.
 pub(super) fn ends(parts: &Parts) -> Result<Ends, ApiError> {
-    let ends = parts.extensions.get::<Ends>().copied();
+    let ends = connection(parts).map(|connection| connection.ends);
     ends.ok_or_else(|| ApiError::internal("a request came without its connection"))
+}
+
+/// Returns the connection.
+pub(super) fn connection(parts: &Parts) -> Option<&Connection> {
+    parts.extensions.get::<Arc<Connection>>().map(AsRef::as_ref)
+}
+
+/// Returns what closes the connection, if no other request shares it.
+pub(super) fn hang_up(parts: &Parts) -> Option<HangUp> {
+    let is_alone = parts.version < Version::HTTP_2;
+    connection(parts).filter(|_| is_alone).map(|connection| connection.hang_up.clone())
 }
 
 /// Says whether a program on this machine asks, with no proxy between.

@@ -7,25 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use http::{Request, Version};
-use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use mcphub_hub::Hub;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
 use crate::config::Config;
 use crate::descriptors;
+use crate::http::face::Face;
 use crate::http::lanes::Lanes;
 use crate::http::metrics::Gauges;
 use crate::http::origin::Trust;
-use crate::http::peer::{Ends, HangUp, Proxy};
+use crate::http::peer::{Connection, Ends, HangUp, Proxy};
 use crate::http::places::{Place, Places};
 use crate::http::{AppState, router};
 
@@ -62,7 +59,8 @@ pub(crate) async fn serve(
         router: router(state.clone()),
         protocol: protocol(),
         places,
-        draining: state.stopping,
+        draining: state.stopping.clone(),
+        state,
         over: CancellationToken::new(),
     };
     let connections = TaskTracker::new();
@@ -75,6 +73,7 @@ pub(crate) async fn serve(
 /// Is what every connection needs.
 #[derive(Clone)]
 struct Server {
+    state: AppState,
     router: Router,
     protocol: Builder<TokioExecutor>,
     places: Arc<Places>,
@@ -126,23 +125,18 @@ impl Server {
     async fn talk(&self, stream: std::net::TcpStream, peer: SocketAddr, place: Place) {
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let (Ok(()), Ok(local)) = (stream.set_nodelay(true), stream.local_addr()) else { return };
-        let heard = Arc::new(AtomicBool::new(false));
-        let (ends, first) = (Ends { peer, local }, Arc::clone(&heard));
         let hang_up = HangUp::default();
-        let (hanging_up, seat) = (hang_up.clone(), place.seat());
-        let service = self.router.clone().map_request(move |request: Request<Incoming>| {
-            first.store(true, Ordering::Relaxed);
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ends);
-            request.extensions_mut().insert(seat.clone());
-            if request.version() < Version::HTTP_2 {
-                request.extensions_mut().insert(hanging_up.clone());
-            }
-            request
+        let (ends, seat) = (Ends { peer, local }, place.seat());
+        let face = Arc::new(Face {
+            state: self.state.clone(),
+            router: self.router.clone(),
+            connection: Arc::new(Connection { ends, seat, hang_up: hang_up.clone() }),
+            heard: AtomicBool::new(false),
         });
-        let service = TowerToHyperService::new(service);
+        let entrance = Arc::clone(&face);
+        let service = service_fn(move |request| Arc::clone(&entrance).answer(request));
         let mut connection = pin!(self.protocol.serve_connection(TokioIo::new(stream), service));
-        let mut silent = pin!(silence(&heard));
+        let mut silent = pin!(silence(&face.heard));
         let mut asked_to_end = false;
         loop {
             tokio::select! {

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::client::{Answer, send};
+use serde_json::json;
+
+use crate::harness::client::{Answer, list, send};
 use crate::harness::{Database, Installation, Serving};
 
 /// Is the headers of a request.
@@ -75,6 +77,48 @@ fn every_response_is_hardened() {
         }
         assert_eq!(answer.header("access-control-allow-origin"), None, "{method} {path}");
     }
+}
+
+/// A path that is written as it is goes past the router, one that is written otherwise goes through it.
+#[test]
+fn a_message_is_answered_alike_whichever_way_it_takes() {
+    let installation = Installation::new(Database::Sqlite);
+    let servers = json!({ "mcpServers": { "github": { "url": "http://127.0.0.1:9/mcp" } } });
+    installation.grant_all("alice", "github", &servers);
+    let (key, serving) = (installation.key("alice"), installation.serve());
+    let (bearer, own) = (bearer(&key), format!("http://{}", serving.address));
+    let known = ("Authorization", bearer.as_str());
+    let (large, ping) = ("x".repeat((4 << 20) + 1), r#"{"jsonrpc": "2.0", "id": 1, "method": "ping"}"#);
+    let table: [(&str, Lines<'_>, &str); 12] = [
+        ("github", &[known], ping),
+        ("github", &[known], "{"),
+        ("github", &[known], &large),
+        ("github", &[known, ("Origin", &own)], ping),
+        ("github", &[known, ("Origin", "https://evil.example")], ping),
+        ("github", &[known, ("Host", "evil.example")], ping),
+        ("github", &[known, ("X-Forwarded-For", "10.0.0.1")], ping),
+        ("github", &[known, known], ping),
+        ("github", &[("Authorization", "Bearer nonsense")], ping),
+        ("github", &[], ping),
+        ("nothing", &[known], ping),
+        ("github?key=@", &[known], ping),
+    ];
+    let mut statuses = Vec::new();
+    for (name, headers, body) in table {
+        let name = name.replace('@', &key);
+        let ask = |name: &str| {
+            let mut answer = send(serving.address, "POST", &format!("/mcp/{name}"), headers, body);
+            answer.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("date"));
+            answer.headers.sort();
+            answer
+        };
+        let (straight, routed) = (ask(&name), ask(&name.replacen("th", "t%68", 1)));
+        statuses.push(straight.status);
+        assert_eq!(format!("{straight:?}"), format!("{routed:?}"), "{name} {headers:?}");
+    }
+    assert_eq!(statuses, [400, 400, 413, 400, 403, 421, 400, 400, 401, 401, 404, 401]);
+    let listed = |path| list(serving.address, path, &key).json()["result"].clone();
+    assert_eq!(listed("/mcp/github"), listed("/mcp/git%68ub"));
 }
 
 #[test]

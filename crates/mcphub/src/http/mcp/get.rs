@@ -2,7 +2,6 @@
 
 use std::io;
 
-use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -19,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::legacy::find_session;
-use super::live::{Entry, Live};
+use super::live::Entry;
 use super::post::malformed;
 use super::streaming::{SILENCE, event, event_stream};
 use super::visit::Visit;
@@ -30,7 +29,6 @@ use crate::http::error::ApiError;
 /// Opens a session's stream. It ends with the session, with the caller's right, and with the hub.
 pub(super) async fn get(
     State(state): State<AppState>,
-    Extension(live): Extension<Live>,
     name: Option<Path<String>>,
     caller: Result<Authenticated, ApiError>,
     headers: HeaderMap,
@@ -47,7 +45,7 @@ pub(super) async fn get(
     }
     match find_session(&visit, &fields).await {
         Ok(session) => event_stream(stream::unfold(
-            Some(Open::new(visit, live.stream(session.id_hash), state.stopping)),
+            Some(Open::new(visit, state.live.stream(session.id_hash), state.stopping)),
             Open::step,
         )),
         Err(refused) => malformed(&visit, refused).await,

@@ -1,6 +1,5 @@
 //! Clients of the revisions with sessions: `initialize`, then requests that name the session.
 
-use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -189,7 +188,6 @@ fn take_note(live: &Live, session: &Session, notification: &Notification) {
 /// Ends a session.
 pub(super) async fn delete(
     State(state): State<AppState>,
-    Extension(live): Extension<Live>,
     name: Option<Path<String>>,
     caller: Result<Authenticated, ApiError>,
     headers: HeaderMap,
@@ -203,7 +201,7 @@ pub(super) async fn delete(
         Ok(session) => session,
         Err(refused) => return malformed(&visit, refused).await,
     };
-    live.end(&session.id_hash);
+    state.live.end(&session.id_hash);
     match visit.hub.close_session(&visit.caller, &session).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => failed(&error, None).into_response(),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Remembers what is open, by session.
 #[derive(Clone, Default)]
-pub(super) struct Live(Arc<Mutex<HashMap<[u8; 32], Open>>>);
+pub(in crate::http) struct Live(Arc<Mutex<HashMap<[u8; 32], Open>>>);
 
 #[derive(Default)]
 struct Open {

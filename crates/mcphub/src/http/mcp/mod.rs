@@ -13,18 +13,26 @@ mod post;
 mod streaming;
 mod visit;
 
+use axum::Router;
 use axum::routing::post;
-use axum::{Extension, Router};
 use http::{Method, Uri};
 
 use crate::http::AppState;
 use crate::http::caller::Authenticated;
 use crate::http::error::{ApiError, wrong_method};
 
-/// Routes the MCP endpoints. What is open at the moment is remembered beside the routes.
+pub(super) use live::Live;
+pub(super) use post::answer_post;
+
+/// The endpoint of all servers.
+pub(super) const ENDPOINT: &str = "/mcp";
+/// The endpoint of one server.
+pub(super) const NAMED_ENDPOINT: &str = "/mcp/{name}";
+
+/// Routes the MCP endpoints.
 pub(crate) fn router() -> Router<AppState> {
     let face = || post(post::post).get(get::get).delete(legacy::delete).fallback(other_method);
-    Router::new().route("/mcp", face()).route("/mcp/{name}", face()).layer(Extension(live::Live::default()))
+    Router::new().route(ENDPOINT, face()).route(NAMED_ENDPOINT, face())
 }
 
 /// Refuses a method that an endpoint doesn't take, to those who may know that it is one.

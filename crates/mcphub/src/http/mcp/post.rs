@@ -1,55 +1,64 @@
 //! `POST`: one message, its era found, its answer written.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::body::HttpBody as _;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http_body_util::LengthLimitError;
 use mcphub_domain::audit::Refusal;
 use mcphub_hub::{Hub, HubError, Readiness};
 use mcphub_wire::header::{self, Era, Headers};
 use mcphub_wire::{Envelope, Fault, Id, ParseError, error};
 
 use super::answer::{Last, Refused, Words, changed_tool, failed, missing_credential, unknown_tool};
-use super::live::Live;
 use super::methods::MethodError;
 use super::visit::Visit;
 use super::{legacy, modern};
 use crate::http::AppState;
-use crate::http::caller::Authenticated;
+use crate::http::caller::authenticate;
 use crate::http::error::ApiError;
+use crate::http::peer;
 
+/// The largest body of a message, in bytes.
+const LARGEST: usize = 4 << 20;
 /// How long a known caller may take to send a message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Answers a message that was posted to an endpoint. Nothing of it is read before its sender is known.
+/// Answers a message that came by the router.
 pub(super) async fn post(
     State(state): State<AppState>,
-    Extension(live): Extension<Live>,
     name: Option<Path<String>>,
-    caller: Result<Authenticated, ApiError>,
     request: Request,
 ) -> Response {
-    let Authenticated(caller) = match caller {
+    answer_post(&state, name.map(|Path(name)| name), request).await
+}
+
+/// Answers a message that was posted to an endpoint. Nothing of it is read before its sender is known.
+pub(in crate::http) async fn answer_post(
+    state: &AppState,
+    name: Option<String>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let caller = match authenticate(state, &parts).await {
         Ok(caller) => caller,
-        Err(error) => return turn_away(&state.hub, error, request).await,
+        Err(error) => return turn_away(&state.hub, error, body).await,
     };
-    let headers = request.headers().clone();
-    let hang_up = request.extensions().get().cloned();
-    let name = name.map(|Path(name)| name);
-    let visit = match Visit::enter(Arc::clone(&state.hub), caller, name, hang_up).await {
+    let visit = match Visit::enter(Arc::clone(&state.hub), caller, name, peer::hang_up(&parts)).await {
         Ok(visit) => visit,
-        Err(error) => return failed(&error, id_in(request).await.as_ref()).into_response(),
+        Err(error) => return failed(&error, id_in(body).await.as_ref()).into_response(),
     };
-    let body = match read(&state, &visit, request).await {
+    let body = match read(state, &visit, body).await {
         Ok(body) => body,
         Err(refused) => return malformed(&visit, refused).await,
     };
-    let fields = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let live = state.live.clone();
+    let fields = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let fields: Headers<'_> = fields.collect();
     match Envelope::parse(&body) {
         Ok(message) => match header::era(&fields, &message) {
@@ -64,16 +73,16 @@ pub(super) async fn post(
 }
 
 /// Reads a body of at most 4 MiB in at most 30 seconds, the wait for its turn included.
-async fn read(state: &AppState, visit: &Visit, request: Request) -> Result<Bytes, Refused> {
+async fn read(state: &AppState, visit: &Visit, body: Body) -> Result<Bytes, Refused> {
     let refuse = |status, text| Refused::new(status, error::INVALID_REQUEST, text);
     let read = async {
         let person = visit.caller.principal().user();
-        let _turn = state.bodies.turn(person, request.body().size_hint().upper()).await;
-        Bytes::from_request(request, &()).await
+        let _turn = state.bodies.turn(person, body.size_hint().upper()).await;
+        to_bytes(body, LARGEST).await
     };
     match tokio::time::timeout(PATIENCE, read).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+        Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) => {
             Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 MiB"))
         }
         Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, "the body was cut off")),
@@ -127,7 +136,7 @@ fn no_era(message: Envelope) -> Refused {
 
 /// Answers somebody who could not be authenticated. That the hub can't do it now is said in the
 /// words of the protocol, everything else in those of HTTP.
-async fn turn_away(hub: &Hub, error: ApiError, request: Request) -> Response {
+async fn turn_away(hub: &Hub, error: ApiError, body: Body) -> Response {
     if error.status() != StatusCode::SERVICE_UNAVAILABLE {
         return error.into_response();
     }
@@ -136,13 +145,13 @@ async fn turn_away(hub: &Hub, error: ApiError, request: Request) -> Response {
         Readiness::Unavailable(reason) => HubError::Unavailable { reason },
         Readiness::Ready => HubError::Unavailable { reason: "it was, a moment ago".to_owned() },
     };
-    failed(&reason, id_in(request).await.as_ref()).into_response()
+    failed(&reason, id_in(body).await.as_ref()).into_response()
 }
 
 /// Finds the id of a request that is refused as a whole, if its first 64 KiB come within a second.
-async fn id_in(request: Request) -> Option<Id> {
+async fn id_in(body: Body) -> Option<Id> {
     const SHORT: usize = 64 * 1024;
-    let body = axum::body::to_bytes(request.into_body(), SHORT);
+    let body = to_bytes(body, SHORT);
     let body = tokio::time::timeout(Duration::from_secs(1), body).await.ok()?.ok()?;
     match Envelope::parse(&body) {
         Ok(Envelope::Request(request)) => Some(request.id),
