@@ -3,13 +3,14 @@
 //! (`ptrace` access, which `/proc` asks for), from signalling them, and from their abstract sockets.
 
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
-    path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
 use super::Confinement;
 
@@ -108,16 +109,24 @@ fn rules(confinement: &Confinement, reach: Reach) -> Result<RulesetCreated, Rule
 }
 
 /// Opens what this child is granted. It must exist: a grant that does nothing would hide a mistake.
-fn granted(confinement: &Confinement) -> io::Result<Vec<PathBeneath<PathFd>>> {
+fn granted(confinement: &Confinement) -> io::Result<Vec<PathBeneath<OwnedFd>>> {
     let read = confinement.read.iter().map(|path| (path, AccessFs::from_read(NEEDED)));
     let write = confinement.write.iter().chain([&confinement.home]).map(|path| (path, changing()));
     read.chain(write)
         .map(|(path, access)| {
-            let access = if path.is_dir() { access } else { access & AccessFs::from_file(NEEDED) };
-            let missing = |error| io::Error::other(format!("{}: {error}", path.display()));
-            Ok(PathBeneath::new(PathFd::new(path).map_err(missing)?, access))
+            let opened = open(path)?;
+            let is_folder = FileType::from_raw_mode(fstat(&opened)?.st_mode) == FileType::Directory;
+            let access = if is_folder { access } else { access & AccessFs::from_file(NEEDED) };
+            Ok(PathBeneath::new(opened, access))
         })
         .collect()
+}
+
+/// Opens a path that had no links when it was granted. If one is there now, somebody turned it elsewhere.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
 }
 
 /// Is everything that can be done with files, but for making and driving devices.
@@ -128,4 +137,35 @@ fn changing() -> BitFlags<AccessFs> {
 /// Lists all folders that every child may read.
 pub(super) fn common() -> impl Iterator<Item = PathBuf> {
     SYSTEM.iter().chain(&LOOKED_UP).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Confinement, granted};
+
+    #[test]
+    fn a_path_that_was_turned_into_a_link_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
+        for name in ["home", "a/granted", "b/granted"] {
+            std::fs::create_dir_all(at(name)).unwrap();
+        }
+        let confinement = Confinement {
+            home: at("home"),
+            read: vec![at("a/granted")],
+            write: Vec::new(),
+            hosts: mcphub_domain::sandbox::Hosts::default(),
+            memory: 0,
+            processes: 0,
+            cgroup: None,
+        };
+        assert_eq!(granted(&confinement).unwrap().len(), 2);
+        for turned in ["a/granted", "a"] {
+            std::fs::rename(at(turned), at("away")).unwrap();
+            std::os::unix::fs::symlink(at("b"), at(turned)).unwrap();
+            assert!(granted(&confinement).is_err(), "{turned}");
+            std::fs::remove_file(at(turned)).unwrap();
+            std::fs::rename(at("away"), at(turned)).unwrap();
+        }
+    }
 }
