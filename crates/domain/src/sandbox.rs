@@ -196,6 +196,11 @@ impl HostRule {
         }
     }
 
+    /// Says whether the rule allows every public host, on every port.
+    pub fn is_every_public_host(&self) -> bool {
+        self.place == Place::Public && self.port.is_none()
+    }
+
     /// Says whether the rule allows a contact.
     pub fn allows(&self, contact: Contact<'_>) -> bool {
         let host = contact.host.trim_end_matches('.');

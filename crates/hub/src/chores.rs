@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcphub_upstream::leftovers::{Existing, remove_leftovers};
+use mcphub_upstream::rehearse;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::error::HubError;
@@ -25,6 +26,8 @@ impl Hub {
     pub(crate) fn start_chores(self: &Arc<Self>) {
         let hub = Arc::clone(self);
         self.tasks.spawn(async move { hub.sign_heads().await });
+        let hub = Arc::clone(self);
+        self.tasks.spawn(async move { hub.rehearse().await });
         self.start(TICK, |hub| async move { hub.look_after().await });
         self.start(TICK, |hub| async move { hub.look_at_keys().await });
         self.start(TICK, |hub| async move { hub.recover().await });
@@ -50,6 +53,19 @@ impl Hub {
             biased;
             () = self.stop.cancelled() => None,
             done = work => Some(done),
+        }
+    }
+
+    /// Finds out once what the sandbox of servers' processes lacks on this machine, and says so.
+    async fn rehearse(&self) {
+        match self.unless_stopped(rehearse(self.upstreams.settings())).await {
+            Some(Ok(lacking)) => {
+                lacking.iter().for_each(|line| tracing::warn!("{line} (see docs/sandbox.md)"))
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "servers' processes can't be confined, so none will start")
+            }
+            None => {}
         }
     }
 

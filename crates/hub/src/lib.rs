@@ -52,7 +52,7 @@ pub use mcphub_store::sessions::Session;
 pub use mcphub_store::{DatabaseUrls, Place, Process, StoreError};
 pub use mcphub_upstream::log::read as read_log;
 pub use mcphub_upstream::{Answer, BreakerState};
-pub use mcphub_upstream::{PlainHttp, Settings as UpstreamSettings, child};
+pub use mcphub_upstream::{Namespaces, PlainHttp, Settings as UpstreamSettings, child};
 pub use mcphub_vault::{Identities, Recipient, StreamError};
 pub use metrics::Metrics;
 pub use seal::KeySource;

@@ -1,10 +1,14 @@
 //! What children of removed servers left behind: their logs and their home directories.
 
 use std::collections::HashSet;
+use std::fs::Permissions;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use mcphub_domain::{ServerId, ServerName};
+use rustix::fs::{Mode, OFlags};
 
 use crate::settings::Settings;
 
@@ -31,10 +35,70 @@ pub fn remove_leftovers(settings: &Settings, existing: impl FnOnce() -> Existing
     let logs = logs.into_iter().filter(|(name, _)| is_left(name, &existing.names));
     let mut removed = 0;
     for (_, folder) in homes.chain(logs).take(BATCH) {
-        std::fs::remove_dir_all(folder)?;
+        remove(&folder)?;
         removed += 1;
     }
     Ok(removed)
+}
+
+/// Removes a folder with everything in it. Whoever filled it chose how deep it is, so nothing here grows with that:
+/// folders are moved up before they are emptied.
+fn remove(folder: &Path) -> io::Result<()> {
+    let top = Opened::open(folder)?;
+    let (mut left, mut moved) = (top.empty()?, 0_u64);
+    while let Some(path) = left.pop() {
+        let inner = Opened::open(&path)?;
+        for below in inner.empty()? {
+            // What is moved has to let itself be changed.
+            Opened::open(&below)?;
+            let place = top.free_place(&mut moved);
+            std::fs::rename(&below, &place)?;
+            left.push(place);
+        }
+        std::fs::remove_dir(path)?;
+    }
+    std::fs::remove_dir(folder)
+}
+
+/// Is a folder that stays the same one, whatever is put in its place meanwhile.
+struct Opened(OwnedFd);
+
+impl Opened {
+    /// Opens a folder, no link, and takes away what keeps its owner from its contents.
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = Self(rustix::fs::open(path, flags, Mode::empty())?);
+        std::fs::set_permissions(opened.path(), Permissions::from_mode(0o700))?;
+        Ok(opened)
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+
+    /// Removes what is no folder, and lists what is left.
+    fn empty(&self) -> io::Result<Vec<PathBuf>> {
+        let mut left = Vec::new();
+        for entry in std::fs::read_dir(self.path())? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                left.push(entry.path());
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(left)
+    }
+
+    fn free_place(&self, tried: &mut u64) -> PathBuf {
+        loop {
+            let place = self.path().join(tried.to_string());
+            *tried += 1;
+            if place.symlink_metadata().is_err() {
+                return place;
+            }
+        }
+    }
 }
 
 fn is_left<T: std::str::FromStr + std::hash::Hash + Eq>(name: &str, existing: &HashSet<T>) -> bool {
@@ -62,7 +126,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    use super::{Existing, ServerId, Settings, remove_leftovers};
+    use super::{
+        Existing, Opened, Permissions, PermissionsExt, ServerId, Settings, remove, remove_leftovers,
+    };
 
     #[test]
     fn what_removed_servers_left_goes_and_nothing_else() {
@@ -92,5 +158,31 @@ mod tests {
         assert_eq!(names(&place("logs")), ["kept"]);
         let linked = link.file_name().unwrap().to_str().unwrap();
         assert_eq!(names(&place("homes")), [&kept.to_string(), linked, "Not a server"]);
+    }
+
+    #[test]
+    fn a_folder_goes_however_deep_wide_and_closed_it_is_and_nothing_that_it_links_to() {
+        const DEEP: usize = 2_000;
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, gone) = (folder.path().join("kept"), folder.path().join("gone"));
+        for path in [&kept, &gone, &gone.join("0"), &gone.join("1/2"), &gone.join("closed/0/0")] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        std::fs::write(kept.join("file"), "text").unwrap();
+        std::os::unix::fs::symlink(&kept, gone.join("1/link")).unwrap();
+        std::fs::set_permissions(gone.join("closed"), Permissions::from_mode(0)).unwrap();
+        let mut deepest = Opened::open(&gone).unwrap();
+        for _ in 0..DEEP {
+            std::fs::create_dir(deepest.path().join("x")).unwrap();
+            deepest = Opened::open(&deepest.path().join("x")).unwrap();
+        }
+        std::thread::Builder::new()
+            .stack_size(64 << 10)
+            .spawn(move || remove(&gone).unwrap())
+            .unwrap()
+            .join()
+            .unwrap();
+        assert!(kept.join("file").exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

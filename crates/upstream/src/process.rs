@@ -67,7 +67,7 @@ impl Process {
                 "off".to_owned()
             }
             Sandbox::On(profile) => {
-                let ground = Ground { program: &program, target, home, private: &settings.private };
+                let ground = Ground { program: &program, target, home, settings };
                 serde_json::to_string(&confine::confinement(profile, &ground)?)?
             }
         };

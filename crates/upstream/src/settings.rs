@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Says where requests may go without TLS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PlainHttp {
@@ -11,6 +13,19 @@ pub enum PlainHttp {
     Allowed,
     /// To loopback addresses only: the production profile.
     LoopbackOnly,
+}
+
+/// Says whether processes of servers get namespaces of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespaces {
+    /// Where the kernel refuses them, Landlock and seccomp confine alone.
+    #[default]
+    Preferred,
+    /// Where the kernel refuses them, no process starts.
+    Required,
+    /// They get none.
+    Off,
 }
 
 /// Holds what the wiring decides about upstream traffic.
@@ -26,6 +41,8 @@ pub struct Settings {
     pub scratch: PathBuf,
     /// The hub's own folders, which no child may see.
     pub private: Vec<PathBuf>,
+    /// Whether children get namespaces of their own.
+    pub namespaces: Namespaces,
     /// How long an unused connection or process is kept.
     pub idle: Duration,
     /// How many processes one person may have.
@@ -54,6 +71,7 @@ impl Settings {
             logs,
             scratch,
             private: Vec::new(),
+            namespaces: Namespaces::Preferred,
             idle: Duration::from_mins(5),
             processes_per_person: 16,
             processes: 256,

@@ -8,6 +8,7 @@
 use std::fs;
 use std::future::{Future, pending};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::{Command, ExitCode};
@@ -25,8 +26,9 @@ use crate::confine::{self, Confinement, Egress, Group, Parent, Place, Space, Usa
 
 /// How long processes have between SIGTERM and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(2);
-const KILL_ROUNDS: u32 = 100;
-const ROUND: Duration = Duration::from_millis(20);
+/// Killing takes rounds: a process can fork while it is killed.
+pub(crate) const KILL_ROUNDS: u32 = 100;
+pub(crate) const ROUND: Duration = Duration::from_millis(20);
 /// How often it looks at what a confined tree uses.
 const LOOK: Duration = Duration::from_millis(250);
 /// The exit code of the hidden command when its words make no sense.
@@ -118,6 +120,8 @@ struct Tree {
     limits: Option<Limits>,
     /// Its way out of a network of its own; it never ends.
     egress: Pin<Box<dyn Future<Output = ()>>>,
+    /// Lets it know that this process lives.
+    _life: Option<OwnedFd>,
 }
 
 struct Limits {
@@ -131,7 +135,7 @@ impl Tree {
             let (program, args) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
             let child = Command::new(program).args(args).spawn()?;
             let first = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-            return Ok(Self { first, limits: None, egress: Box::pin(pending()) });
+            return Ok(Self { first, limits: None, egress: Box::pin(pending()), _life: None });
         };
         let started = confine::start(confinement, command)?;
         let mut looks = interval(LOOK);
@@ -148,7 +152,8 @@ impl Tree {
             }
             _ => Box::pin(pending()),
         };
-        Ok(Self { first: Some(started.first), limits: Some(Limits { most, looks }), egress })
+        let (first, limits) = (Some(started.first), Some(Limits { most, looks }));
+        Ok(Self { first, limits, egress, _life: Some(started.life) })
     }
 
     async fn wait(&mut self, signals: &mut Signals, parent: &mut oneshot::Receiver<()>) -> End {
@@ -309,7 +314,6 @@ async fn end_tree(signals: &mut Signals, end: &End) {
             }
         }
     }
-    // Killing takes rounds: a process can fork while the tree is read.
     for _ in 0..KILL_ROUNDS {
         signal_tree(rustix::process::getpid(), Signal::KILL);
         if matches!(reap(None), Reaped::None) {

@@ -159,6 +159,7 @@ fn children(raw: raw::Children) -> Result<Children, ConfigError> {
         idle: Duration::from_secs(idle),
         processes_per_person: bounded("children.processes_per_person", own, 1_000)?,
         processes: bounded("children.processes", raw.processes.unwrap_or(PROCESSES), 10_000)?,
+        namespaces: raw.namespaces,
     })
 }
 

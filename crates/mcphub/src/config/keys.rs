@@ -39,6 +39,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("children.idle_seconds", Kind::Number),
     ("children.processes_per_person", Kind::Number),
     ("children.processes", Kind::Number),
+    ("children.namespaces", Kind::Text),
     ("http.allowed_hosts", Kind::List),
     ("http.allowed_origins", Kind::List),
 ];

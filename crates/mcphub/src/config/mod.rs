@@ -21,7 +21,9 @@ use figment::providers::{Format, Serialized, Toml};
 use figment::value::Dict;
 use figment::{Figment, Provider};
 use mcphub_domain::{Quota, SecretText};
-use mcphub_hub::{DatabaseUrls, KeySource, Place, PlainHttp, Process, Settings, UpstreamSettings};
+use mcphub_hub::{
+    DatabaseUrls, KeySource, Namespaces, Place, PlainHttp, Process, Settings, UpstreamSettings,
+};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -108,6 +110,8 @@ pub(crate) struct Children {
     pub(crate) processes_per_person: usize,
     /// How many there may be.
     pub(crate) processes: usize,
+    /// Whether they get namespaces of their own.
+    pub(crate) namespaces: Namespaces,
 }
 
 /// Says where the key-encryption key comes from.
@@ -224,6 +228,7 @@ impl Config {
         upstream.idle = self.children.idle;
         upstream.processes_per_person = self.children.processes_per_person;
         upstream.processes = self.children.processes;
+        upstream.namespaces = self.children.namespaces;
         upstream.plain_http = match self.profile {
             Profile::Default => PlainHttp::Allowed,
             Profile::Production => PlainHttp::LoopbackOnly,

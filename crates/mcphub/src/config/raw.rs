@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use mcphub_hub::Namespaces;
 use serde::Deserialize;
 
 use super::Profile;
@@ -67,6 +68,7 @@ pub(super) struct Children {
     pub(super) idle_seconds: Option<u64>,
     pub(super) processes_per_person: Option<usize>,
     pub(super) processes: Option<usize>,
+    pub(super) namespaces: Namespaces,
 }
 
 #[derive(Default, Deserialize)]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use mcphub_domain::sandbox::Hosts;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     sock_filter,
@@ -65,6 +66,22 @@ const DENIED: &[i64] = &[
     libc::SYS_vhangup,
 ];
 
+/// The memory, queues and semaphores of System V: the machine's, unless the child has a namespace for them.
+const MACHINES_MEMORY: &[i64] = &[
+    libc::SYS_msgctl,
+    libc::SYS_msgget,
+    libc::SYS_msgrcv,
+    libc::SYS_msgsnd,
+    libc::SYS_semctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_shmdt,
+    libc::SYS_shmget,
+];
+
 /// The namespaces that `clone` could make.
 const NAMESPACES: [i32; 8] = [
     libc::CLONE_NEWNS,
@@ -89,6 +106,18 @@ pub(super) fn filters(confinement: &Confinement, space: Space) -> io::Result<[Bp
     refused.insert(libc::SYS_clone, flags.collect::<io::Result<_>>()?);
     refused.insert(libc::SYS_ioctl, vec![rule(&[(1, SeccompCmpOp::Eq, TIOCSTI)])?]);
     refused.insert(libc::SYS_socket, sockets(confinement, space)?);
+    if confinement.is_cut_off() {
+        // Landlock doesn't rule over datagrams to named Unix sockets, which every datagram socket can send.
+        let kinds = [libc::SOCK_DGRAM, libc::SOCK_RAW];
+        let kinds = kinds.into_iter().map(|kind| rule(&[(1, SeccompCmpOp::MaskedEq(TYPE), kind)]));
+        refused.insert(libc::SYS_socketpair, kinds.collect::<io::Result<_>>()?);
+    }
+    if space == Space::Shared {
+        refused.extend(MACHINES_MEMORY.iter().map(|number| (*number, Vec::new())));
+    }
+    if space == Space::Shared && confinement.is_cut_off() {
+        refused.extend(unruled()?);
+    }
     // The flags of `clone3` lie in memory, where no filter sees them; without it libraries use `clone`.
     let missing = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     Ok([filter(refused, libc::EPERM)?, filter(missing, libc::ENOSYS)?, other_numbers()])
@@ -118,7 +147,11 @@ fn other_numbers() -> BpfProgram {
 fn sockets(confinement: &Confinement, space: Space) -> io::Result<Vec<SeccompRule>> {
     let not = |family| (0, SeccompCmpOp::Ne, family);
     let is = |family| (0, SeccompCmpOp::Eq, family);
-    let mut known = vec![not(libc::AF_INET), not(libc::AF_INET6), not(libc::AF_NETLINK)];
+    let mut known = vec![not(libc::AF_NETLINK)];
+    // Landlock rules over ports, whatever the address; so who may connect to nothing has no such socket.
+    if space == Space::Own || confinement.hosts != Hosts::Listed(Vec::new()) {
+        known.extend([not(libc::AF_INET), not(libc::AF_INET6)]);
+    }
     if !confinement.is_cut_off() {
         known.push(not(libc::AF_UNIX));
     }
@@ -131,6 +164,17 @@ fn sockets(confinement: &Confinement, space: Space) -> io::Result<Vec<SeccompRul
         }
     }
     rules.iter().map(|conditions| rule(conditions)).collect()
+}
+
+/// Refuses what connects, or lets others connect, past Landlock's rule about ports: data that open a connection (TCP
+/// Fast Open), and listening on whatever port the kernel picks.
+fn unruled() -> io::Result<BTreeMap<i64, Vec<SeccompRule>>> {
+    let sending = [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)];
+    let opening = SeccompCmpOp::MaskedEq(bits(libc::MSG_FASTOPEN));
+    let rules = sending
+        .into_iter()
+        .map(|(number, flags)| Ok((number, vec![rule(&[(flags, opening.clone(), libc::MSG_FASTOPEN)])?])));
+    rules.chain([Ok((libc::SYS_listen, Vec::new()))]).collect()
 }
 
 fn filter(rules: BTreeMap<i64, Vec<SeccompRule>>, error: i32) -> io::Result<BpfProgram> {

@@ -155,6 +155,7 @@ mod tests {
             read: vec![at("a/granted")],
             write: Vec::new(),
             hosts: mcphub_domain::sandbox::Hosts::default(),
+            namespaces: crate::settings::Namespaces::Off,
             memory: 0,
             processes: 0,
             cgroup: None,

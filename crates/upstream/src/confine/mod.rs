@@ -16,6 +16,7 @@ mod channel;
 mod egress;
 mod files;
 mod limits;
+mod mounts;
 mod parent;
 mod profile;
 mod space;
@@ -26,6 +27,8 @@ use std::path::PathBuf;
 
 use mcphub_domain::sandbox::{HostRule, Hosts};
 use serde::{Deserialize, Serialize};
+
+use crate::settings::Namespaces;
 
 pub(crate) use cgroup::{Group, Place};
 pub(crate) use egress::Egress;
@@ -46,6 +49,8 @@ pub(crate) struct Confinement {
     pub(crate) write: Vec<PathBuf>,
     /// Where it may connect to.
     pub(crate) hosts: Hosts,
+    /// Whether it gets namespaces.
+    pub(crate) namespaces: Namespaces,
     /// How many bytes of memory its processes may use together.
     pub(crate) memory: u64,
     /// How many processes and threads they may be.
@@ -58,6 +63,14 @@ impl Confinement {
     /// Says whether the machine's loopback is granted in the place of its own.
     pub(crate) fn reaches_loopback(&self) -> bool {
         matches!(&self.hosts, Hosts::Listed(rules) if rules.iter().any(HostRule::is_loopback))
+    }
+
+    /// Says whether Landlock and seccomp alone keep it to its hosts: they know no addresses, only ports.
+    pub(crate) fn is_kept_by_port(&self) -> bool {
+        match &self.hosts {
+            Hosts::Machine(_) => true,
+            Hosts::Listed(rules) => rules.is_empty() || rules.iter().any(HostRule::is_every_public_host),
+        }
     }
 
     /// Says whether it has a network of its own, with the proxy as the only way out.

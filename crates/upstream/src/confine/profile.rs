@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use mcphub_domain::SandboxProfile;
 
 use super::{Confinement, files};
+use crate::settings::Settings;
 use crate::target::ResolvedStdio;
 
 /// What an installation below a common folder consists of; what else lies there may be somebody's data.
@@ -28,8 +29,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) target: &'a ResolvedStdio,
     /// Its home.
     pub(crate) home: &'a Path,
-    /// Folders of the hub, which no child may see.
-    pub(crate) private: &'a [PathBuf],
+    /// Which folders are the hub's own, and whether namespaces are wanted.
+    pub(crate) settings: &'a Settings,
 }
 
 /// Puts together what a child may touch, as paths without links. Fails if a grant doesn't exist, opens what is the
@@ -38,7 +39,7 @@ pub(crate) fn confinement(profile: &SandboxProfile, ground: &Ground<'_>) -> io::
     let home = way(ground.home).end;
     let (mut read, write) = (granted(&profile.read)?, granted(&profile.write)?);
     let bounds = Bounds {
-        private: ground.private.iter().map(|path| way(path).end).collect(),
+        private: ground.settings.private.iter().map(|path| way(path).end).collect(),
         changed: write.iter().map(|way| way.end.clone()).chain([home.clone()]).collect(),
     };
     files::common().try_for_each(|path| bounds.check(&way(&path)))?;
@@ -52,6 +53,7 @@ pub(crate) fn confinement(profile: &SandboxProfile, ground: &Ground<'_>) -> io::
         read: ends(read),
         write: ends(write),
         hosts: profile.hosts.clone(),
+        namespaces: ground.settings.namespaces,
         memory: u64::from(profile.memory_mb) << 20,
         processes: u64::from(profile.processes),
         cgroup: None,
@@ -209,6 +211,7 @@ mod tests {
     use mcphub_domain::SandboxProfile;
 
     use super::{Ground, confinement};
+    use crate::settings::Settings;
     use crate::target::ResolvedStdio;
 
     struct Disk(tempfile::TempDir);
@@ -235,8 +238,9 @@ mod tests {
             let target = ResolvedStdio { command: String::new(), args, env: Default::default() };
             let (home, program) = (self.at("data/homes/1"), self.at(program));
             fs::create_dir_all(&home).unwrap();
-            let ground =
-                Ground { program: &program, target: &target, home: &home, private: &[self.at("data")] };
+            let mut settings = Settings::new("".into(), Default::default(), "".into(), "".into());
+            settings.private = vec![self.at("data")];
+            let ground = Ground { program: &program, target: &target, home: &home, settings: &settings };
             let made = confinement(&profile, &ground).map_err(|error| error.to_string())?;
             let mut read: Vec<String> = made.read.iter().map(|path| self.short(path)).collect();
             read.sort();

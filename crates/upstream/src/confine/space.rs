@@ -1,5 +1,6 @@
 //! Namespaces: a child's own users, processes, network and mounts (`namespaces(7)`).
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 
@@ -10,8 +11,8 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::Confinement;
 use super::files::SHARED_MEMORY;
+use super::{Confinement, mounts};
 
 /// The lowest limit of process numbers that the kernel takes (`pid_max`, one above `RESERVED_PIDS`).
 const FEWEST_PIDS: u64 = 301;
@@ -45,16 +46,29 @@ pub(super) fn enter(confinement: &Confinement) -> io::Result<()> {
 
 /// Mounts what belongs to the namespaces, and says whether memory to share by name is among it.
 ///
-/// Inside some containers the kernel refuses a part. Then the child sees the numbers of other processes,
-/// or has no memory to share; it reaches nothing more.
+/// Inside some containers the kernel refuses a part. Then it is said on the standard error what the child has not.
 pub(super) fn furnish(confinement: &Confinement) -> io::Result<bool> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let memory = mount("mcphub", SHARED_MEMORY, "tmpfs", flags, c"size=64m,mode=0700");
-    if mount("proc", "/proc", "proc", flags, None).is_ok() && pids_are_limited_apart() {
+    lacking("no memory to share by name", memory);
+    let processes = mount("proc", "/proc", "proc", flags, None);
+    lacking("no `/proc` of its own: it sees the numbers of other processes", processes);
+    if processes.is_ok() && pids_are_limited_apart() {
         let most = confinement.processes.saturating_add(1).max(FEWEST_PIDS);
         fs::write("/proc/sys/kernel/pid_max", most.to_string())?;
     }
+    let mounts = mounts::protect(confinement, memory.is_ok());
+    lacking(
+        "no mounts that it can only read: it can change modes of files that are the hub's user's",
+        mounts,
+    );
     Ok(memory.is_ok())
+}
+
+fn lacking(what: &str, done: Result<(), impl Display>) {
+    if let Err(error) = done {
+        eprintln!("mcphub: the kernel refuses a part of the sandbox ({error}); the server has {what}");
+    }
 }
 
 /// Says whether a namespace of processes has a limit of its own (Linux 6.14). It holds for the superuser

@@ -4,13 +4,15 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
 use super::{Confinement, Space, calls, channel, files, limits, space};
+use crate::settings::Namespaces;
+use crate::supervisor::{KILL_ROUNDS, ROUND};
 
 /// How this program is found: by what the kernel runs, whatever lies at its path by now.
 const SELF: &str = "/proc/self/exe";
@@ -27,6 +29,8 @@ pub(crate) struct Started {
     pub(crate) first: Pid,
     /// Where its connections come in, if it has no other way out.
     pub(crate) listener: Option<TcpListener>,
+    /// Tells the first process by its end that the supervisor has ended.
+    pub(crate) life: OwnedFd,
 }
 
 /// Is what `prepare` tells the supervisor; the listener comes with it.
@@ -44,13 +48,22 @@ struct Go;
 
 /// Starts a command with what the kernel offers, from the supervisor.
 pub(crate) fn start(confinement: &Confinement, command: &[String]) -> io::Result<Started> {
-    match attempt(confinement, Space::Own, command)? {
-        Ok(started) => Ok(started),
-        Err(reason) => {
-            eprintln!("mcphub: the kernel refuses namespaces ({reason}); Landlock and seccomp confine alone");
-            attempt(confinement, Space::Shared, command)?.map_err(io::Error::other)
-        }
+    let reason = match confinement.namespaces {
+        Namespaces::Off => "they are switched off".to_owned(),
+        Namespaces::Preferred | Namespaces::Required => match attempt(confinement, Space::Own, command)? {
+            Ok(started) => return Ok(started),
+            Err(reason) => format!("the kernel refuses them: {reason}"),
+        },
+    };
+    let refused = |text| Err(io::Error::other(format!("without namespaces ({reason}) {text}")));
+    if confinement.namespaces == Namespaces::Required {
+        return refused("nothing starts, as `[children] namespaces` says");
     }
+    if !confinement.is_kept_by_port() {
+        return refused("its `hosts` can't be kept: list `*` or nothing, or `machine`");
+    }
+    eprintln!("mcphub: without namespaces ({reason}) Landlock and seccomp confine alone");
+    attempt(confinement, Space::Shared, command)?.map_err(io::Error::other)
 }
 
 fn attempt(
@@ -71,7 +84,7 @@ fn attempt(
     let first = Pid::from_raw(first).ok_or_else(|| unprepared(io::ErrorKind::InvalidData.into()))?;
     channel::send(&ours, &Go, Some(io::stdin().as_fd()))?;
     channel::receive::<Go>(&ours).map_err(unprepared)?;
-    Ok(Ok(Started { first, listener }))
+    Ok(Ok(Started { first, listener, life: ours }))
 }
 
 /// Makes the namespaces and the first process in them, and ends. Its standard input leads to the supervisor.
@@ -108,8 +121,12 @@ pub(crate) fn confined(
     space::close_inherited()?;
     let (Go, stdin) = channel::receive(io::stdin())?;
     let stdin = stdin.ok_or_else(|| io::Error::other("the standard input is missing"))?;
-    // Now the supervisor is the parent, and its only thread that starts anything lives as long as it does.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let supervisor = io::stdin().as_fd().try_clone_to_owned()?;
+    if space == Space::Own {
+        // Now the supervisor is the parent, and its only thread that starts anything lives as long as it does. With
+        // this process, the first of its namespace, all others end.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
     channel::send(io::stdin(), &Go, None)?;
     if let Some(cgroup) = &confinement.cgroup {
         std::fs::write(cgroup.join("cgroup.procs"), "0")?;
@@ -125,10 +142,26 @@ pub(crate) fn confined(
     for filter in calls::filters(confinement, space)? {
         seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
     }
+    if space == Space::Shared {
+        std::thread::Builder::new().spawn(move || end_with(&supervisor))?;
+    }
     let proxy = proxy.map(|port| Proxy { port, for_loopback: confinement.reaches_loopback() });
     let main = spawn(command, stdin.into(), proxy)?;
     space::let_go_of_streams()?;
     wait(main)
+}
+
+/// Waits for the supervisor's end, and kills everything that was started here. Landlock lets signals reach that and
+/// nothing else.
+fn end_with(supervisor: &OwnedFd) {
+    while channel::receive::<Go>(supervisor).is_ok() {}
+    for _ in 0..KILL_ROUNDS {
+        if nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::SIGKILL).is_err() {
+            break;
+        }
+        std::thread::sleep(ROUND);
+    }
+    std::process::exit(i32::from(CANNOT_START));
 }
 
 /// Is the way out, as the command is told of it.

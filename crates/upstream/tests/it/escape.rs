@@ -1,11 +1,11 @@
 //! A program that tries to get out of its confinement. Each attempt fails confined, and succeeds in a
 //! control run without confinement: an attempt that never works would prove nothing.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -35,6 +35,15 @@ def connect(address, family=socket.AF_INET):
     with socket.socket(family) as one: one.settimeout(5); one.connect(address)
 def sent(port):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one: one.connect(("127.0.0.1", port)); one.send(b"x"); one.send(b"x")
+def opened(port):
+    with socket.socket() as one: one.sendto(b"GET / HTTP/1.0\r\n\r\n", socket.MSG_FASTOPEN, ("127.0.0.1", port)); one.recv(1)
+def listened():
+    with socket.socket() as one: one.listen()
+def datagram():
+    for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM): one.sendto(b"x", arg)
+def shared_memory():
+    libc.shmat.restype = ctypes.c_long
+    if libc.shmat(int(arg), None, 0) == -1: raise OSError(ctypes.get_errno(), "shmat")
 def linked(link):
     os.chdir(os.environ["HOME"]); link(arg, "link"); read("link")
 def bomb():
@@ -62,6 +71,8 @@ def grow():
     os.unlink(path)
 def ptrace():
     good(libc.ptrace(16, int(arg), None, None)); os.waitpid(int(arg), 0x40000000); good(libc.ptrace(17, int(arg), None, None))
+def mount():
+    good(libc.mount(b"none", arg.encode(), b"tmpfs", 0, None)); good(libc.umount2(arg.encode(), 2))
 def clone():
     child = libc.syscall({"x86_64": 56, "aarch64": 220}[os.uname().machine], 0x10000000 | signal.SIGCHLD, 0, 0, 0, 0)
     if child == 0: os._exit(0)
@@ -109,7 +120,15 @@ attempts = {
     "environ": lambda: read("/proc/" + arg + "/environ"),
     "unshare": lambda: good(libc.unshare(0x10020000)),
     "clone": clone,
-    "mount": lambda: good(libc.mount(b"none", arg.encode(), b"tmpfs", 0, None)),
+    "mount": mount,
+    "mode": lambda: os.chmod(arg, 0o666),
+    "owner": lambda: os.chown(arg, os.getuid(), os.getgid()),
+    "times": lambda: os.utime(arg),
+    "fast open": lambda: opened(int(arg)),
+    "listen": listened,
+    "internet": lambda: socket.socket().close(),
+    "datagram": datagram,
+    "shared memory": shared_memory,
     "io_uring": lambda: call(425, 1, blank()),
     "keys": lambda: call("keyctl", 0, -3, 1),
     "bpf": lambda: call("bpf", 0, blank(2, 4, 4, 1, 0, 0), 128),
@@ -128,8 +147,20 @@ attempts = {
     "see": lambda: os.stat("/proc/" + arg),
 }
 try: attempts[what]()
-except (OSError, MemoryError, subprocess.CalledProcessError) as error: print(repr(error)); sys.exit(1)
+except (OSError, MemoryError, subprocess.CalledProcessError) as error: print(repr(error)); sys.exit(42)
 "#;
+
+/// The exit code of an attempt that was refused; a mistake in it has another.
+const REFUSED: i32 = 42;
+
+/// Makes memory to share under a number (System V), says which, and keeps it until its input ends.
+const SHARED_MEMORY: &str = r"
+import ctypes, sys
+libc = ctypes.CDLL(None)
+number = libc.shmget(0, 4096, 0o1600)
+print(number, flush=True); sys.stdin.read()
+libc.shmctl(number, 0, None)
+";
 
 /// Where programs are, for both runs: what only the free one could read would prove nothing.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -141,6 +172,9 @@ struct Yard {
     udp: UdpSocket,
     sibling: Child,
     abstract_name: String,
+    memory: Child,
+    memory_number: String,
+    _datagrams: UnixDatagram,
     _unix: [UnixListener; 2],
 }
 
@@ -151,7 +185,7 @@ enum Run {
     Free,
     /// Confined with all that the kernel has.
     Confined,
-    /// Confined where the kernel refuses namespaces.
+    /// Confined without namespaces, as where the kernel refuses them.
     WithoutNamespaces,
 }
 
@@ -174,7 +208,12 @@ impl Yard {
         let abstract_name = folder.path().to_str().unwrap().replace('/', "-");
         let address = SocketAddr::from_abstract_name(&abstract_name).unwrap();
         let unix = UnixListener::bind(at("outside/socket")).unwrap();
+        let (mut memory, mut memory_number) = (shared_memory(), String::new());
+        BufReader::new(memory.stdout.as_mut().unwrap()).read_line(&mut memory_number).unwrap();
         Self {
+            memory,
+            memory_number: memory_number.trim().to_owned(),
+            _datagrams: UnixDatagram::bind(at("outside/datagrams")).unwrap(),
             udp: UdpSocket::bind("127.0.0.1:0").unwrap(),
             sibling: Command::new("sleep").arg("1000").env("SECRET", "x").spawn().unwrap(),
             _unix: [unix, UnixListener::bind_addr(&address).unwrap()],
@@ -190,23 +229,24 @@ impl Yard {
 
     /// Runs an attempt and returns its exit code with what it said.
     fn run(&self, run: Run, what: &str, arg: &str) -> (Option<i32>, String) {
-        let secret = self.at("outside/secret");
-        std::fs::write(&secret, "secret").unwrap();
         let home = self.at("home");
         let confinement = match run {
             Run::Free => "off".to_owned(),
-            Run::Confined | Run::WithoutNamespaces => confinement(&home).to_string(),
+            Run::Confined => confinement(&home, "required").to_string(),
+            Run::WithoutNamespaces => confinement(&home, "off").to_string(),
         };
+        self.run_as(&confinement, what, arg)
+    }
+
+    fn run_as(&self, confinement: &str, what: &str, arg: &str) -> (Option<i32>, String) {
+        let (home, secret) = (self.at("home"), self.at("outside/secret"));
+        std::fs::write(&secret, "secret").unwrap();
         let mut command = Command::new("sh");
         // The descriptor 3 is one that whoever started the hub left open.
         command.args(["-c", r#"exec 3<"$0" "$@""#]).arg(&secret);
-        if run == Run::WithoutNamespaces {
-            let refuse = r#"echo 0 > /proc/sys/user/max_user_namespaces && exec "$@""#;
-            command.args(["unshare", "--user", "--map-root-user", "sh", "-c", refuse, "sh"]);
-        }
         let output = command
             .arg(child_program())
-            .args(["__child", "supervise", &std::process::id().to_string(), &confinement])
+            .args(["__child", "supervise", &std::process::id().to_string(), confinement])
             .args(["python3", "-c", ATTEMPTS, what, arg])
             .env("PATH", PATH)
             .env("HOME", &home)
@@ -249,13 +289,15 @@ impl Yard {
         all.extend(on_files.map(|what| (what, secret.clone())));
         all.extend(on_sibling.map(|what| (what, sibling.clone())));
         all.extend(on_nothing.map(|what| (what, String::new())));
-        all.extend(["tcp", "proxy", "proxy by name"].map(|what| (what, tcp.clone())));
+        all.extend(["tcp", "proxy", "proxy by name", "fast open"].map(|what| (what, tcp.clone())));
         all.extend([
             ("list", outside.clone()),
             ("execute", path("outside/program")),
             ("write", path("outside/new")),
             ("udp", udp),
             ("unix", path("outside/socket")),
+            ("datagram", path("outside/datagrams")),
+            ("shared memory", self.memory_number.clone()),
             ("abstract", self.abstract_name.clone()),
             ("vsock", String::new()),
             ("kill", hub.clone()),
@@ -263,6 +305,17 @@ impl Yard {
             ("grow", path("home")),
         ]);
         all
+    }
+
+    /// Lists the attempts that one way of confinement keeps, and not the other.
+    fn attempts_at(&self, run: Run) -> Vec<(&'static str, String)> {
+        let secret = self.at("outside/secret").to_str().unwrap().to_owned();
+        let on_files = || ["mode", "owner", "times"].map(|what| (what, secret.clone())).to_vec();
+        match run {
+            Run::Free => [on_files(), vec![("listen", String::new())]].concat(),
+            Run::Confined => on_files(),
+            Run::WithoutNamespaces => vec![("listen", String::new())],
+        }
     }
 
     /// Lists the attempts that nobody but the superuser could make at all.
@@ -290,7 +343,14 @@ impl Drop for Yard {
     fn drop(&mut self) {
         self.sibling.kill().unwrap();
         self.sibling.wait().unwrap();
+        drop(self.memory.stdin.take());
+        self.memory.wait().unwrap();
     }
+}
+
+fn shared_memory() -> Child {
+    let mut python = Command::new("python3");
+    python.args(["-c", SHARED_MEMORY]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 fn answer(mut stream: impl Read + Write) {
@@ -303,12 +363,12 @@ fn answer(mut stream: impl Read + Write) {
 
 /// Says whether an attempt ended with an error that it reported, or was ended.
 fn failed(code: Option<i32>, said: &str) -> bool {
-    code == Some(1) && said.contains("Error") || code == Some(137) && said.contains("the server is ended")
+    code == Some(REFUSED) || code == Some(137) && said.contains("the server is ended")
 }
 
 fn nothing_escapes(run: Run) {
     let yard = Yard::new();
-    let mut attempts = yard.attempts();
+    let mut attempts = [yard.attempts(), yard.attempts_at(run)].concat();
     if rustix::process::geteuid().is_root() {
         attempts.extend(yard.attempts_of_root());
     }
@@ -317,7 +377,8 @@ fn nothing_escapes(run: Run) {
         assert!(failed(code, &said), "{what} {arg} got out: {code:?} {said}");
     }
     let (code, said) = yard.run(run, "see", &yard.sibling.id().to_string());
-    assert_eq!(code, Some(i32::from(run == Run::Confined)), "another process: {said}");
+    let seen = if run == Run::Confined { REFUSED } else { 0 };
+    assert_eq!(code, Some(seen), "another process: {said}");
     let (code, said) = yard.run(run, "read", "/usr/bin/env");
     assert_eq!(code, Some(0), "what every program may read: {said}");
     let (code, said) = yard.run(run, "write", yard.at("home/own").to_str().unwrap());
@@ -330,14 +391,14 @@ fn nothing_escapes_its_confinement() {
 }
 
 #[test]
-fn nothing_escapes_where_the_kernel_refuses_namespaces() {
+fn nothing_escapes_without_namespaces() {
     nothing_escapes(Run::WithoutNamespaces);
 }
 
 #[test]
 fn without_confinement_every_attempt_succeeds() {
     let yard = Yard::new();
-    let mut attempts = yard.attempts();
+    let mut attempts = [yard.attempts(), yard.attempts_at(Run::Free)].concat();
     if rustix::process::geteuid().is_root() {
         attempts.extend(yard.attempts_of_root());
     }
@@ -345,6 +406,21 @@ fn without_confinement_every_attempt_succeeds() {
         let (code, said) = yard.run(Run::Free, what, &arg);
         assert_eq!(code, Some(0), "{what} {arg}: {said}");
     }
+}
+
+#[test]
+fn without_namespaces_nothing_starts_that_they_alone_would_keep() {
+    let yard = Yard::new();
+    let run = |hosts: serde_json::Value, what: &str| {
+        let mut confined = confinement(&yard.at("home"), "off");
+        confined["hosts"] = hosts;
+        yard.run_as(&confined.to_string(), what, "")
+    };
+    assert_eq!(run(json!([]), "internet").0, Some(REFUSED), "Landlock knows ports and no addresses");
+    assert_eq!(run(json!(["*"]), "internet").0, Some(0));
+    let (code, said) = run(json!(["api.example.com", "*.example.com"]), "internet");
+    assert_eq!(code, Some(126), "{said}");
+    assert!(said.contains("its `hosts` can't be kept"), "{said}");
 }
 
 /// Is a machine in a cloud: its loopback has the address that hands out credentials. Starts a supervisor in it.
@@ -377,11 +453,11 @@ fn not_even_a_grant_opens_the_address_of_cloud_credentials() {
         cloud.env("PATH", PATH);
         cloud.output().unwrap()
     };
-    let mut granted = confinement(home.path());
+    let mut granted = confinement(home.path(), "preferred");
     for hosts in [json!(["*"]), json!(["169.254.169.254", "0.0.0.0/0"])] {
         granted["hosts"] = hosts;
         let output = fetch(&granted.to_string());
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(output.status.code(), Some(REFUSED), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("169.254.169.254:80"), "{output:?}");
     }
     assert_eq!(fetch("off").status.code(), Some(0), "without confinement it is reached");

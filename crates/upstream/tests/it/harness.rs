@@ -96,9 +96,9 @@ pub(crate) fn child_program() -> PathBuf {
 }
 
 /// Is what a supervisor is told: a home, the default hosts, 256 MiB and 300 threads.
-pub(crate) fn confinement(home: &Path) -> serde_json::Value {
+pub(crate) fn confinement(home: &Path, namespaces: &str) -> serde_json::Value {
     serde_json::json!({
-        "home": home, "read": [], "write": [], "hosts": ["*"],
+        "home": home, "read": [], "write": [], "hosts": ["*"], "namespaces": namespaces,
         "memory": 256 << 20, "processes": 300, "cgroup": null,
     })
 }

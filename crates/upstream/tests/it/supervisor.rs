@@ -44,25 +44,29 @@ async fn a_killed_hub_leaves_no_orphan_of_a_free_child() {
 
 #[tokio::test]
 async fn a_killed_hub_leaves_no_orphan_of_a_confined_child() {
-    let home = tempfile::tempdir().unwrap();
-    let confinement = confinement(home.path());
-    a_killed_hub_leaves_no_orphan(&confinement.to_string(), &format!("1000.2{}", std::process::id())).await;
+    for (number, namespaces) in ["required", "off"].into_iter().enumerate() {
+        let home = tempfile::tempdir().unwrap();
+        let confinement = confinement(home.path(), namespaces).to_string();
+        a_killed_hub_leaves_no_orphan(&confinement, &format!("1000.2{number}{}", std::process::id())).await;
+    }
 }
 
 #[tokio::test]
 async fn a_killed_supervisor_takes_its_confined_child_with_it() {
-    let (home, mark) = (tempfile::tempdir().unwrap(), format!("1000.3{}", std::process::id()));
-    let mut supervisor = Command::new(child_program())
-        .args(["__child", "supervise", &std::process::id().to_string()])
-        .arg(confinement(home.path()).to_string())
-        .args(["sh", "-c", &format!("(setsid sleep {mark} &); sleep {mark}")])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    until("the tree runs", || sleeping(&mark) == 2).await;
-    supervisor.kill().unwrap();
-    supervisor.wait().unwrap();
-    until("the whole tree is gone", || sleeping(&mark) == 0).await;
+    for (number, namespaces) in ["required", "off"].into_iter().enumerate() {
+        let (home, mark) = (tempfile::tempdir().unwrap(), format!("1000.3{number}{}", std::process::id()));
+        let mut supervisor = Command::new(child_program())
+            .args(["__child", "supervise", &std::process::id().to_string()])
+            .arg(confinement(home.path(), namespaces).to_string())
+            .args(["sh", "-c", &format!("(setsid sleep {mark} &); sleep {mark}")])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        until("the tree runs", || sleeping(&mark) == 2).await;
+        supervisor.kill().unwrap();
+        supervisor.wait().unwrap();
+        until("the whole tree is gone", || sleeping(&mark) == 0).await;
+    }
 }
 
 #[test]
