@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -92,13 +95,18 @@ pub(crate) enum Db {
 }
 
 impl Db {
-    /// Opens, or makes, the SQLite file.
+    /// Opens, or makes, the SQLite file, which nobody else may read; so are the files that SQLite lays beside it.
     ///
     /// Every commit is synced to the disk before it counts (`synchronous = FULL` with a write-ahead log).
     pub(crate) async fn sqlite(file: &Path) -> Result<Self, StoreError> {
+        match File::options().write(true).create_new(true).mode(0o600).open(file) {
+            Err(source) if source.kind() != ErrorKind::AlreadyExists => {
+                return Err(StoreError::File { path: file.to_owned(), source });
+            }
+            _ => {}
+        }
         let options = SqliteConnectOptions::new()
             .filename(file)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)

@@ -1,6 +1,7 @@
 //! The store: its connections, its chain, its lock on the data directory.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -239,7 +240,11 @@ pub(crate) async fn connect(place: &Place) -> Result<(Db, Db), StoreError> {
 
 pub(crate) fn lock(data_dir: &Path, process: Process) -> Result<Option<File>, StoreError> {
     let failed = |path: &Path, source| StoreError::File { path: path.to_owned(), source };
-    std::fs::create_dir_all(data_dir).map_err(|error| failed(data_dir, error))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(|error| failed(data_dir, error))?;
     if process == Process::Command {
         return Ok(None);
     }
@@ -248,6 +253,7 @@ pub(crate) fn lock(data_dir: &Path, process: Process) -> Result<Option<File>, St
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .map_err(|error| failed(&path, error))?;
     match file.try_lock() {

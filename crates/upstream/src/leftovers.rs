@@ -170,7 +170,7 @@ mod tests {
         }
         std::fs::write(kept.join("file"), "text").unwrap();
         std::os::unix::fs::symlink(&kept, gone.join("1/link")).unwrap();
-        std::fs::set_permissions(gone.join("closed"), Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(gone.join("closed"), Permissions::from_mode(0o0)).unwrap();
         let mut deepest = Opened::open(&gone).unwrap();
         for _ in 0..DEEP {
             std::fs::create_dir(deepest.path().join("x")).unwrap();

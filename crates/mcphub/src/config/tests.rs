@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mcphub_hub::DatabaseUrls;
+use mcphub_hub::{DatabaseUrls, Namespaces};
 
 use super::{Config, DatabaseFlags, Flags, Key, Sources};
 
@@ -90,13 +90,14 @@ fn every_kind_of_value_can_be_a_variable() {
             ("MCPHUB_CHILDREN__ENVIRONMENT__NPM_CONFIG__X", "1"),
             ("MCPHUB_CHILDREN__PATH", "/bin"),
             ("MCPHUB_CHILDREN__IDLE_SECONDS", "7"),
+            ("MCPHUB_CHILDREN__NAMESPACES", "required"),
         ],
     )
     .unwrap();
     assert!(config.behind_proxy);
     assert_eq!(config.data_dir, Path::new("/data"));
     assert_eq!(config.allowed_hosts, ["a.example", "b.example"]);
-    assert_eq!(config.children.idle.as_secs(), 7);
+    assert_eq!((config.children.idle.as_secs(), config.children.namespaces), (7, Namespaces::Required));
     let children: Vec<_> =
         config.children.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(children, ["NPM_CONFIG__X=1", "PATH=/bin", "https_proxy=http://proxy:8080"]);

@@ -49,6 +49,19 @@ on_both! {
         assert_eq!(list(hub.address, "/mcp", &key).status, 200, "what one process sealed, another opens");
     }
 
+    fn nobody_else_reads_what_the_hub_writes(installation) {
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        assert_eq!(call(hub.address, "/mcp", &key, "local__fingerprint", json!({})).status, 200);
+        let open: Vec<_> = std::fs::read_dir(installation.data_dir())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.metadata().unwrap().permissions().mode() & 0o077 != 0)
+            .collect();
+        assert!(open.is_empty(), "{open:?}");
+        assert_eq!(installation.data_dir().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
     fn a_key_that_others_can_read_is_refused(installation) {
         set_up(&installation);
         let file = key_file(&installation);
