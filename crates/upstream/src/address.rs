@@ -9,12 +9,16 @@ use ipnet::IpNet;
 
 /// Addresses that hand out a machine's cloud credentials. No MCP server lives there, so that not even
 /// an allowlist opens them.
-const METADATA: [IpAddr; 5] = [
+const METADATA: [IpAddr; 9] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)), // containers of AWS (ECS)
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)), // and of Kubernetes there (EKS)
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)), // Azure's platform, a public address
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
 /// Says whether a host name may lead to `address`, given the networks that an admin allowed.
@@ -26,9 +30,15 @@ pub(crate) fn is_allowed(address: IpAddr, networks: &[IpNet]) -> bool {
 
 /// Says whether `address` hands out a machine's cloud credentials.
 pub(crate) fn is_metadata(address: IpAddr) -> bool {
-    let canonical = address.to_canonical();
-    METADATA.contains(&canonical)
-        || matches!(canonical, IpAddr::V6(v6) if hidden(v6).is_some_and(|v4| METADATA.contains(&IpAddr::V4(v4))))
+    let hands_out = |v4: Ipv4Addr| METADATA.contains(&IpAddr::V4(v4));
+    match address.to_canonical() {
+        IpAddr::V4(v4) => hands_out(v4),
+        IpAddr::V6(v6) => {
+            METADATA.contains(&IpAddr::V6(v6))
+                || hidden(v6).is_some_and(hands_out)
+                || is_local_nat64(v6) && translations(v6).into_iter().any(hands_out)
+        }
+    }
 }
 
 /// Says whether `address` belongs to the public internet.
@@ -77,10 +87,23 @@ fn hidden(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match (a, b) {
         (0x2002, high) => Some(joined(high, c)), // 6to4
         (0x2001, 0) => Some(joined(!g, !h)),     // Teredo: the client's address, inverted
-        (0x0064, 0xff9b) => Some(joined(g, h)),  // NAT64, well-known and local prefix
+        (0x0064, 0xff9b) if [c, d, e, f] == [0; 4] => Some(joined(g, h)), // NAT64, well-known prefix
         (0, 0) if (c, d, e) == (0, 0, 0) && f == 0 && (g, h) > (0, 1) => Some(joined(g, h)), // compatible
         _ => None,
     }
+}
+
+/// Says whether a translator of the local network takes an address (RFC 8215): it is never global, and where
+/// the IPv4 address stands in it is the network's choice.
+fn is_local_nat64(address: Ipv6Addr) -> bool {
+    matches!(address.segments(), [0x0064, 0xff9b, c, d, e, f, ..] if [c, d, e, f] != [0; 4])
+}
+
+/// Lists the IPv4 addresses that a translator may read in an address, by prefixes of 48, 56, 64 and 96 bits
+/// (RFC 6052 2.2). The ninth octet is none of theirs.
+fn translations(address: Ipv6Addr) -> [Ipv4Addr; 4] {
+    let [_, _, _, _, _, _, g, h, _, j, k, l, m, n, o, p] = address.octets();
+    [[g, h, j, k], [h, j, k, l], [j, k, l, m], [m, n, o, p]].map(Ipv4Addr::from)
 }
 
 #[cfg(test)]
@@ -149,6 +172,9 @@ mod tests {
             "64:ff9b::a00:1",
             "64:ff9b:1::1",
             "64:ff9b:1::7f00:1",
+            "64:ff9b:1::808:808",
+            "64:ff9b:1:7f00:0:100:808:808",
+            "64:ff9b:2::808:808",
             "100::1",
             "2001::1",
             "2001:0:4136:e378:8000:63bf:f5ff:fffe",
@@ -195,8 +221,18 @@ mod tests {
             "::ffff:169.254.169.254",
             "64:ff9b::a9fe:a9fe",
             "2002:a9fe:a9fe::1",
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "64:ff9b:1:a9:fe:a9fe::",
+            "64:ff9b:1::a9:fea9:fe00:0",
+            "64:ff9b:1::a9fe:a9fe",
+            "64:ff9b:1:a83f:81:1000:808:808",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
             "100.100.100.200",
+            "168.63.129.16",
+            "169.254.170.23",
+            "::ffff:168.63.129.16",
         ] {
             assert!(is_metadata(ip(text)), "{text}");
             assert!(!is_allowed(ip(text), &networks), "{text}");
