@@ -1,0 +1,120 @@
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Egress, Parent};
+
+/// Starts a proxy with these rules, and returns its address.
+fn proxy(rules: &[&str], parent: Option<Parent>) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+    let egress = Egress::new(rules, parent);
+    egress.tasks.clone().spawn(egress.serve(listener));
+    address
+}
+
+/// Answers each request with its own first line and headers.
+async fn mirror() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio_util::task::TaskTracker::new().spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 1024];
+            let length = stream.read(&mut head).await.unwrap();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(&head[..length]).await.unwrap();
+        }
+    });
+    port
+}
+
+async fn ask(proxy: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(proxy).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn plain(host: &str) -> String {
+    format!(
+        "GET http://{host}/x HTTP/1.1\r\nHost: other\r\nProxy-Authorization: Basic x\r\nConnection: close\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn only_what_is_listed_is_reached() {
+    let port = mirror().await;
+    let table: [(&[&str], &str, &str); 9] = [
+        (&["*"], "127.0.0.1", "403"),
+        (&["*"], "localhost", "403"),
+        (&["*"], "[::ffff:127.0.0.1]", "403"),
+        (&[], "127.0.0.1", "403"),
+        (&["localhost:1"], "localhost", "403"),
+        (&["localhost"], "localhost", "200"),
+        (&["127.0.0.0/8"], "127.0.0.1", "200"),
+        (&["0.0.0.0/0", "::/0"], "169.254.169.254", "403"),
+        (&["*"], "10.0.0.1", "403"),
+    ];
+    for (rules, host, expected) in table {
+        let proxy = proxy(rules, None);
+        let answer = ask(proxy, &plain(&format!("{host}:{port}"))).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{rules:?} {host}: {answer}");
+        if expected == "403" {
+            let connect = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let answer = ask(proxy, &connect).await;
+            assert!(answer.starts_with("HTTP/1.1 403"), "{rules:?} {host}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_goes_on_as_the_server_expects_it() {
+    let port = mirror().await;
+    let answer = ask(proxy(&["127.0.0.1"], None), &plain(&format!("127.0.0.1:{port}"))).await;
+    assert!(answer.contains("\r\n\r\nGET /x HTTP/1.1\r\n"), "{answer}");
+    assert!(answer.to_lowercase().contains(&format!("host: 127.0.0.1:{port}")), "{answer}");
+    assert!(!answer.to_lowercase().contains("proxy-authorization"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_no_proxy_request_is_told_so() {
+    let proxy = proxy(&["*"], None);
+    for request in ["GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "nonsense\r\n\r\n"] {
+        assert!(ask(proxy, request).await.starts_with("HTTP/1.1 400"), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_leads_through_the_proxy_beyond() {
+    let port = mirror().await;
+    let beyond = proxy(&["127.0.0.1"], None);
+    let parent = || Parent::parse(&format!("http://a%20b:c@{beyond}")).unwrap();
+    let through = proxy(&["127.0.0.1"], Some(parent()));
+    let tunnel = format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut stream = TcpStream::connect(through).await.unwrap();
+    stream.write_all(tunnel.as_bytes()).await.unwrap();
+    let mut opened = Vec::new();
+    while !opened.ends_with(b"\r\n\r\n") {
+        opened.push(stream.read_u8().await.unwrap());
+    }
+    assert!(opened.starts_with(b"HTTP/1.1 200"));
+    stream.write_all(b"GET /inside HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("GET /inside HTTP/1.1"), "{answer}");
+    let answer = ask(through, &plain(&format!("127.0.0.1:{port}"))).await;
+    assert!(answer.contains("GET /x HTTP/1.1"), "{answer}");
+    // A name that it doesn't resolve itself is judged by its looks.
+    let public = proxy(&["*"], Some(parent()));
+    for (host, expected) in
+        [("localhost", "403"), ("db.internal", "403"), ("127.0.0.1", "403"), ("a.example", "502")]
+    {
+        let connect = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = ask(public, &connect).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{host}: {answer}");
+    }
+}
