@@ -1,7 +1,8 @@
 //! Which addresses a host name may lead to.
 //!
 //! An address is global when it is neither reserved nor private, and none is hidden inside it: the
-//! IPv4 address in a mapped, 6to4, NAT64 or Teredo address is judged too.
+//! IPv4 address in a mapped, 6to4, NAT64 or Teredo address is judged too. Some names are judged as well:
+//! those under which clouds hand out credentials.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,6 +22,18 @@ const METADATA: [IpAddr; 9] = [
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
+/// Names under which they are found. The last two need a resolver that adds `internal`.
+const METADATA_NAMES: [&str; 6] = [
+    "metadata.goog",
+    "metadata.tencentyun.com",
+    "metadata.packet.net",
+    "metadata.platformequinix.com",
+    "metadata.google",
+    "instance-data.ec2",
+];
+/// First labels of such names, alone or under `internal`: `metadata.google.internal`, `instance-data`.
+const METADATA_LABELS: [&str; 3] = ["metadata", "instance-data", "rancher-metadata"];
+
 /// Says whether a host name may lead to `address`, given the networks that an admin allowed.
 pub(crate) fn is_allowed(address: IpAddr, networks: &[IpNet]) -> bool {
     let canonical = address.to_canonical();
@@ -39,6 +52,13 @@ pub(crate) fn is_metadata(address: IpAddr) -> bool {
                 || is_local_nat64(v6) && translations(v6).into_iter().any(hands_out)
         }
     }
+}
+
+/// Says whether a name, in small letters and without a last dot, is where a cloud hands out credentials.
+pub(crate) fn is_metadata_name(name: &str) -> bool {
+    let (first, rest) = name.split_once('.').unwrap_or((name, ""));
+    let is_inside = rest.is_empty() || rest == "internal" || rest.ends_with(".internal");
+    METADATA_NAMES.contains(&name) || is_inside && METADATA_LABELS.contains(&first)
 }
 
 /// Says whether `address` belongs to the public internet.
@@ -110,7 +130,7 @@ fn translations(address: Ipv6Addr) -> [Ipv4Addr; 4] {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{is_allowed, is_global, is_metadata};
+    use super::{is_allowed, is_global, is_metadata, is_metadata_name};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -238,5 +258,22 @@ mod tests {
             assert!(!is_allowed(ip(text), &networks), "{text}");
         }
         assert!(is_allowed(ip("127.0.0.1"), &networks));
+    }
+
+    #[test]
+    fn names_of_cloud_credentials_are_known() {
+        for name in [
+            "metadata",
+            "metadata.google.internal",
+            "metadata.goog",
+            "instance-data",
+            "instance-data.ec2.internal",
+            "instance-data.eu-west-1.compute.internal",
+        ] {
+            assert!(is_metadata_name(name), "{name}");
+        }
+        for name in ["metadata.example.com", "instance-data.example", "google.internal", "a.goog"] {
+            assert!(!is_metadata_name(name), "{name}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The way out of a child's own network: an HTTP proxy (RFC 9110 9.3.6 and 7.3.3, RFC 9112 3.2.2) that
 //! the supervisor runs. It resolves names itself, checks every address, and connects to what it checked.
 
+mod destination;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
@@ -10,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
@@ -23,8 +24,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use self::destination::Destination;
 use super::parent::{Parent, seems_public};
-use crate::address::{is_global, is_metadata};
+use crate::address::{is_global, is_metadata, is_metadata_name};
 use crate::dialer::Host;
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -33,6 +35,8 @@ const HEAD: Duration = Duration::from_secs(30);
 /// How many connections one child may have at a time; others wait.
 const CONNECTIONS: usize = 256;
 const MOST_ADDRESSES: usize = 8;
+/// The port of `http://`.
+const HTTP: u16 = 80;
 
 type Answer = Response<Either<Full<Bytes>, Incoming>>;
 
@@ -45,6 +49,8 @@ pub(crate) struct Egress {
 
 /// Says why there is no connection.
 enum NoWay {
+    /// The request names no host and port.
+    Unclear,
     /// It is not allowed.
     Refused(String),
     /// It failed.
@@ -86,14 +92,12 @@ impl Egress {
         let done = match (request.method() == Method::CONNECT, request.uri().scheme_str()) {
             (true, _) => self.tunnel(request).await,
             (false, Some("http")) => self.forward(request).await,
-            _ => {
-                return say(
-                    StatusCode::BAD_REQUEST,
-                    "this is a proxy: CONNECT host:port, or http:// in full",
-                );
-            }
+            _ => Err(NoWay::Unclear),
         };
         done.unwrap_or_else(|no| match no {
+            NoWay::Unclear => {
+                say(StatusCode::BAD_REQUEST, "this is a proxy: CONNECT host:port, or http:// in full")
+            }
             NoWay::Refused(reason) => {
                 eprintln!("mcphub: no connection for the server: {reason}");
                 say(StatusCode::FORBIDDEN, &reason)
@@ -103,12 +107,12 @@ impl Egress {
     }
 
     async fn tunnel(&self, request: Request<Incoming>) -> Result<Answer, NoWay> {
-        let (host, port) = target(request.uri().authority(), None)?;
-        let stream = self.connect(&host, port).await?;
+        let to = destination(&request, None)?;
+        let stream = self.connect(&to).await?;
         match &self.parent {
             None => self.relay(request, stream),
             Some(parent) => {
-                let there = self.pass_parent(parent, &format!("{host}:{port}"), stream).await?;
+                let there = self.pass_parent(parent, &to, stream).await?;
                 self.relay(request, TokioIo::new(there));
             }
         }
@@ -129,10 +133,15 @@ impl Egress {
     }
 
     /// Asks the proxy beyond for a tunnel of its own.
-    async fn pass_parent(&self, parent: &Parent, to: &str, stream: TcpStream) -> Result<Upgraded, NoWay> {
+    async fn pass_parent(
+        &self,
+        parent: &Parent,
+        to: &Destination,
+        stream: TcpStream,
+    ) -> Result<Upgraded, NoWay> {
         let mut request = Request::new(Full::<Bytes>::default());
         *request.method_mut() = Method::CONNECT;
-        *request.uri_mut() = to.parse().map_err(failed)?;
+        *request.uri_mut() = to.to_string().parse().map_err(failed)?;
         parent.sign(request.headers_mut());
         let response = self.send(request, stream).await?;
         match response.status() {
@@ -142,23 +151,24 @@ impl Egress {
     }
 
     async fn forward(&self, mut request: Request<Incoming>) -> Result<Answer, NoWay> {
-        let authority = request.uri().authority().cloned();
-        let (host, port) = target(authority.as_ref(), Some(80))?;
-        let stream = self.connect(&host, port).await?;
+        let to = destination(&request, Some(HTTP))?;
+        let stream = self.connect(&to).await?;
         for name in ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"] {
             request.headers_mut().remove(name);
         }
         request.headers_mut().remove(PROXY_AUTHORIZATION);
-        if let Some(Ok(host)) = authority.map(|authority| HeaderValue::from_str(authority.as_str())) {
-            request.headers_mut().insert(HOST, host);
-        }
-        match &self.parent {
-            Some(parent) => parent.sign(request.headers_mut()),
-            None => {
-                let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-                *request.uri_mut() = path.parse().map_err(failed)?;
+        let host = to.to_string();
+        let host = host.strip_suffix(":80").unwrap_or(&host);
+        request.headers_mut().insert(HOST, HeaderValue::from_str(host).map_err(failed)?);
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = match &self.parent {
+            Some(parent) => {
+                let full = format!("http://{host}{path}");
+                parent.sign(request.headers_mut());
+                full.parse().map_err(failed)?
             }
-        }
+            None => path.parse().map_err(failed)?,
+        };
         Ok(self.send(request, stream).await?.map(Either::Right))
     }
 
@@ -172,52 +182,63 @@ impl Egress {
         sender.send_request(request).await.map_err(failed)
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, NoWay> {
-        match tokio::time::timeout(CONNECT, self.dial(host, port)).await {
+    async fn connect(&self, to: &Destination) -> Result<TcpStream, NoWay> {
+        match tokio::time::timeout(CONNECT, self.dial(to)).await {
             Ok(connected) => connected,
             Err(_) => Err(NoWay::Failed(format!("no connection within {} s", CONNECT.as_secs()))),
         }
     }
 
     /// Connects to an address that was checked, or to the proxy beyond.
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, NoWay> {
+    async fn dial(&self, to: &Destination) -> Result<TcpStream, NoWay> {
         let addresses = match &self.parent {
-            None => self.checked(host, port, resolve(host, port).await?)?,
+            None => self.checked(to, look_up(to).await?)?,
             Some(parent) => {
-                let unresolved =
-                    SocketAddr::new(host.parse().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port);
-                self.checked(host, port, vec![unresolved])?;
+                let address = to.address().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+                self.checked(to, vec![SocketAddr::new(address, to.port())])?;
                 resolve(&parent.host, parent.port).await?
             }
         };
-        let mut last = format!("{host} has no address");
-        for address in addresses.iter().take(MOST_ADDRESSES) {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error.to_string(),
-            }
-        }
-        Err(NoWay::Failed(last))
+        connect_to_any(&addresses).await
     }
 
     /// Every address must be allowed: a name that leads here and there is refused as a whole.
-    fn checked(&self, host: &str, port: u16, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, NoWay> {
-        match addresses.iter().map(SocketAddr::ip).find(|address| !self.allows(host, *address, port)) {
+    fn checked(&self, to: &Destination, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, NoWay> {
+        match addresses.iter().map(SocketAddr::ip).find(|address| !self.allows(to, *address)) {
             None => Ok(addresses),
             Some(address) => Err(NoWay::Refused(format!(
-                "{host}:{port} ({address}) is not among the `hosts` of the server's `sandbox`"
+                "{to} ({address}) is not among the `hosts` of the server's `sandbox`"
             ))),
         }
     }
 
-    fn allows(&self, host: &str, address: IpAddr, port: u16) -> bool {
-        let public = match address.is_unspecified() && self.parent.is_some() {
-            true => seems_public(host),
+    fn allows(&self, to: &Destination, address: IpAddr) -> bool {
+        let name = to.name().unwrap_or_default();
+        let public = match self.parent.is_some() && to.address().is_none() {
+            true => seems_public(name),
             false => is_global(address),
         };
-        let contact = Contact { host, address, port, public };
-        !is_metadata(address) && self.rules.iter().any(|rule| rule.allows(contact))
+        let contact = Contact { host: name, address, port: to.port(), public };
+        !is_metadata(address) && !is_metadata_name(name) && self.rules.iter().any(|rule| rule.allows(contact))
     }
+}
+
+async fn look_up(to: &Destination) -> Result<Vec<SocketAddr>, NoWay> {
+    match (to.address(), to.name()) {
+        (Some(address), _) => Ok(vec![SocketAddr::new(address, to.port())]),
+        (None, name) => resolve(name.unwrap_or_default(), to.port()).await,
+    }
+}
+
+async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, NoWay> {
+    let mut last = "it has no address".to_owned();
+    for address in addresses.iter().take(MOST_ADDRESSES) {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(NoWay::Failed(last))
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, NoWay> {
@@ -228,13 +249,9 @@ fn failed(error: impl ToString) -> NoWay {
     NoWay::Failed(error.to_string())
 }
 
-fn target(authority: Option<&Authority>, default: Option<u16>) -> Result<(String, u16), NoWay> {
-    let unclear = || NoWay::Failed("the request names no host and port".to_owned());
-    let authority = authority.ok_or_else(unclear)?;
-    let port = authority.port_u16().or(default).ok_or_else(unclear)?;
-    let host = authority.host();
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    Ok((bare.to_owned(), port))
+fn destination(request: &Request<Incoming>, port: Option<u16>) -> Result<Destination, NoWay> {
+    let read = request.uri().authority().and_then(|authority| Destination::read(authority, port));
+    read.ok_or(NoWay::Unclear)
 }
 
 fn say(status: StatusCode, text: &str) -> Answer {

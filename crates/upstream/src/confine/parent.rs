@@ -34,11 +34,23 @@ impl Parent {
     }
 }
 
-/// Judges a name by itself: another resolves it.
-pub(super) fn seems_public(host: &str) -> bool {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let private = [".localhost", ".local", ".internal", ".home.arpa", ".lan"];
-    host.contains('.') && !private.iter().any(|end| host.ends_with(end))
+/// Last labels that nobody has on the internet (RFC 6761, RFC 6762 appendix G, RFC 8375).
+const PRIVATE: [&str; 10] = [
+    ".localhost",
+    ".localdomain",
+    ".local",
+    ".internal",
+    ".intranet",
+    ".private",
+    ".corp",
+    ".home",
+    ".home.arpa",
+    ".lan",
+];
+
+/// Judges a name, in small letters and without a last dot, by itself: another resolves it.
+pub(super) fn seems_public(name: &str) -> bool {
+    name.contains('.') && !PRIVATE.iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -57,7 +69,9 @@ mod tests {
 
     #[test]
     fn names_that_are_used_inside_seem_private() {
-        for name in ["localhost", "intranet", "a.localhost", "db.internal.", "PRINTER.local"] {
+        for name in
+            ["localhost", "intranet", "a.localhost", "localhost.localdomain", "db.internal", "printer.local"]
+        {
             assert!(!seems_public(name), "{name}");
         }
         assert!(seems_public("a.example.com"));

@@ -1,5 +1,7 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -29,6 +31,34 @@ async fn mirror() -> u16 {
         }
     });
     port
+}
+
+/// Is a proxy beyond that keeps the first line of each request, and grants everything.
+async fn recorder() -> (Parent, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let parent = Parent::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&lines);
+    tokio_util::task::TaskTracker::new().spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 1024];
+            let length = stream.read(&mut head).await.unwrap();
+            let head = String::from_utf8_lossy(&head[..length]).into_owned();
+            kept.lock().push(head.lines().next().unwrap_or_default().to_owned());
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        }
+    });
+    (parent, lines)
+}
+
+/// Asks for a tunnel and returns the code of the answer.
+async fn tunnel(proxy: SocketAddr, to: &str) -> String {
+    let mut stream = TcpStream::connect(proxy).await.unwrap();
+    let connect = format!("CONNECT {to} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(connect.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    String::from_utf8_lossy(&head[9..]).into_owned()
 }
 
 async fn ask(proxy: SocketAddr, request: &str) -> String {
@@ -117,4 +147,48 @@ async fn a_tunnel_leads_through_the_proxy_beyond() {
         let answer = ask(public, &connect).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{host}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn no_spelling_of_an_address_passes_to_the_proxy_beyond() {
+    let (parent, lines) = recorder().await;
+    let proxy = proxy(&["*"], Some(parent));
+    for host in
+        ["127.1", "127.0.0.1.", "0x7f.0.0.1", "2130706433", "169.254.43518", "169.254.169.254.", "[::1]"]
+    {
+        assert_eq!(tunnel(proxy, &format!("{host}:80")).await, "403", "{host}");
+        assert!(ask(proxy, &plain(host)).await.starts_with("HTTP/1.1 403"), "{host}");
+    }
+    for host in ["a.1", "256.256.256.256", "127.0.0.1.."] {
+        assert_ne!(tunnel(proxy, &format!("{host}:80")).await, "200", "{host}");
+    }
+    assert!(lines.lock().is_empty(), "{:?}", lines.lock());
+}
+
+#[tokio::test]
+async fn no_rule_opens_the_names_of_cloud_credentials() {
+    let names = ["metadata.google.internal", "Metadata.Goog.", "instance-data", "instance-data.ec2.internal"];
+    for name in names {
+        let (parent, lines) = recorder().await;
+        let rules = [name.trim_end_matches('.'), "*", "0.0.0.0/0"];
+        assert_eq!(tunnel(proxy(&rules, Some(parent)), &format!("{name}:80")).await, "403", "{name}");
+        assert!(lines.lock().is_empty(), "{:?}", lines.lock());
+    }
+}
+
+#[tokio::test]
+async fn the_proxy_beyond_is_asked_for_what_was_judged() {
+    let (parent, lines) = recorder().await;
+    let proxy = proxy(&["*"], Some(parent));
+    for host in ["[2606:4700:4700:0::1111]:443", "A.Example.:443", "8.526344:443"] {
+        assert_eq!(tunnel(proxy, host).await, "200", "{host}");
+    }
+    ask(proxy, &plain("user@A.Example")).await;
+    let expected = [
+        "CONNECT [2606:4700:4700::1111]:443 HTTP/1.1",
+        "CONNECT a.example:443 HTTP/1.1",
+        "CONNECT 8.8.8.8:443 HTTP/1.1",
+        "GET http://a.example/x HTTP/1.1",
+    ];
+    assert_eq!(*lines.lock(), expected);
 }
