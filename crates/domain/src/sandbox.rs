@@ -75,7 +75,7 @@ enum Place {
     Public,
     /// Public hosts under this name.
     Under(String),
-    /// The host of this name, wherever it leads.
+    /// The host of this name where it is public, and `localhost` on the machine's own loopback.
     Name(String),
     Network(IpNet),
 }
@@ -85,11 +85,11 @@ enum Place {
 pub struct Contact<'a> {
     /// The name, or the address in words.
     pub host: &'a str,
-    /// The address.
-    pub address: IpAddr,
+    /// The address, unless another looks the name up.
+    pub address: Option<IpAddr>,
     /// The port.
     pub port: u16,
-    /// Whether the address belongs to the public internet.
+    /// Whether the address belongs to the public internet, as far as one can tell.
     pub public: bool,
 }
 
@@ -191,7 +191,7 @@ impl HostRule {
     pub fn is_loopback(&self) -> bool {
         match &self.place {
             Place::Public | Place::Under(_) => false,
-            Place::Name(name) => name.eq_ignore_ascii_case("localhost"),
+            Place::Name(name) => is_localhost(name),
             Place::Network(network) => network.addr().is_loopback(),
         }
     }
@@ -201,21 +201,56 @@ impl HostRule {
         self.place == Place::Public && self.port.is_none()
     }
 
+    /// Says whether the rule is about a name, so that it may be looked up. Rules about addresses are not:
+    /// whoever may look up any name can tell its owner anything.
+    pub fn names(&self, host: &str, port: u16) -> bool {
+        let host = host.trim_end_matches('.');
+        let place = match &self.place {
+            Place::Public => true,
+            Place::Under(name) => is_under(host, name),
+            Place::Name(name) => host.eq_ignore_ascii_case(name),
+            Place::Network(_) => is_localhost(host),
+        };
+        place && self.is_for(port)
+    }
+
     /// Says whether the rule allows a contact.
     pub fn allows(&self, contact: Contact<'_>) -> bool {
         let host = contact.host.trim_end_matches('.');
         let place = match &self.place {
             Place::Public => contact.public,
-            Place::Under(name) => {
-                let under = host.len() > name.len()
-                    && host.get(host.len() - name.len()..).is_some_and(|end| end.eq_ignore_ascii_case(name))
-                    && host.as_bytes().get(host.len() - name.len() - 1) == Some(&b'.');
-                under && contact.public
+            Place::Under(name) => is_under(host, name) && contact.public,
+            Place::Name(name) => host.eq_ignore_ascii_case(name) && may_lead_there(name, contact),
+            Place::Network(network) => {
+                contact.address.is_some_and(|address| network.contains(&address.to_canonical()))
             }
-            Place::Name(name) => host.eq_ignore_ascii_case(name),
-            Place::Network(network) => network.contains(&contact.address.to_canonical()),
         };
-        place && self.port.is_none_or(|port| port == contact.port)
+        place && self.is_for(contact.port)
+    }
+
+    fn is_for(&self, port: u16) -> bool {
+        self.port.is_none_or(|own| own == port)
+    }
+}
+
+fn is_localhost(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost")
+}
+
+fn is_under(host: &str, name: &str) -> bool {
+    let Some((rest, end)) = host.len().checked_sub(name.len()).and_then(|at| host.split_at_checked(at))
+    else {
+        return false;
+    };
+    rest.ends_with('.') && end.eq_ignore_ascii_case(name)
+}
+
+/// Says whether a name that is listed may lead where it does. Its owner decides where that is, so that
+/// it grants nothing inside.
+fn may_lead_there(name: &str, contact: Contact<'_>) -> bool {
+    match contact.address.map(|address| address.to_canonical()) {
+        None => true,
+        Some(address) => contact.public || is_localhost(name) && address.is_loopback(),
     }
 }
 
@@ -382,28 +417,59 @@ mod tests {
             ("*.example.com", "a.example.com", "10.0.0.1", 80, false),
             ("*.example.com", "example.com", "8.8.8.8", 80, false),
             ("*.example.com", "badexample.com", "8.8.8.8", 80, false),
-            ("db.internal", "DB.internal.", "10.0.0.1", 5432, true),
-            ("db.internal:5432", "db.internal", "10.0.0.1", 5433, false),
+            ("api.example", "API.example.", "8.8.8.8", 443, true),
+            ("api.example:443", "api.example", "8.8.8.8", 80, false),
+            ("api.example", "api.example", "127.0.0.1", 443, false),
+            ("api.example", "api.example", "10.0.0.1", 443, false),
             ("localhost", "localhost", "127.0.0.1", 80, true),
+            ("localhost", "LOCALHOST.", "::1", 80, true),
+            ("localhost", "localhost", "10.0.0.1", 80, false),
+            ("a.localhost", "a.localhost", "127.0.0.1", 80, false),
             ("127.0.0.0/8:80", "localhost", "127.0.0.1", 80, true),
             ("127.0.0.0/8:80", "localhost", "::ffff:127.0.0.1", 80, true),
             ("10.0.0.0/8", "a.example", "10.1.2.3", 1, true),
             ("10.0.0.0/8", "a.example", "11.1.2.3", 1, false),
         ];
         for (rule, host, address, port, expected) in table {
-            let address = address.parse().unwrap();
-            let contact = Contact {
-                host,
-                address,
-                port,
-                public: host != "db.internal" && address == std::net::IpAddr::from([8, 8, 8, 8]),
-            };
-            assert_eq!(
-                rule.parse::<HostRule>().unwrap().allows(contact),
-                expected,
-                "{rule} {host} {address}"
-            );
+            let public = address == "8.8.8.8";
+            let contact = Contact { host, address: Some(address.parse().unwrap()), port, public };
+            let rule: HostRule = rule.parse().unwrap();
+            assert_eq!(rule.allows(contact), expected, "{rule} {host} {address}");
         }
         assert!(matches!(Hosts::default(), Hosts::Listed(rules) if rules.len() == 1));
+    }
+
+    #[test]
+    fn a_name_that_another_looks_up_is_taken_at_its_word() {
+        let table = [
+            ("db.internal", false, true),
+            ("a.example", true, false),
+            ("*", true, true),
+            ("*", false, false),
+            ("*.internal", false, false),
+            ("0.0.0.0/0", true, false),
+        ];
+        for (rule, public, expected) in table {
+            let contact = Contact { host: "db.internal", address: None, port: 80, public };
+            assert_eq!(rule.parse::<HostRule>().unwrap().allows(contact), expected, "{rule} {public}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_looked_up_for_a_rule_that_is_about_it() {
+        let table = [
+            ("*", "a.example", true),
+            ("*:80", "a.example", false),
+            ("*.example", "A.Example.", true),
+            ("*.example", "example", false),
+            ("*.example", "aexample", false),
+            ("a.example:443", "a.example", true),
+            ("a.example", "b.a.example", false),
+            ("0.0.0.0/0", "a.example", false),
+            ("127.0.0.1", "localhost", true),
+        ];
+        for (rule, host, expected) in table {
+            assert_eq!(rule.parse::<HostRule>().unwrap().names(host, 443), expected, "{rule} {host}");
+        }
     }
 }

@@ -6,7 +6,7 @@ mod destination;
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ pub(crate) struct Egress {
 enum NoWay {
     /// The request names no host and port.
     Unclear,
-    /// It is not allowed.
-    Refused(String),
+    /// It is not allowed: what was asked for, and where that is, which is for the log alone.
+    Refused(String, Option<IpAddr>),
     /// It failed.
     Failed(String),
 }
@@ -98,8 +98,10 @@ impl Egress {
             NoWay::Unclear => {
                 say(StatusCode::BAD_REQUEST, "this is a proxy: CONNECT host:port, or http:// in full")
             }
-            NoWay::Refused(reason) => {
-                eprintln!("mcphub: no connection for the server: {reason}");
+            NoWay::Refused(to, address) => {
+                let reason = format!("{to} is not among the `hosts` of the server's `sandbox`");
+                let found = address.map(|address| format!(" (it is {address})")).unwrap_or_default();
+                eprintln!("mcphub: no connection for the server: {reason}{found}");
                 say(StatusCode::FORBIDDEN, &reason)
             }
             NoWay::Failed(reason) => say(StatusCode::BAD_GATEWAY, &reason),
@@ -189,44 +191,45 @@ impl Egress {
         }
     }
 
-    /// Connects to an address that was checked, or to the proxy beyond.
+    /// Connects to an address that was judged, or to the proxy beyond.
     async fn dial(&self, to: &Destination) -> Result<TcpStream, NoWay> {
+        if to.name().is_some_and(is_metadata_name) {
+            return Err(NoWay::Refused(to.to_string(), None));
+        }
         let addresses = match &self.parent {
-            None => self.checked(to, look_up(to).await?)?,
+            None => self.look_up(to).await?,
             Some(parent) => {
-                let address = to.address().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-                self.checked(to, vec![SocketAddr::new(address, to.port())])?;
+                self.judge(to, to.address())?;
                 resolve(&parent.host, parent.port).await?
             }
         };
         connect_to_any(&addresses).await
     }
 
-    /// Every address must be allowed: a name that leads here and there is refused as a whole.
-    fn checked(&self, to: &Destination, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, NoWay> {
-        match addresses.iter().map(SocketAddr::ip).find(|address| !self.allows(to, *address)) {
-            None => Ok(addresses),
-            Some(address) => Err(NoWay::Refused(format!(
-                "{to} ({address}) is not among the `hosts` of the server's `sandbox`"
-            ))),
-        }
-    }
-
-    fn allows(&self, to: &Destination, address: IpAddr) -> bool {
-        let name = to.name().unwrap_or_default();
-        let public = match self.parent.is_some() && to.address().is_none() {
-            true => seems_public(name),
-            false => is_global(address),
+    /// Finds the addresses, which all must be allowed: a name that leads here and there is refused as a
+    /// whole. A name that no rule is about is not looked up, for the question itself tells its owner.
+    async fn look_up(&self, to: &Destination) -> Result<Vec<SocketAddr>, NoWay> {
+        let addresses = match to.name() {
+            Some(name) if self.rules.iter().any(|rule| rule.names(name, to.port())) => {
+                resolve(name, to.port()).await?
+            }
+            Some(_) => return Err(NoWay::Refused(to.to_string(), None)),
+            None => to.address().map(|address| SocketAddr::new(address, to.port())).into_iter().collect(),
         };
-        let contact = Contact { host: name, address, port: to.port(), public };
-        !is_metadata(address) && !is_metadata_name(name) && self.rules.iter().any(|rule| rule.allows(contact))
+        addresses.iter().try_for_each(|address| self.judge(to, Some(address.ip())))?;
+        Ok(addresses)
     }
-}
 
-async fn look_up(to: &Destination) -> Result<Vec<SocketAddr>, NoWay> {
-    match (to.address(), to.name()) {
-        (Some(address), _) => Ok(vec![SocketAddr::new(address, to.port())]),
-        (None, name) => resolve(name.unwrap_or_default(), to.port()).await,
+    /// Refuses what no rule allows, and addresses that hand out credentials.
+    fn judge(&self, to: &Destination, address: Option<IpAddr>) -> Result<(), NoWay> {
+        let host = to.name().unwrap_or_default();
+        let public = address.map_or_else(|| seems_public(host), is_global);
+        let contact = Contact { host, address, port: to.port(), public };
+        let is_allowed = self.rules.iter().any(|rule| rule.allows(contact));
+        match is_allowed && !address.is_some_and(is_metadata) {
+            true => Ok(()),
+            false => Err(NoWay::Refused(to.to_string(), address)),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Egress, Parent};
+use super::{Destination, Egress, Parent};
 
 /// Starts a proxy with these rules, and returns its address.
 fn proxy(rules: &[&str], parent: Option<Parent>) -> SocketAddr {
@@ -171,7 +171,9 @@ async fn no_rule_opens_the_names_of_cloud_credentials() {
     for name in names {
         let (parent, lines) = recorder().await;
         let rules = [name.trim_end_matches('.'), "*", "0.0.0.0/0"];
-        assert_eq!(tunnel(proxy(&rules, Some(parent)), &format!("{name}:80")).await, "403", "{name}");
+        for parent in [Some(parent), None] {
+            assert_eq!(tunnel(proxy(&rules, parent), &format!("{name}:80")).await, "403", "{name}");
+        }
         assert!(lines.lock().is_empty(), "{:?}", lines.lock());
     }
 }
@@ -191,4 +193,39 @@ async fn the_proxy_beyond_is_asked_for_what_was_judged() {
         "GET http://a.example/x HTTP/1.1",
     ];
     assert_eq!(*lines.lock(), expected);
+}
+
+#[tokio::test]
+async fn a_name_that_no_rule_is_about_is_not_looked_up() {
+    // Looking it up would fail, with another answer.
+    let lists: [&[&str]; 4] = [&[], &["b.invalid"], &["a.invalid:443", "*:443"], &["10.0.0.0/8", "::/0"]];
+    for rules in lists {
+        assert_eq!(tunnel(proxy(rules, None), "secret.a.invalid:80").await, "403", "{rules:?}");
+    }
+    assert_eq!(tunnel(proxy(&["*.a.invalid"], None), "secret.a.invalid:80").await, "502");
+}
+
+#[tokio::test]
+async fn where_a_name_leads_is_not_told() {
+    let answer = ask(proxy(&["*"], None), &plain("localhost:80")).await;
+    assert!(answer.contains("localhost:80 is not among"), "{answer}");
+    assert!(!answer.contains("127.0.0.1") && !answer.contains("::1"), "{answer}");
+}
+
+#[test]
+fn the_owner_of_a_listed_name_opens_nothing_inside() {
+    let table: [(&[&str], &str, bool); 6] = [
+        (&["api.example"], "8.8.8.8", true),
+        (&["api.example"], "127.0.0.1", false),
+        (&["api.example", "localhost"], "127.0.0.1", false),
+        (&["api.example"], "10.0.0.1", false),
+        (&["api.example", "10.0.0.0/8:443"], "10.0.0.1", true),
+        (&["api.example", "10.0.0.0/8:80"], "10.0.0.1", false),
+    ];
+    let to = Destination::read(&"api.example:443".parse().unwrap(), None).unwrap();
+    for (rules, address, expected) in table {
+        let egress = Egress::new(rules.iter().map(|rule| rule.parse().unwrap()).collect(), None);
+        let judged = egress.judge(&to, Some(address.parse().unwrap()));
+        assert_eq!(judged.is_ok(), expected, "{rules:?} {address}");
+    }
 }
