@@ -57,6 +57,15 @@ enum NoWay {
     Failed(String),
 }
 
+/// Says where an address is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// On the public internet.
+    Public,
+    /// On this machine or in its networks.
+    Inside,
+}
+
 impl Egress {
     pub(crate) fn new(rules: Vec<HostRule>, parent: Option<Parent>) -> Arc<Self> {
         Arc::new(Self { rules, parent, tasks: TaskTracker::new() })
@@ -196,14 +205,16 @@ impl Egress {
         if to.name().is_some_and(is_metadata_name) {
             return Err(NoWay::Refused(to.to_string(), None));
         }
-        let addresses = match &self.parent {
-            None => self.look_up(to).await?,
-            Some(parent) => {
-                self.judge(to, to.address())?;
-                resolve(&parent.host, parent.port).await?
-            }
-        };
-        connect_to_any(&addresses).await
+        if let Some(parent) = &self.parent {
+            self.judge(to, to.address())?;
+            return connect_to_any(&resolve(&parent.host, parent.port).await?).await;
+        }
+        let stream = connect_to_any(&self.look_up(to).await?).await?;
+        if leads_back(&stream).map_err(failed)? {
+            let address = stream.peer_addr().map_err(failed)?.ip();
+            self.judge_as(Reach::Inside, to, Some(address))?;
+        }
+        Ok(stream)
     }
 
     /// Finds the addresses, which all must be allowed: a name that leads here and there is refused as a
@@ -222,15 +233,26 @@ impl Egress {
 
     /// Refuses what no rule allows, and addresses that hand out credentials.
     fn judge(&self, to: &Destination, address: Option<IpAddr>) -> Result<(), NoWay> {
+        let public = address.map_or_else(|| to.name().is_some_and(seems_public), is_global);
+        self.judge_as(if public { Reach::Public } else { Reach::Inside }, to, address)
+    }
+
+    fn judge_as(&self, reach: Reach, to: &Destination, address: Option<IpAddr>) -> Result<(), NoWay> {
         let host = to.name().unwrap_or_default();
-        let public = address.map_or_else(|| seems_public(host), is_global);
-        let contact = Contact { host, address, port: to.port(), public };
+        let contact = Contact { host, address, port: to.port(), public: reach == Reach::Public };
         let is_allowed = self.rules.iter().any(|rule| rule.allows(contact));
         match is_allowed && !address.is_some_and(is_metadata) {
             true => Ok(()),
             false => Err(NoWay::Refused(to.to_string(), address)),
         }
     }
+}
+
+/// Says whether a connection ends at this machine, whose own address may be a public one: what listens
+/// there may count on a firewall outside.
+fn leads_back(stream: &TcpStream) -> io::Result<bool> {
+    let (here, there) = (stream.local_addr()?.ip().to_canonical(), stream.peer_addr()?.ip().to_canonical());
+    Ok(here == there || here.is_loopback())
 }
 
 async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, NoWay> {

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Destination, Egress, Parent};
+use super::{Destination, Egress, Parent, leads_back};
 
 /// Starts a proxy with these rules, and returns its address.
 fn proxy(rules: &[&str], parent: Option<Parent>) -> SocketAddr {
@@ -227,5 +227,15 @@ fn the_owner_of_a_listed_name_opens_nothing_inside() {
         let egress = Egress::new(rules.iter().map(|rule| rule.parse().unwrap()).collect(), None);
         let judged = egress.judge(&to, Some(address.parse().unwrap()));
         assert_eq!(judged.is_ok(), expected, "{rules:?} {address}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_from_the_loopback_stays_on_the_machine() {
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for address in ["127.0.0.1", "127.0.0.2"] {
+        let stream = TcpStream::connect((address, port)).await.unwrap();
+        assert!(leads_back(&stream).unwrap(), "{address}");
     }
 }
