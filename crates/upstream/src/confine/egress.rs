@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use mcphub_domain::sandbox::{Contact, HostRule};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use self::destination::Destination;
@@ -32,8 +32,10 @@ use crate::dialer::Host;
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a request's head may take.
 const HEAD: Duration = Duration::from_secs(30);
-/// How many connections one child may have at a time; others wait.
+/// How many connections and tunnels one child may have at a time; others wait.
 const CONNECTIONS: usize = 256;
+/// How long it waits after a connection that can't be taken: mostly, descriptors are short for a moment.
+const PAUSE: Duration = Duration::from_millis(250);
 const MOST_ADDRESSES: usize = 8;
 /// The port of `http://`.
 const HTTP: u16 = 80;
@@ -44,8 +46,12 @@ type Answer = Response<Either<Full<Bytes>, Incoming>>;
 pub(crate) struct Egress {
     rules: Vec<HostRule>,
     parent: Option<Parent>,
+    places: Arc<Semaphore>,
     tasks: TaskTracker,
 }
+
+/// Is one of the child's connections; a tunnel keeps it until it ends.
+type Place = Arc<OwnedSemaphorePermit>;
 
 /// Says why there is no connection.
 enum NoWay {
@@ -68,38 +74,38 @@ enum Reach {
 
 impl Egress {
     pub(crate) fn new(rules: Vec<HostRule>, parent: Option<Parent>) -> Arc<Self> {
-        Arc::new(Self { rules, parent, tasks: TaskTracker::new() })
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        Arc::new(Self { rules, parent, places, tasks: TaskTracker::new() })
     }
 
     /// Serves the child's connections for ever.
     pub(crate) async fn serve(self: Arc<Self>, listener: std::net::TcpListener) -> io::Result<Infallible> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-            let (stream, _) = listener.accept().await?;
-            let egress = Arc::clone(&self);
-            self.tasks.spawn(async move {
-                let service = service_fn(|request| {
-                    let egress = Arc::clone(&egress);
-                    async move { Ok::<_, Infallible>(egress.answer(request).await) }
-                });
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades();
-                // How it ends concerns the child alone.
-                connection.await.unwrap_or(());
-                drop(place);
-            });
+            let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+            let stream = accept(&listener).await;
+            self.tasks.spawn(Arc::clone(&self).serve_one(stream, Arc::new(place)));
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+    async fn serve_one(self: Arc<Self>, stream: TcpStream, place: Place) {
+        let service = service_fn(|request| {
+            let (egress, place) = (Arc::clone(&self), Arc::clone(&place));
+            async move { Ok::<_, Infallible>(egress.answer(request, place).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        // How it ends concerns the child alone.
+        connection.await.unwrap_or(());
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, place: Place) -> Answer {
         let done = match (request.method() == Method::CONNECT, request.uri().scheme_str()) {
-            (true, _) => self.tunnel(request).await,
+            (true, _) => self.tunnel(request, place).await,
             (false, Some("http")) => self.forward(request).await,
             _ => Err(NoWay::Unclear),
         };
@@ -117,14 +123,14 @@ impl Egress {
         })
     }
 
-    async fn tunnel(&self, request: Request<Incoming>) -> Result<Answer, NoWay> {
+    async fn tunnel(&self, request: Request<Incoming>, place: Place) -> Result<Answer, NoWay> {
         let to = destination(&request, None)?;
         let stream = self.connect(&to).await?;
         match &self.parent {
-            None => self.relay(request, stream),
+            None => self.relay(request, stream, place),
             Some(parent) => {
                 let there = self.pass_parent(parent, &to, stream).await?;
-                self.relay(request, TokioIo::new(there));
+                self.relay(request, TokioIo::new(there), place);
             }
         }
         Ok(Response::new(Either::Left(Full::default())))
@@ -134,12 +140,14 @@ impl Egress {
         &self,
         request: Request<Incoming>,
         mut there: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        place: Place,
     ) {
         self.tasks.spawn(async move {
             if let Ok(here) = hyper::upgrade::on(request).await {
                 // Either side may break off: that is how tunnels end.
                 tokio::io::copy_bidirectional(&mut TokioIo::new(here), &mut there).await.unwrap_or_default();
             }
+            drop(place);
         });
     }
 
@@ -264,6 +272,20 @@ async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, NoWay> {
         }
     }
     Err(NoWay::Failed(last))
+}
+
+/// Takes the next connection. One that can't be taken is no reason to take no more.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut is_told = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) if !is_told => eprintln!("mcphub: the server's connections wait: {error}"),
+            Err(_) => {}
+        }
+        is_told = true;
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, NoWay> {

@@ -1,5 +1,7 @@
 //! What a confined child reaches through its supervisor's proxy, on a machine whose network the test makes.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -83,4 +85,38 @@ fn a_machine_is_reached_by_its_own_addresses_only_where_they_are_listed() {
         let failed = if expected { 0 } else { 2 };
         assert_eq!(output.status.code(), Some(failed), "{hosts} {host}: {output:?}");
     }
+}
+
+/// Opens more connections to the proxy than its supervisor has descriptors for, closes them, and asks for a URL.
+const CROWD: &str = r#"
+import os, socket, sys, time, urllib.parse, urllib.request
+proxy = urllib.parse.urlsplit(os.environ["http_proxy"])
+crowd = [socket.create_connection((proxy.hostname, proxy.port)) for _ in range(60)]
+time.sleep(1)
+for one in crowd: one.close()
+urllib.request.urlopen(sys.argv[1], timeout=10).read()
+"#;
+
+#[test]
+fn a_connection_that_can_t_be_taken_ends_nothing() {
+    let home = TempDir::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let length = stream.read(&mut [0; 1024]).unwrap();
+            assert_ne!(length, 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        }
+    });
+    let mut granted = confinement(home.path());
+    granted["hosts"] = json!(["127.0.0.1"]);
+    let mut supervisor = Command::new("sh");
+    supervisor.args(["-c", r#"ulimit -Sn 30 && exec "$0" "$@""#]).arg(child_program());
+    supervisor.args(["__child", "supervise", &std::process::id().to_string(), &granted.to_string()]);
+    supervisor.args(["python3", "-c", CROWD, &url]).env("HOME", home.path()).current_dir(home.path());
+    let output = supervisor.env("PATH", "/usr/local/bin:/usr/bin:/bin").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the server's connections wait"), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
 }

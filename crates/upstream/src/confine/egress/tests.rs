@@ -1,18 +1,26 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use mcphub_domain::sandbox::HostRule;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
-use super::{Destination, Egress, Parent, leads_back};
+use super::{CONNECTIONS, Destination, Egress, Parent, leads_back};
+
+fn parsed(rules: &[&str]) -> Vec<HostRule> {
+    rules.iter().map(|rule| rule.parse().unwrap()).collect()
+}
 
 /// Starts a proxy with these rules, and returns its address.
 fn proxy(rules: &[&str], parent: Option<Parent>) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
-    let egress = Egress::new(rules, parent);
+    let egress = Egress::new(parsed(rules), parent);
     egress.tasks.clone().spawn(egress.serve(listener));
     address
 }
@@ -21,7 +29,7 @@ fn proxy(rules: &[&str], parent: Option<Parent>) -> SocketAddr {
 async fn mirror() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    tokio_util::task::TaskTracker::new().spawn(async move {
+    TaskTracker::new().spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut head = [0; 1024];
             let length = stream.read(&mut head).await.unwrap();
@@ -39,7 +47,7 @@ async fn recorder() -> (Parent, Arc<Mutex<Vec<String>>>) {
     let parent = Parent::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let lines = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&lines);
-    tokio_util::task::TaskTracker::new().spawn(async move {
+    TaskTracker::new().spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut head = [0; 1024];
             let length = stream.read(&mut head).await.unwrap();
@@ -224,7 +232,7 @@ fn the_owner_of_a_listed_name_opens_nothing_inside() {
     ];
     let to = Destination::read(&"api.example:443".parse().unwrap(), None).unwrap();
     for (rules, address, expected) in table {
-        let egress = Egress::new(rules.iter().map(|rule| rule.parse().unwrap()).collect(), None);
+        let egress = Egress::new(parsed(rules), None);
         let judged = egress.judge(&to, Some(address.parse().unwrap()));
         assert_eq!(judged.is_ok(), expected, "{rules:?} {address}");
     }
@@ -238,4 +246,31 @@ async fn a_connection_from_the_loopback_stays_on_the_machine() {
         let stream = TcpStream::connect((address, port)).await.unwrap();
         assert!(leads_back(&stream).unwrap(), "{address}");
     }
+}
+
+#[tokio::test]
+async fn a_tunnel_keeps_its_place_until_it_ends() {
+    let quiet = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = format!("CONNECT {} HTTP/1.1\r\nHost: x\r\n\r\n", quiet.local_addr().unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let egress = Egress::new(parsed(&["127.0.0.1"]), None);
+    assert_eq!(egress.places.available_permits(), CONNECTIONS);
+    let egress = Egress { places: Arc::new(Semaphore::new(2)), ..Arc::into_inner(egress).unwrap() };
+    TaskTracker::new().spawn(Arc::new(egress).serve(listener));
+    let mut tunnels = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(connect.as_bytes()).await.unwrap();
+        tunnels.push(stream);
+    }
+    let mut third = tunnels.pop().unwrap();
+    for open in &mut tunnels {
+        assert_eq!(open.read_u8().await.unwrap(), b'H');
+    }
+    timeout(Duration::from_millis(300), third.read_u8()).await.unwrap_err();
+    drop(tunnels.pop());
+    drop(quiet.accept().await);
+    drop(quiet.accept().await);
+    assert_eq!(timeout(Duration::from_secs(10), third.read_u8()).await.unwrap().unwrap(), b'H');
 }
