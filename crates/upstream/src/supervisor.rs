@@ -39,9 +39,10 @@ const KILLED: u8 = 137;
 /// Is the body of the hidden `mcphub __child`, which takes over the whole process. Its words are for this
 /// program alone:
 ///
-/// - `supervise PARENT CONFINEMENT|off COMMAND…` runs the command with the caller's standard streams until
-///   it ends, `PARENT` ends, or a signal comes: SIGTERM gives the tree two seconds to end by itself, SIGINT
-///   none. The exit code is the command's.
+/// - `supervise PARENT [via VARIABLES] CONFINEMENT|off COMMAND…` runs the command with the caller's standard
+///   streams until it ends, `PARENT` ends, or a signal comes: SIGTERM gives the tree two seconds to end by
+///   itself, SIGINT none. The exit code is the command's. `VARIABLES`, with commas, are those of the
+///   environment in which the operator declared the proxy beyond; the rest of it is the server's own.
 /// - `prepare` and `confined` are what it starts on the way to a confined command.
 pub fn child(words: &[String]) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -51,7 +52,7 @@ pub fn child(words: &[String]) -> ExitCode {
     };
     let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
     let done = match step {
-        Step::Supervise(parent, confinement) => supervise(parent, confinement.as_ref(), &command),
+        Step::Supervise(parent, via, confinement) => supervise(parent, via, confinement.as_ref(), &command),
         Step::Prepare(space, confinement) => confine::prepare(space, &confinement, &command),
         Step::Confined(space, port, confinement) => confine::confined(space, port, &confinement, &command),
     };
@@ -60,7 +61,7 @@ pub fn child(words: &[String]) -> ExitCode {
 
 /// Is what a process does on the way to a command.
 enum Step {
-    Supervise(u32, Option<Confinement>),
+    Supervise(u32, Option<Parent>, Option<Confinement>),
     Prepare(Space, Confinement),
     Confined(Space, u16, Confinement),
 }
@@ -69,11 +70,14 @@ impl Step {
     fn parse<'a>(words: &'a [&'a str]) -> Option<(Self, &'a [&'a str])> {
         let read = |json: &str| serde_json::from_str(json).ok();
         match words {
+            ["supervise", parent, "via", variables, json, command @ ..] => {
+                Some((Self::Supervise(parent.parse().ok()?, declared(variables), Some(read(json)?)), command))
+            }
             ["supervise", parent, "off", command @ ..] => {
-                Some((Self::Supervise(parent.parse().ok()?, None), command))
+                Some((Self::Supervise(parent.parse().ok()?, None, None), command))
             }
             ["supervise", parent, json, command @ ..] => {
-                Some((Self::Supervise(parent.parse().ok()?, Some(read(json)?)), command))
+                Some((Self::Supervise(parent.parse().ok()?, None, Some(read(json)?)), command))
             }
             ["prepare", space, json, command @ ..] => {
                 Some((Self::Prepare(Space::parse(space)?, read(json)?), command))
@@ -86,7 +90,12 @@ impl Step {
     }
 }
 
-fn supervise(hub: u32, confinement: Option<&Confinement>, command: &[String]) -> io::Result<ExitCode> {
+fn supervise(
+    hub: u32,
+    via: Option<Parent>,
+    confinement: Option<&Confinement>,
+    command: &[String],
+) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut parent = watch(hub)?;
@@ -104,7 +113,7 @@ fn supervise(hub: u32, confinement: Option<&Confinement>, command: &[String]) ->
             let cgroup = group.as_ref().map(|group| group.path().to_owned());
             Confinement { cgroup, ..confinement }
         });
-        let mut tree = Tree::start(confinement.as_ref(), command)?;
+        let mut tree = Tree::start(confinement.as_ref(), via, command)?;
         confine::let_go_of_streams()?;
         let end = tree.wait(&mut signals, &mut parent).await;
         end_tree(&mut signals, &end).await;
@@ -130,7 +139,7 @@ struct Limits {
 }
 
 impl Tree {
-    fn start(confinement: Option<&Confinement>, command: &[String]) -> io::Result<Self> {
+    fn start(confinement: Option<&Confinement>, via: Option<Parent>, command: &[String]) -> io::Result<Self> {
         let Some(confinement) = confinement else {
             let (program, args) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
             let child = Command::new(program).args(args).spawn()?;
@@ -143,7 +152,7 @@ impl Tree {
         let most = Usage { memory: confinement.memory, threads: confinement.processes };
         let egress: Pin<Box<dyn Future<Output = ()>>> = match (&confinement.hosts, started.listener) {
             (Hosts::Listed(rules), Some(listener)) => {
-                let egress = Egress::new(rules.clone(), parent_proxy());
+                let egress = Egress::new(rules.clone(), via);
                 Box::pin(async move {
                     let Err(error) = egress.serve(listener).await;
                     eprintln!("mcphub: the server has no network any more: {error}");
@@ -186,11 +195,10 @@ fn control_group(confinement: &Confinement) -> Option<Group> {
     })
 }
 
-/// Finds the proxy that an admin declared for children.
-fn parent_proxy() -> Option<Parent> {
-    // The environment is the child's: the hub put it together for this process.
-    let declared = |name: &str| Parent::parse(std::env::var_os(name)?.to_str()?);
-    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"].into_iter().find_map(declared)
+/// Finds the proxy beyond. The environment is the child's, where definitions and people have their say, so
+/// that only the hub's word for a variable makes it the operator's; a word can't hold the password itself.
+fn declared(variables: &str) -> Option<Parent> {
+    variables.split(',').find_map(|name| Parent::parse(std::env::var_os(name)?.to_str()?))
 }
 
 /// Waits until a tree uses more than it may.

@@ -120,3 +120,37 @@ fn a_connection_that_can_t_be_taken_ends_nothing() {
     assert!(said.contains("the server's connections wait"), "{said}");
     assert_eq!(output.status.code(), Some(0), "{said}");
 }
+
+/// Asks a supervisor with these words for a URL, and tells whether the proxy in its environment was asked.
+fn is_led_through(via: &[&str]) -> bool {
+    let home = TempDir::new().unwrap();
+    let beyond = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = beyond.local_addr().unwrap();
+    let fetch = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)";
+    let mut supervisor = Command::new(child_program());
+    supervisor.args(["__child", "supervise", &std::process::id().to_string()]).args(via);
+    supervisor.arg(confinement(home.path()).to_string());
+    supervisor.args(["python3", "-c", fetch, "http://a.invalid/"]);
+    supervisor
+        .env("HOME", home.path())
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("HTTPS_PROXY", format!("http://{address}"));
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = beyond.accept().unwrap();
+        let is_request = stream.read(&mut [0; 1024]).unwrap() > 0;
+        // Whoever only wakes it is gone already.
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap_or(());
+        is_request
+    });
+    supervisor.current_dir(home.path()).output().unwrap();
+    // Wakes the thread if nobody came; an empty connection is no request.
+    drop(std::net::TcpStream::connect(address));
+    asked.join().unwrap()
+}
+
+#[test]
+fn only_the_hub_s_word_makes_a_proxy_the_one_beyond() {
+    assert!(is_led_through(&["via", "https_proxy,HTTPS_PROXY"]));
+    assert!(!is_led_through(&["via", "https_proxy"]));
+    assert!(!is_led_through(&[]));
+}
