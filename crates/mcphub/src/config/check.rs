@@ -151,6 +151,12 @@ fn children(raw: raw::Children) -> Result<Children, ConfigError> {
                 "a name or value can't be a variable's",
             ));
         }
+        if name.starts_with("LD_") || name.starts_with("DYLD_") {
+            return Err(ConfigError::invalid(
+                "children.environment",
+                "a variable that begins with LD_ or DYLD_ would load foreign code into what confines the children",
+            ));
+        }
     }
     let idle = bounded("children.idle_seconds", raw.idle_seconds.unwrap_or(IDLE_SECONDS), 86_400)?;
     let own = raw.processes_per_person.unwrap_or(PROCESSES_PER_PERSON);

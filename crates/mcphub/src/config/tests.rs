@@ -136,6 +136,10 @@ fn bounds_hold_and_there_is_no_off() {
         ("[children]\nprocesses = 10001", "children.processes: is 10001: expected 1 to 10000"),
         ("[children]\nprocesses_per_person = 0", "children.processes_per_person: is 0: expected 1 to 1000"),
         ("[children.environment]\nPATH = '/x'", "children.environment.PATH: set children.path instead"),
+        (
+            "[children.environment]\nLD_PRELOAD = '/x'",
+            "children.environment: a variable that begins with LD_ or DYLD_ would load foreign code into what confines the children",
+        ),
         ("listen = '127.0.0.1'", "listen: expected an address with a port, such as 127.0.0.1:3000"),
         ("public_url = 'ftp://x'", "public_url: expected a URL such as https://mcp.example.org"),
     ];
