@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use mcphub_domain::Sandbox;
+use mcphub_domain::sandbox::Hosts;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -23,6 +24,8 @@ use crate::target::ResolvedStdio;
 
 /// How long a process has to end after its input is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// The variables in which an operator declares the proxy beyond.
+const PROXY: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 /// How long its supervisor has to end the tree, beyond the tree's own grace.
 const SUPERVISOR: Duration = Duration::from_secs(3);
 
@@ -58,22 +61,26 @@ impl Process {
         let temporary = home.join("tmp");
         create_private(home).await?;
         create_private(&temporary).await?;
-        let environment = environment(&settings.child_environment, target, home);
+        let mut environment = environment(&settings.child_environment, target, home);
         let path = environment.get("PATH").map_or("", |path| path.as_str());
         let program = find(&target.command, path)?;
-        let confinement = match sandbox {
+        let mut words = vec!["__child".to_owned(), "supervise".to_owned(), std::process::id().to_string()];
+        match sandbox {
             Sandbox::Off => {
                 tracing::warn!(command = target.command, "this server's process runs without a sandbox");
-                "off".to_owned()
+                words.push("off".to_owned());
             }
             Sandbox::On(profile) => {
+                if matches!(profile.hosts, Hosts::Listed(_)) {
+                    words.extend(lead_beyond(&mut environment, &settings.child_environment));
+                }
                 let ground = Ground { program: &program, target, home, settings };
-                serde_json::to_string(&confine::confinement(profile, &ground)?)?
+                words.push(serde_json::to_string(&confine::confinement(profile, &ground)?)?);
             }
-        };
+        }
         let mut command = Command::new(&settings.supervisor);
         command
-            .args(["__child", "supervise", &std::process::id().to_string(), &confinement])
+            .args(words)
             .arg(program)
             .args(&target.args)
             .env_clear()
@@ -184,6 +191,18 @@ fn environment(declared: &BTreeMap<String, String>, target: &ResolvedStdio, home
     all
 }
 
+/// Leaves none but the operator's own word for the proxy beyond, and tells the supervisor that it is. The child
+/// sees its supervisor's proxy in these variables, so that a definition loses nothing.
+fn lead_beyond(environment: &mut Environment, declared: &BTreeMap<String, String>) -> Vec<String> {
+    environment.retain(|name, _| !PROXY.contains(&name.as_str()));
+    let ours: Vec<(&str, &String)> =
+        PROXY.iter().filter_map(|name| Some((*name, declared.get(*name)?))).collect();
+    environment
+        .extend(ours.iter().map(|(name, value)| ((*name).to_owned(), Zeroizing::new((*value).clone()))));
+    let names: Vec<&str> = ours.iter().map(|(name, _)| *name).collect();
+    if names.is_empty() { Vec::new() } else { vec!["via".to_owned(), names.join(",")] }
+}
+
 /// Finds a program on the declared `PATH`; the hub's own is not asked.
 fn find(command: &str, path: &str) -> io::Result<PathBuf> {
     let missing = |text: String| Err(io::Error::new(io::ErrorKind::NotFound, text));
@@ -212,7 +231,7 @@ mod tests {
 
     use zeroize::Zeroizing;
 
-    use super::{environment, find};
+    use super::{environment, find, lead_beyond};
     use crate::target::ResolvedStdio;
 
     #[test]
@@ -235,5 +254,21 @@ mod tests {
         let shown: Vec<String> =
             all.iter().map(|(name, value)| format!("{name}={}", value.as_str())).collect();
         assert_eq!(shown, ["A=server", "HOME=/home/x", "PATH=/bin", "TMPDIR=/home/x/tmp"]);
+    }
+
+    #[test]
+    fn the_proxy_beyond_is_the_operator_s_alone() {
+        let env = ["HTTPS_PROXY", "http_proxy"].map(|name| (name.into(), Zeroizing::new("server".into())));
+        let target = ResolvedStdio { command: "x".into(), args: Vec::new(), env: env.into() };
+        let table = [
+            (BTreeMap::new(), Vec::new(), None),
+            (BTreeMap::from([("HTTPS_PROXY".into(), "hub".into())]), vec!["via", "HTTPS_PROXY"], Some("hub")),
+        ];
+        for (declared, via, expected) in table {
+            let mut all = environment(&declared, &target, Path::new("/home/x"));
+            assert_eq!(lead_beyond(&mut all, &declared), via);
+            assert_eq!(all.get("HTTPS_PROXY").map(|value| value.as_str()), expected);
+            assert!(!all.contains_key("http_proxy"));
+        }
     }
 }

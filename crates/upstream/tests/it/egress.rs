@@ -55,7 +55,7 @@ fn fetch(hosts: &Value, url: &str) -> Output {
     let names = home.path().join("names");
     let lines = "127.0.0.1 localhost inside.example\n45.33.32.1 own.example\n";
     std::fs::write(&names, lines).unwrap();
-    let mut granted = confinement(home.path());
+    let mut granted = confinement(home.path(), "preferred");
     granted["hosts"] = hosts.clone();
     let mut machine = Command::new("python3");
     machine
@@ -109,7 +109,7 @@ fn a_connection_that_can_t_be_taken_ends_nothing() {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
         }
     });
-    let mut granted = confinement(home.path());
+    let mut granted = confinement(home.path(), "preferred");
     granted["hosts"] = json!(["127.0.0.1"]);
     let mut supervisor = Command::new("sh");
     supervisor.args(["-c", r#"ulimit -Sn 30 && exec "$0" "$@""#]).arg(child_program());
@@ -129,7 +129,7 @@ fn is_led_through(via: &[&str]) -> bool {
     let fetch = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)";
     let mut supervisor = Command::new(child_program());
     supervisor.args(["__child", "supervise", &std::process::id().to_string()]).args(via);
-    supervisor.arg(confinement(home.path()).to_string());
+    supervisor.arg(confinement(home.path(), "preferred").to_string());
     supervisor.args(["python3", "-c", fetch, "http://a.invalid/"]);
     supervisor
         .env("HOME", home.path())
