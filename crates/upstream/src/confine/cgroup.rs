@@ -163,7 +163,7 @@ mod tests {
 
     fn make(root: &Path, membership: &str) -> Option<Group> {
         let confinement: Confinement = serde_json::from_str(
-            r#"{"home":"/h","read":[],"write":[],"hosts":[],"memory":1048576,"processes":20,"cgroup":null}"#,
+            r#"{"home":"/h","read":[],"write":[],"hosts":[],"namespaces":"off","memory":1048576,"processes":20,"cgroup":null}"#,
         )
         .unwrap();
         Group::make(&Place { root, membership, supervisor: 11 }, &confinement).unwrap()
