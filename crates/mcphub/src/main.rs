@@ -13,7 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mcphub_domain::{Clock, Entropy, Timestamp};
 
-/// A call allocates some hundred times: the system's allocator takes a tenth of its time.
+/// A call allocates some hundred times: the system's allocator takes a tenth of its time. Huge pages (`no_thp` in
+/// Cargo.toml) made a call no faster, and a connection twice as large.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
