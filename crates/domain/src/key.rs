@@ -86,8 +86,8 @@ impl KeyText {
             return Err(InvalidKey);
         }
         Ok(Self {
-            id: KeyId::from_bytes(decode(id, BASE32)?),
-            secret: Zeroizing::new(decode(secret, BASE62)?),
+            id: KeyId::from_bytes(decode(id, 32, base32)?),
+            secret: Zeroizing::new(decode(secret, 62, base62)?),
         })
     }
 
@@ -126,14 +126,17 @@ fn encode(number: &[u8], digits: &[u8], width: usize) -> String {
 }
 
 /// Reads a number of exactly `N` bytes; a digit of another alphabet or an overflow is an error.
-fn decode<const N: usize>(text: &str, digits: &[u8]) -> Result<[u8; N], InvalidKey> {
-    let base = digits.len() as u64;
+fn decode<const N: usize>(
+    text: &str,
+    base: u64,
+    value: impl Fn(u8) -> Option<u8>,
+) -> Result<[u8; N], InvalidKey> {
     let mut number = [0_u8; N];
     // Five digits at a time: their value is below 2³⁰, so nothing overflows.
     for group in text.as_bytes().chunks(5) {
         let (mut carry, mut scale) = (0, 1);
         for digit in group {
-            let value = digits.iter().position(|known| known == digit).ok_or(InvalidKey)? as u64;
+            let value = u64::from(value(*digit).ok_or(InvalidKey)?);
             (carry, scale) = (carry * base + value, scale * base);
         }
         for byte in number.iter_mut().rev() {
@@ -148,11 +151,43 @@ fn decode<const N: usize>(text: &str, digits: &[u8]) -> Result<[u8; N], InvalidK
     Ok(number)
 }
 
+/// Reads a digit of `BASE32`: letters without i, l, o and u.
+const fn base32(digit: u8) -> Option<u8> {
+    Some(match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'h' => digit - b'a' + 10,
+        b'j' | b'k' => digit - b'j' + 18,
+        b'm' | b'n' => digit - b'm' + 20,
+        b'p'..=b't' => digit - b'p' + 22,
+        b'v'..=b'z' => digit - b'v' + 27,
+        _ => return None,
+    })
+}
+
+/// Reads a digit of `BASE62`.
+const fn base62(digit: u8) -> Option<u8> {
+    Some(match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'A'..=b'Z' => digit - b'A' + 10,
+        b'a'..=b'z' => digit - b'a' + 36,
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-    use super::{Entropy, KeyText};
+    use super::{BASE32, BASE62, Entropy, KeyText, base32, base62};
+
+    #[test]
+    fn a_digit_is_read_as_its_place_in_the_alphabet() {
+        let place = |digits: &[u8], digit| digits.iter().position(|known| *known == digit);
+        for digit in 0..=u8::MAX {
+            assert_eq!(base32(digit).map(usize::from), place(BASE32, digit));
+            assert_eq!(base62(digit).map(usize::from), place(BASE62, digit));
+        }
+    }
 
     proptest! {
         #[test]

@@ -4,8 +4,8 @@
 //! names' UTF-16 code units, which for ours is alphabetical. The rarer events go through the library,
 //! and a test compares all of them with it.
 
-use std::fmt::Display;
-use std::io::Write;
+use serde::Serialize;
+use uuid::Uuid;
 
 use super::{Actor, Entry, Event, Record};
 use crate::id::ChainId;
@@ -19,7 +19,7 @@ pub(super) fn write(entry: &Entry, chain: ChainId, number: u64) -> Result<Vec<u8
     out.name("actor");
     out = Object(actor(entry.actor, out.0)?, Next::Field);
     out.number("at", entry.at.as_micros())?;
-    out.plain("chain", chain)?;
+    out.id("chain", chain.as_bytes());
     out.name("event");
     out = Object(event(&entry.event, out.0)?, Next::Field);
     out.number("number", number)?;
@@ -27,12 +27,13 @@ pub(super) fn write(entry: &Entry, chain: ChainId, number: u64) -> Result<Vec<u8
         out.name("personal");
         let mut people = Object::begin(out.0);
         for (person, text) in &entry.personal {
-            people.text(&person.to_string(), text)?;
+            people.name(hyphenated(person.as_bytes(), &mut [0; 36]));
+            people.put_text(text)?;
         }
         out = Object(people.end(), Next::Field);
     }
     if let Some(request) = entry.request {
-        out.plain("request", request)?;
+        out.id("request", request.as_bytes());
     }
     out.number("v", Record::VERSION)?;
     Ok(out.end())
@@ -42,13 +43,13 @@ fn actor(actor: Actor, out: Vec<u8>) -> Result<Vec<u8>, serde_json::Error> {
     let mut object = Object::begin(out);
     match actor {
         Actor::Person { user, key } => {
-            object.plain("key", key)?;
-            object.plain("kind", "person")?;
-            object.plain("user", user)?;
+            object.id("key", key.as_bytes());
+            object.plain("kind", "person");
+            object.id("user", user.as_bytes());
         }
-        Actor::Operator => object.plain("kind", "operator")?,
-        Actor::Hub => object.plain("kind", "hub")?,
-        Actor::Stranger => object.plain("kind", "stranger")?,
+        Actor::Operator => object.plain("kind", "operator"),
+        Actor::Hub => object.plain("kind", "hub"),
+        Actor::Stranger => object.plain("kind", "stranger"),
     }
     Ok(object.end())
 }
@@ -58,12 +59,12 @@ fn event(event: &Event, mut out: Vec<u8>) -> Result<Vec<u8>, serde_json::Error> 
         Event::CallIntent { endpoint, server, tool, effect, definition, arguments, world } => {
             let mut object = Object::begin(out);
             object.text("arguments", arguments)?;
-            object.plain("definition", definition)?;
-            object.plain("effect", effect)?;
+            object.plain("definition", &definition.to_string());
+            object.plain("effect", effect.as_str());
             object.text("endpoint", endpoint)?;
-            object.plain("server", server)?;
+            object.id("server", server.as_bytes());
             object.text("tool", tool.as_str())?;
-            object.plain("type", "call.intent")?;
+            object.plain("type", "call.intent");
             object.number("world", world)?;
             Ok(object.end())
         }
@@ -76,10 +77,10 @@ fn event(event: &Event, mut out: Vec<u8>) -> Result<Vec<u8>, serde_json::Error> 
                 object.0.extend(serde_json_canonicalizer::to_vec(code)?);
             }
             object.number("micros", micros)?;
-            object.plain("server", server)?;
-            object.plain("status", status)?;
+            object.id("server", server.as_bytes());
+            object.plain("status", status.as_str());
             object.text("tool", tool.as_str())?;
-            object.plain("type", "call.outcome")?;
+            object.plain("type", "call.outcome");
             Ok(object.end())
         }
         Event::Read { method, target, items } => {
@@ -89,7 +90,7 @@ fn event(event: &Event, mut out: Vec<u8>) -> Result<Vec<u8>, serde_json::Error> 
             if let Some(target) = target {
                 object.text("target", target)?;
             }
-            object.plain("type", "read")?;
+            object.plain("type", "read");
             Ok(object.end())
         }
         rare => {
@@ -132,20 +133,36 @@ impl Object {
     /// Writes a text, escaped as the RFC wants, which is as `serde_json` does it.
     fn text(&mut self, name: &str, value: &str) -> Result<(), serde_json::Error> {
         self.name(name);
+        self.put_text(value)
+    }
+
+    fn put_text(&mut self, value: &str) -> Result<(), serde_json::Error> {
         serde_json::to_writer(&mut self.0, value)
     }
 
-    /// Writes a text that needs no escaping: an id, a digest, one of our words.
-    fn plain(&mut self, name: &str, value: impl Display) -> Result<(), serde_json::Error> {
+    /// Writes a text that needs no escaping: a digest, one of our words.
+    fn plain(&mut self, name: &str, value: &str) {
         self.name(name);
-        write!(self.0, "\"{value}\"").map_err(serde_json::Error::io)
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'"');
+    }
+
+    /// Writes an id.
+    fn id(&mut self, name: &str, id: &[u8; 16]) {
+        self.plain(name, hyphenated(id, &mut [0; 36]));
     }
 
     /// Writes a whole number. The RFC's numbers are those of ECMAScript: exact up to 2^53.
-    fn number(&mut self, name: &str, value: impl Display) -> Result<(), serde_json::Error> {
+    fn number(&mut self, name: &str, value: impl Serialize) -> Result<(), serde_json::Error> {
         self.name(name);
-        write!(self.0, "{value}").map_err(serde_json::Error::io)
+        serde_json::to_writer(&mut self.0, &value)
     }
+}
+
+/// Writes an id as it is written everywhere.
+fn hyphenated<'a>(id: &[u8; 16], text: &'a mut [u8; 36]) -> &'a str {
+    Uuid::from_bytes(*id).hyphenated().encode_lower(text)
 }
 
 #[cfg(test)]
