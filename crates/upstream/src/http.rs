@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::Full;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Response};
 use ipnet::IpNet;
 use mcphub_wire::discover::Discovery;
 use mcphub_wire::{Id, Outcome, Version, error, header};
@@ -18,10 +18,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::destination::{Destination, HttpRequest};
 use crate::error::{Blame, UpstreamError};
 use crate::legacy::{Cancel, Session};
-use crate::line::Body;
-use crate::outbound::Outbound;
+use crate::outbound::{Body, Outbound};
 use crate::outgoing::Outgoing;
 use crate::reply::{Sent, Stream};
 use crate::response::{Arrival, HttpReply, read_answer};
@@ -31,7 +31,13 @@ use crate::target::ResolvedHttp;
 pub(crate) const BEST_EFFORT: Duration = Duration::from_secs(5);
 const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("mcphub/", env!("CARGO_PKG_VERSION")));
+const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
+const NAME: HeaderName = HeaderName::from_static(header::NAME);
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(header::PROTOCOL_VERSION);
+const SESSION_ID: HeaderName = HeaderName::from_static(header::SESSION_ID);
+
+/// Are headers of one request, beside those of all.
+pub(crate) type Own = Vec<(HeaderName, HeaderValue)>;
 
 /// Is what connections need from the outside.
 #[derive(Clone)]
@@ -59,10 +65,10 @@ impl Shared {
 pub(crate) struct HttpConnection {
     pub(crate) blame: Blame,
     pub(crate) shared: Shared,
-    uri: Uri,
-    headers: HeaderMap,
-    networks: Vec<IpNet>,
-    era: Mutex<Option<Era>>,
+    destination: Destination,
+    era: ArcSwapOption<Era>,
+    /// Who holds it finds the era out.
+    probing: Mutex<()>,
 }
 
 /// Says how a server wants to be spoken to.
@@ -86,14 +92,6 @@ impl Era {
             Self::Legacy(session) => session.version,
         }
     }
-
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Modern(one), Self::Modern(other)) => one == other,
-            (Self::Legacy(one), Self::Legacy(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        }
-    }
 }
 
 impl HttpConnection {
@@ -103,12 +101,14 @@ impl HttpConnection {
         target: ResolvedHttp,
         networks: Vec<IpNet>,
     ) -> Result<Arc<Self>, UpstreamError> {
-        let uri = Uri::try_from(target.url.as_str()).map_err(|_| UpstreamError::UnusableValue {
+        let destination = Destination::new(target.url.as_str(), target.headers, networks);
+        let destination = destination.ok_or_else(|| UpstreamError::UnusableValue {
             server: blame.0.clone(),
             place: "the URL".to_owned(),
             reason: "it can't be sent over HTTP",
         })?;
-        Ok(Arc::new(Self { blame, shared, uri, headers: target.headers, networks, era: Mutex::new(None) }))
+        let (era, probing) = (ArcSwapOption::empty(), Mutex::default());
+        Ok(Arc::new(Self { blame, shared, destination, era, probing }))
     }
 
     /// Makes sure that the server answers, and in which era.
@@ -128,7 +128,7 @@ impl HttpConnection {
                     return Ok(Sent { stream: Stream::Http(reply), id, version: era.version() });
                 }
                 Attempt::Refused(error) => {
-                    self.forget(&era).await;
+                    self.forget(&era);
                     last = error;
                 }
             }
@@ -138,28 +138,37 @@ impl HttpConnection {
 
     /// Takes leave of the server, if it keeps a session.
     pub(crate) async fn end(&self) {
-        if let Some(Era::Legacy(session)) = self.era.lock().await.take() {
-            session.delete(self).await;
+        let _probed = self.probing.lock().await;
+        if let Some(Era::Legacy(session)) = self.era.swap(None).as_deref() {
+            Arc::clone(session).delete(self).await;
         }
     }
 
     /// Returns the era, finding it out first if need be; others wait meanwhile.
-    async fn era(self: &Arc<Self>) -> Result<Era, UpstreamError> {
-        let mut known = self.era.lock().await;
-        if let Some(era) = &*known {
-            return Ok(era.clone());
+    async fn era(self: &Arc<Self>) -> Result<Arc<Era>, UpstreamError> {
+        match self.era.load_full() {
+            Some(era) => Ok(era),
+            // Boxed, as whatever a call mostly doesn't do: its state would make that of every call large.
+            None => Box::pin(self.find_out()).await,
         }
-        // Boxed, as whatever a call mostly doesn't do: its state would make that of every call large.
-        let era = Box::pin(self.probe()).await?;
-        *known = Some(era.clone());
+    }
+
+    async fn find_out(self: &Arc<Self>) -> Result<Arc<Era>, UpstreamError> {
+        let _probing = self.probing.lock().await;
+        if let Some(era) = self.era.load_full() {
+            return Ok(era);
+        }
+        let era = Arc::new(self.probe().await?);
+        self.era.store(Some(Arc::clone(&era)));
         Ok(era)
     }
 
-    async fn forget(&self, assumed: &Era) {
-        let mut known = self.era.lock().await;
-        if known.as_ref().is_some_and(|known| known.is(assumed)) {
-            *known = None;
-        }
+    /// Forgets an era that turned out wrong, unless another was found since.
+    fn forget(&self, assumed: &Arc<Era>) {
+        self.era.rcu(|known| match known {
+            Some(known) if Arc::ptr_eq(known, assumed) => None,
+            known => known.clone(),
+        });
     }
 
     /// Asks in modern words; whoever doesn't understand them gets `initialize`. Only a clear answer
@@ -226,63 +235,43 @@ impl HttpConnection {
         id: i64,
         era: &Era,
     ) -> Result<Response<Body>, UpstreamError> {
-        let mut headers = self.era_headers(era);
+        let own = self.request_headers(request, era)?;
+        self.post(request.write(id, era.version()), own).await
+    }
+
+    /// Makes the headers of a request, which a modern one repeats in words.
+    fn request_headers(&self, request: &Outgoing, era: &Era) -> Result<Own, UpstreamError> {
+        let mut own = era_headers(era);
         if matches!(era, Era::Modern(_)) {
-            headers.insert(header::METHOD, HeaderValue::from_static(request.method));
+            own.push((METHOD, HeaderValue::from_static(request.method)));
             if let Some(name) = &request.name {
                 let name = HeaderValue::try_from(header::encode_value(name).as_ref())
                     .map_err(|_| self.blame.garbage("the name of the tool fits into no header"))?;
-                headers.insert(header::NAME, name);
+                own.push((NAME, name));
             }
         }
-        self.post(request.write(id, era.version()), headers).await
+        Ok(own)
     }
 
-    /// Makes the headers that say which version, and which session, a message belongs to.
-    pub(crate) fn era_headers(&self, era: &Era) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        let version = era.version();
-        if version >= Version::V2025_06_18 {
-            headers.insert(header::PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
-        }
-        if let Era::Legacy(session) = era
-            && let Some(id) = &session.id
-        {
-            headers.insert(header::SESSION_ID, id.clone());
-        }
-        headers
-    }
-
-    pub(crate) async fn post(
-        &self,
-        body: Bytes,
-        mut headers: HeaderMap,
-    ) -> Result<Response<Body>, UpstreamError> {
-        headers.insert(ACCEPT, BOTH);
-        headers.insert(CONTENT_TYPE, JSON);
-        self.request(Method::POST, headers, body).await
+    pub(crate) async fn post(&self, body: Bytes, mut own: Own) -> Result<Response<Body>, UpstreamError> {
+        own.extend([(ACCEPT, BOTH), (CONTENT_TYPE, JSON)]);
+        self.request(Method::POST, own, body).await
     }
 
     /// Sends what nobody waits for; whether it arrives changes nothing here.
-    pub(crate) async fn post_quietly(&self, body: Bytes, headers: HeaderMap) {
-        let sent = tokio::time::timeout(BEST_EFFORT, self.post(body, headers)).await;
+    pub(crate) async fn post_quietly(&self, body: Bytes, own: Own) {
+        let sent = tokio::time::timeout(BEST_EFFORT, self.post(body, own)).await;
         tracing::debug!(server = %self.blame.0, arrived = matches!(sent, Ok(Ok(_))), "sent a notification");
     }
 
     pub(crate) async fn request(
         &self,
         method: Method,
-        own: HeaderMap,
+        headers: Own,
         body: Bytes,
     ) -> Result<Response<Body>, UpstreamError> {
-        let mut headers = self.headers.clone();
-        headers.entry(USER_AGENT).or_insert(AGENT);
-        headers.extend(own);
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers;
-        self.shared.outbound.send(&self.networks, request).await.map_err(|error| self.blame.send(error))
+        let request = HttpRequest { destination: &self.destination, method, headers, body };
+        self.shared.outbound.send(&request).await.map_err(|error| self.blame.send(error))
     }
 
     pub(crate) fn unauthorized(&self, status: u16) -> UpstreamError {
@@ -303,6 +292,21 @@ impl HttpConnection {
             other => Some(self.blame.garbage(format!("HTTP {other} without a message"))),
         }
     }
+}
+
+/// Makes the headers that say which version, and which session, a message belongs to.
+pub(crate) fn era_headers(era: &Era) -> Own {
+    let mut own = Own::with_capacity(6);
+    let version = era.version();
+    if version >= Version::V2025_06_18 {
+        own.push((PROTOCOL_VERSION, HeaderValue::from_static(version.as_str())));
+    }
+    if let Era::Legacy(session) = era
+        && let Some(id) = &session.id
+    {
+        own.push((SESSION_ID, id.clone()));
+    }
+    own
 }
 
 /// Shows only the origin of a redirect: the rest may repeat a secret.

@@ -8,7 +8,7 @@ use mcphub_wire::legacy::{InitializeResult, initialized};
 use mcphub_wire::{Id, Outcome, Version, header, progress};
 
 use crate::error::UpstreamError;
-use crate::http::{BEST_EFFORT, Era, HttpConnection};
+use crate::http::{BEST_EFFORT, Era, HttpConnection, Own, era_headers};
 use crate::outgoing::initialize;
 use crate::response::{Arrival, read_answer};
 
@@ -24,7 +24,7 @@ impl Session {
     pub(crate) async fn open(connection: &Arc<HttpConnection>) -> Result<Arc<Self>, UpstreamError> {
         let blame = &connection.blame;
         let id = connection.shared.next_id();
-        let response = connection.post(initialize(id), http::HeaderMap::new()).await?;
+        let response = connection.post(initialize(id), Own::new()).await?;
         if let status @ (401 | 403) = response.status().as_u16() {
             return Err(connection.unauthorized(status));
         }
@@ -38,7 +38,7 @@ impl Session {
         };
         let version = opened(&outcome).map_err(|reason| blame.garbage(reason))?;
         let session = Arc::new(Self { version, id: session_id });
-        let headers = connection.era_headers(&Era::Legacy(Arc::clone(&session)));
+        let headers = era_headers(&Era::Legacy(Arc::clone(&session)));
         let acknowledged = connection.post(initialized(), headers).await?;
         match acknowledged.status().is_success() {
             true => Ok(session),
@@ -51,7 +51,7 @@ impl Session {
         if self.id.is_none() {
             return;
         }
-        let headers = connection.era_headers(&Era::Legacy(self));
+        let headers = era_headers(&Era::Legacy(self));
         let request = connection.request(Method::DELETE, headers, Bytes::new());
         let deleted = matches!(tokio::time::timeout(BEST_EFFORT, request).await, Ok(Ok(_)));
         tracing::debug!(server = %connection.blame.0, deleted, "closed a legacy session");
@@ -101,7 +101,7 @@ impl Drop for Cancel {
         let shared = connection.shared.clone();
         shared.spawn(async move {
             let body = progress::cancelled(&Id::Integer(id), "the caller gave up");
-            let headers = connection.era_headers(&Era::Legacy(session));
+            let headers = era_headers(&Era::Legacy(session));
             connection.post_quietly(body, headers).await;
         });
     }

@@ -6,6 +6,7 @@ pub mod catalog;
 mod confine;
 mod counters;
 mod deadline;
+mod destination;
 mod dialer;
 pub mod error;
 mod http;

@@ -1,30 +1,43 @@
-//! Connections for plain HTTP/1.1, kept open between requests, each with a task of its own.
+//! Connections for plain HTTP/1.1, kept open between requests. A call drives its connection itself, so that
+//! it needs no task of its own and nobody is woken for somebody else.
 //!
 //! A request goes out once. Only if nothing of it was sent, because the server had just closed the
 //! connection, does it take another one.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod framing;
+mod head;
 
-use bytes::Bytes;
-use http::header::HOST;
-use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Request, Response, Uri};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Frame, Incoming};
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::buf::Chain;
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::Response;
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
 
+use self::framing::{Framing, Piece};
+use self::head::Head;
+use crate::destination::{Destination, HttpRequest};
 use crate::dialer::{BoxError, Dialer};
-use crate::outbound::{HEADER_BYTES, POOL_IDLE};
+use crate::outbound::POOL_IDLE;
 
-type Sender = SendRequest<Full<Bytes>>;
+pub(crate) use self::head::LONGEST as LONGEST_HEAD;
+
+/// How much room is made for what comes at once, in bytes, when there is less than the least.
+const ROOM: usize = 16 * 1024;
+const LEAST_ROOM: usize = 2 * 1024;
+/// How many heads may come that say that the answer is still to come.
+const MOST_INTERIM: u32 = 16;
 
 /// Are the connections of one runtime into the same networks.
-#[derive(Clone)]
 pub(crate) struct Lines {
     dialer: Dialer,
     runtime: Handle,
@@ -34,29 +47,54 @@ pub(crate) struct Lines {
 /// Is what rests between requests, by origin; the last used is the first to be used again.
 #[derive(Default)]
 struct Resting {
-    lines: HashMap<Authority, Vec<(Instant, Sender)>>,
+    lines: HashMap<Arc<str>, Vec<(Instant, Line)>>,
     is_swept: bool,
 }
 
-/// Is a connection in use. Dropped, it is closed.
+/// Is an open connection. Dropped, it is closed.
 struct Line {
-    sender: Sender,
-    origin: Authority,
-    home: Lines,
+    stream: TcpStream,
+    /// What has come and isn't read yet.
+    came: BytesMut,
 }
 
-/// Is the body of a response. Dropped, it lets its connection rest; an answer that isn't read to its
+/// Is the body of a response. Dropped, it lets its connection rest; an answer that wasn't read to its
 /// end closes it.
 pub(crate) struct Body {
-    incoming: Incoming,
+    framing: Framing,
+    stays_open: bool,
     line: Option<Line>,
+    origin: Arc<str>,
+    home: Arc<Lines>,
 }
+
+/// Says what a server sent that isn't HTTP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+struct Malformed(&'static str);
 
 /// Says why a request has no response.
 enum Unanswered {
     /// Nothing of it was sent.
-    Unsent(Box<Request<Full<Bytes>>>),
-    Failed(hyper::Error),
+    Unsent,
+    Failed(BoxError),
+}
+
+/// Says how far a request got.
+#[derive(PartialEq, Eq)]
+enum Progress {
+    Unsent,
+    Begun,
+    /// The server takes no more of it.
+    CutOff,
+}
+
+/// Is a request under way: what of it isn't sent yet.
+struct Exchange<'a> {
+    line: &'a mut Line,
+    left: Chain<&'a [u8], &'a [u8]>,
+    progress: Progress,
+    interim: u32,
 }
 
 impl Lines {
@@ -66,61 +104,56 @@ impl Lines {
     }
 
     /// Sends a request on a connection that rests, or on a new one.
-    pub(crate) async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, BoxError> {
-        let (origin, uri) = aim(&mut request)?;
-        while let Some(line) = self.rested(&origin).await {
-            match line.send(request).await {
-                Ok(response) => return Ok(response),
-                Err(Unanswered::Unsent(again)) => request = *again,
-                Err(Unanswered::Failed(error)) => return Err(error.into()),
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        request: &HttpRequest<'_>,
+    ) -> Result<Response<Body>, BoxError> {
+        let head = request.head();
+        while let Some(mut line) = self.rested(request.destination.origin()) {
+            match line.exchange(&head, &request.body).await {
+                Ok(head) => return Ok(self.answer(line, head, request.destination)),
+                Err(Unanswered::Unsent) => {}
+                Err(Unanswered::Failed(error)) => return Err(error),
             }
         }
-        let line = Box::pin(self.open(origin, uri)).await?;
-        line.send(request).await.map_err(|unanswered| match unanswered {
-            Unanswered::Unsent(_) => "the connection closed at once".into(),
-            Unanswered::Failed(error) => error.into(),
-        })
+        let mut line = Box::pin(self.open(request.destination)).await?;
+        match line.exchange(&head, &request.body).await {
+            Ok(head) => Ok(self.answer(line, head, request.destination)),
+            Err(Unanswered::Unsent) => Err("the connection closed at once".into()),
+            Err(Unanswered::Failed(error)) => Err(error),
+        }
     }
 
-    /// Finds a connection that rests. One whose answer has just been read is ready when its task has
-    /// run once more.
-    async fn rested(&self, origin: &Authority) -> Option<Line> {
-        let sender = match self.take(origin) {
-            Some(sender) => sender,
-            None => {
-                tokio::task::yield_now().await;
-                self.take(origin)?
-            }
-        };
-        Some(Line { sender, origin: origin.clone(), home: self.clone() })
-    }
-
-    fn take(&self, origin: &Authority) -> Option<Sender> {
+    /// Finds a connection that rests and is still open.
+    fn rested(&self, origin: &str) -> Option<Line> {
         let mut resting = self.resting.lock();
         let lines = resting.lines.get_mut(origin)?;
-        let ready = lines.iter().rposition(|(since, sender)| sender.is_ready() && !is_old(*since))?;
-        Some(lines.remove(ready).1)
-    }
-
-    async fn open(&self, origin: Authority, uri: Uri) -> Result<Line, BoxError> {
-        let stream = self.dialer.dial(&uri).await?;
-        let (mut sender, connection) =
-            Builder::new().max_buf_size(HEADER_BYTES).handshake(TokioIo::new(stream)).await?;
-        self.runtime.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to a server ended badly");
+        while let Some((since, line)) = lines.pop() {
+            if !is_old(since) && line.is_quiet() {
+                return Some(line);
             }
-        });
-        sender.ready().await?;
-        Ok(Line { sender, origin, home: self.clone() })
+        }
+        None
     }
 
-    fn rest(&self, origin: Authority, sender: Sender) {
-        if sender.is_closed() {
-            return;
-        }
+    async fn open(&self, destination: &Destination) -> Result<Line, BoxError> {
+        let stream = self.dialer.dial(destination.uri()).await?;
+        Ok(Line { stream, came: BytesMut::new() })
+    }
+
+    fn answer(self: &Arc<Self>, line: Line, head: Head, destination: &Destination) -> Response<Body> {
+        let Head { status, headers, framing, stays_open } = head;
+        let origin = Arc::clone(destination.origin());
+        let body = Body { framing, stays_open, line: Some(line), origin, home: Arc::clone(self) };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    fn rest(&self, origin: Arc<str>, line: Line) {
         let mut resting = self.resting.lock();
-        resting.lines.entry(origin).or_default().push((Instant::now(), sender));
+        resting.lines.entry(origin).or_default().push((Instant::now(), line));
         if !std::mem::replace(&mut resting.is_swept, true) {
             self.runtime.spawn(sweep(Arc::clone(&self.resting)));
         }
@@ -128,33 +161,107 @@ impl Lines {
 }
 
 impl Line {
-    async fn send(mut self, request: Request<Full<Bytes>>) -> Result<Response<Body>, Unanswered> {
-        match self.sender.try_send_request(request).await {
-            Ok(response) => Ok(response.map(|incoming| Body { incoming, line: Some(self) })),
-            Err(mut error) => Err(match error.take_message() {
-                Some(request) => Unanswered::Unsent(Box::new(request)),
-                None => Unanswered::Failed(error.into_error()),
-            }),
+    /// Says whether nothing has come since the last answer: neither an end nor what nobody asked for.
+    fn is_quiet(&self) -> bool {
+        let nothing = |read: io::Result<usize>| read.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+        self.came.is_empty() && nothing(self.stream.try_read(&mut [0]))
+    }
+
+    /// Sends a request, and reads the answer's head.
+    async fn exchange(&mut self, head: &[u8], body: &[u8]) -> Result<Head, Unanswered> {
+        let mut exchange =
+            Exchange { line: self, left: head.chain(body), progress: Progress::Unsent, interim: 0 };
+        poll_fn(|context| exchange.poll(context)).await
+    }
+
+    /// Takes the head of an answer out of what has come, if all of it is there.
+    fn head(&mut self) -> Result<Option<Head>, Unanswered> {
+        Head::take(&mut self.came).map_err(|error| Unanswered::Failed(error.into()))
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.came.capacity() - self.came.len() < LEAST_ROOM {
+            self.came.reserve(ROOM);
+        }
+        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.came)
+    }
+}
+
+impl Exchange<'_> {
+    /// Sends and reads at the same time: a server may answer before it has read everything, and what it
+    /// said counts even if it took no more.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Unanswered>> {
+        while self.progress != Progress::CutOff && self.left.has_remaining() {
+            match poll_write_buf(Pin::new(&mut self.line.stream), context, &mut self.left) {
+                Poll::Ready(Ok(_)) => self.progress = Progress::Begun,
+                Poll::Ready(Err(_)) if self.progress == Progress::Unsent => {
+                    return Poll::Ready(Err(Unanswered::Unsent));
+                }
+                Poll::Ready(Err(_)) => self.progress = Progress::CutOff,
+                Poll::Pending => break,
+            }
+        }
+        loop {
+            match ready!(self.line.poll_read(context)) {
+                Ok(0) => return failed("the connection closed before the answer"),
+                Ok(_) => {}
+                Err(error) => return failed(error),
+            }
+            while let Some(mut head) = self.line.head()? {
+                if !head.is_interim() {
+                    head.stays_open &= !self.left.has_remaining();
+                    return Poll::Ready(Ok(head));
+                }
+                self.interim += 1;
+                if self.interim > MOST_INTERIM {
+                    return failed("it says again and again that the answer is still to come");
+                }
+            }
         }
     }
 }
 
+fn failed(error: impl Into<BoxError>) -> Poll<Result<Head, Unanswered>> {
+    Poll::Ready(Err(Unanswered::Failed(error.into())))
+}
+
 impl Body {
-    /// Wraps a body whose connection looks after itself.
-    pub(crate) const fn whole(incoming: Incoming) -> Self {
-        Self { incoming, line: None }
+    /// Waits for the next piece; nothing follows the last one, or an error. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
+        poll_fn(|context| self.poll(context)).await
     }
 
-    /// Waits for the next piece. Dropping the future loses nothing.
-    pub(crate) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, hyper::Error>> {
-        self.incoming.frame().await
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        let Some(line) = &mut self.line else { return Poll::Ready(None) };
+        let error: BoxError = loop {
+            match self.framing.take(&mut line.came) {
+                Ok(Piece::Data(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                Ok(Piece::End) => return Poll::Ready(None),
+                Ok(Piece::Missing) => {}
+                Err(error) => break error.into(),
+            }
+            match ready!(line.poll_read(context)) {
+                Ok(0) if self.framing == Framing::UntilClose => {
+                    self.line = None;
+                    return Poll::Ready(None);
+                }
+                Ok(0) => break "the connection closed in the middle of it".into(),
+                Ok(_) => {}
+                Err(error) => break error.into(),
+            }
+        };
+        self.line = None;
+        Poll::Ready(Some(Err(error)))
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        if let Some(Line { sender, origin, home }) = self.line.take() {
-            home.rest(origin, sender);
+        if let Some(mut line) = self.line.take()
+            && self.stays_open
+            && matches!(self.framing.take(&mut line.came), Ok(Piece::End))
+        {
+            self.home.rest(Arc::clone(&self.origin), line);
         }
     }
 }
@@ -165,7 +272,7 @@ async fn sweep(resting: Arc<Mutex<Resting>>) {
         sleep(POOL_IDLE).await;
         let mut resting = resting.lock();
         resting.lines.retain(|_, lines| {
-            lines.retain(|(since, sender)| !sender.is_closed() && !is_old(*since));
+            lines.retain(|(since, line)| !is_old(*since) && line.is_quiet());
             !lines.is_empty()
         });
         if resting.lines.is_empty() {
@@ -179,179 +286,5 @@ fn is_old(since: Instant) -> bool {
     since.elapsed() >= POOL_IDLE
 }
 
-/// Makes a request name its host in a header, and its target without (RFC 9112 3.2.1). Returns the
-/// origin, and the whole URL.
-fn aim(request: &mut Request<Full<Bytes>>) -> Result<(Authority, Uri), BoxError> {
-    let uri = request.uri().clone();
-    let origin = uri.authority().cloned().ok_or("the URL names no host")?;
-    let host = match uri.port_u16() {
-        Some(port) if port != 80 => HeaderValue::try_from(format!("{}:{port}", origin.host()))?,
-        _ => HeaderValue::from_str(origin.host())?,
-    };
-    request.headers_mut().entry(HOST).or_insert(host);
-    let target = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from(target);
-    Ok((origin, uri))
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::{Arc, Body, BoxError, Bytes, Dialer, Full, Lines, POOL_IDLE, Request, sleep};
-    use crate::settings::PlainHttp;
-
-    const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-    /// Is a server that counts connections and requests, and says something to each; then it goes on,
-    /// or hangs up.
-    struct Server {
-        listener: TcpListener,
-        connections: Arc<AtomicUsize>,
-        requests: Arc<AtomicUsize>,
-    }
-
-    impl Server {
-        async fn start() -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            Self { listener, connections: Arc::default(), requests: Arc::default() }
-        }
-
-        /// Serves for ever what `says` has for the request of this number; nothing hangs up.
-        async fn serve(&self, says: fn(usize) -> &'static str) {
-            loop {
-                let (mut stream, _) = self.listener.accept().await.unwrap();
-                self.connections.fetch_add(1, Ordering::Relaxed);
-                while heard(&mut stream).await {
-                    let text = says(self.requests.fetch_add(1, Ordering::Relaxed));
-                    if text.is_empty() || stream.write_all(text.as_bytes()).await.is_err() {
-                        break;
-                    }
-                }
-            }
-        }
-
-        fn counts(&self) -> (usize, usize) {
-            (self.connections.load(Ordering::Relaxed), self.requests.load(Ordering::Relaxed))
-        }
-
-        /// Asks on lines of its own so often, and returns what came.
-        async fn asked(&self, times: usize, says: fn(usize) -> &'static str) -> Vec<String> {
-            let lines = lines();
-            let asking = async {
-                let mut came = Vec::new();
-                for _ in 0..times {
-                    came.push(match ask(&lines, self).await {
-                        Ok(body) => read(body).await,
-                        Err(error) => error.to_string(),
-                    });
-                }
-                came
-            };
-            tokio::select! {
-                () = self.serve(says) => unreachable!("it serves for ever"),
-                came = asking => came,
-            }
-        }
-    }
-
-    /// Reads a request that ends with its head; says whether one came.
-    async fn heard(stream: &mut TcpStream) -> bool {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return false,
-            }
-        }
-        let head = String::from_utf8(head).unwrap();
-        assert!(head.starts_with("GET /mcp?a=1 HTTP/1.1\r\n"), "{head}");
-        assert_eq!(head.matches("host: localhost:").count(), 1, "{head}");
-        true
-    }
-
-    fn lines() -> Lines {
-        Lines::new(Dialer { networks: [].into(), plain_http: PlainHttp::LoopbackOnly })
-    }
-
-    async fn ask(lines: &Lines, server: &Server) -> Result<Body, BoxError> {
-        let url = format!("http://localhost:{}/mcp?a=1", server.listener.local_addr().unwrap().port());
-        let request = Request::get(url).body(Full::new(Bytes::new())).unwrap();
-        Ok(lines.send(request).await?.into_body())
-    }
-
-    async fn read(mut body: Body) -> String {
-        let mut text = String::new();
-        while let Some(frame) = body.frame().await {
-            match frame {
-                Ok(frame) => text += std::str::from_utf8(&frame.into_data().unwrap()).unwrap(),
-                Err(error) => text += &error.to_string(),
-            }
-        }
-        text
-    }
-
-    #[tokio::test]
-    async fn a_connection_is_used_again() {
-        let server = Server::start().await;
-        assert_eq!(server.asked(20, |_| ANSWER).await, ["ok"; 20]);
-        assert_eq!(server.counts(), (1, 20));
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_the_server_closes_is_replaced() {
-        let server = Server::start().await;
-        let closing = |_| "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
-        assert_eq!(server.asked(3, closing).await, ["ok"; 3]);
-        assert_eq!(server.counts(), (3, 3));
-    }
-
-    #[tokio::test]
-    async fn a_request_that_may_have_been_taken_is_not_sent_again() {
-        let server = Server::start().await;
-        let came = server.asked(3, |number| if number == 1 { "" } else { ANSWER }).await;
-        assert_eq!((came[0].as_str(), came[2].as_str()), ("ok", "ok"));
-        assert_ne!(came[1], "ok");
-        assert_eq!(
-            server.counts(),
-            (2, 3),
-            "the second was sent once, though on a connection that had rested"
-        );
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_is_not_read_closes_its_connection() {
-        let (server, lines) = (Server::start().await, lines());
-        let half = |_| "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf";
-        let asking = async {
-            for number in 1..4 {
-                drop(ask(&lines, &server).await.unwrap());
-                assert_eq!(server.counts(), (number, number));
-            }
-        };
-        tokio::select! {
-            () = server.serve(half) => unreachable!("it serves for ever"),
-            () = asking => {}
-        }
-    }
-
-    #[tokio::test]
-    async fn what_rests_for_too_long_is_closed() {
-        let (server, lines) = (Server::start().await, lines());
-        let (asked, mut stream) = tokio::join!(ask(&lines, &server), async {
-            let (mut stream, _) = server.listener.accept().await.unwrap();
-            assert!(heard(&mut stream).await);
-            stream.write_all(ANSWER.as_bytes()).await.unwrap();
-            stream
-        });
-        assert_eq!(read(asked.unwrap()).await, "ok");
-        tokio::time::pause();
-        sleep(POOL_IDLE * 3).await;
-        tokio::time::resume();
-        assert!(!heard(&mut stream).await, "it is closed");
-        assert!(lines.resting.lock().lines.is_empty());
-    }
-}
+mod tests;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::Scheme;
-use http::{Request, Response};
-use http_body_util::Full;
+use http::Response;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -19,15 +19,15 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::{Handle, Id};
 
-use crate::dialer::{Dialer, Refused};
-use crate::line::{Body, Lines};
+use crate::destination::HttpRequest;
+use crate::dialer::{BoxError, Dialer, Refused};
+use crate::line::{self, LONGEST_HEAD, Lines};
 use crate::settings::PlainHttp;
 
 /// Shorter than the shortest common keep-alive (5 s), so that no request meets a closing socket.
 pub(crate) const POOL_IDLE: Duration = Duration::from_secs(4);
 /// How many pools are kept; with more, all are given up, which costs a connection each.
 const POOLS: usize = 64;
-pub(crate) const HEADER_BYTES: usize = 128 * 1024;
 /// One call that isn't read may hold this much, and never the connection that others share.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 30;
@@ -36,7 +36,14 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 #[derive(Clone)]
 struct Pool {
     tls: Client<HttpsConnector<Dialer>, Full<Bytes>>,
-    plain: Lines,
+    plain: Arc<Lines>,
+}
+
+/// Is the body of a response.
+pub(crate) enum Body {
+    Line(line::Body),
+    /// The library looks after its connection.
+    Whole(Incoming),
 }
 
 /// Sends requests; sockets are pooled by origin, apart for each list of allowed networks, and for each
@@ -82,19 +89,16 @@ impl Outbound {
         Ok(Self { tls, plain_http, pools: Mutex::default() })
     }
 
-    /// Sends a request to a host that may also be in one of `networks`.
-    pub(crate) async fn send(
-        &self,
-        networks: &[IpNet],
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Body>, SendError> {
-        let Pool { tls, plain } = self.pool(networks);
-        if request.uri().scheme() == Some(&Scheme::HTTP) {
-            return plain.send(request).await.map_err(|error| explain(&*error));
+    /// Sends a request.
+    pub(crate) async fn send(&self, request: &HttpRequest<'_>) -> Result<Response<Body>, SendError> {
+        let Pool { tls, plain } = self.pool(request.destination.networks());
+        if request.destination.is_plain() {
+            let sent = plain.send(request).await;
+            return sent.map(|response| response.map(Body::Line)).map_err(|error| explain(&*error));
         }
         // Boxed: its state is large, and what it costs beside the rest of TLS is little.
-        let response = Box::pin(tls.request(request)).await.map_err(|error| explain(&error))?;
-        Ok(response.map(Body::whole))
+        let response = Box::pin(tls.request(request.to_request())).await.map_err(|error| explain(&error))?;
+        Ok(response.map(Body::Whole))
     }
 
     fn pool(&self, networks: &[IpNet]) -> Pool {
@@ -123,12 +127,30 @@ impl Outbound {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
-            .http1_max_buf_size(HEADER_BYTES)
-            .http2_max_header_list_size(HEADER_BYTES as u32)
+            .http1_max_buf_size(LONGEST_HEAD)
+            .http2_max_header_list_size(LONGEST_HEAD as u32)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .build(connector);
-        Pool { tls, plain: Lines::new(dialer) }
+        Pool { tls, plain: Arc::new(Lines::new(dialer)) }
+    }
+}
+
+impl Body {
+    /// Waits for the next piece. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
+        match self {
+            Self::Line(body) => body.next().await,
+            Self::Whole(body) => loop {
+                match body.frame().await? {
+                    Ok(frame) => match frame.into_data() {
+                        Ok(bytes) => return Some(Ok(bytes)),
+                        Err(_) => continue,
+                    },
+                    Err(error) => return Some(Err(error.into())),
+                }
+            },
+        }
     }
 }
 

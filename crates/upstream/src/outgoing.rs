@@ -1,5 +1,7 @@
 //! The requests that go to servers: the hub's own id, token and metadata around the client's parameters.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use mcphub_domain::ToolName;
 use mcphub_wire::discover::{legacy_meta, modern_meta};
@@ -51,7 +53,7 @@ impl Outgoing {
             None => edit.remove_meta(meta_key::PROGRESS_TOKEN),
         };
         let edit = if version.is_modern() {
-            let edit = modern_meta(edit, version, &Raw::empty_object(), &client_info());
+            let edit = modern_meta(edit, version, &Raw::empty_object(), &CLIENT_INFO);
             match &self.log_level {
                 Some(level) => edit.set_meta(meta_key::LOG_LEVEL, Raw::string(level)),
                 None => edit,
@@ -68,19 +70,19 @@ pub(crate) fn initialize(id: i64) -> Bytes {
     let params = InitializeParams {
         requested: Version::V2025_11_25.as_str().into(),
         capabilities: Raw::empty_object(),
-        client_info: client_info(),
+        client_info: CLIENT_INFO.clone(),
     };
     params.request(&Id::Integer(id))
 }
 
 /// Says who the hub is. Nobody's client stands in it: servers see the hub.
-fn client_info() -> Raw {
-    mcphub_wire::Edit::new()
+static CLIENT_INFO: LazyLock<Raw> = LazyLock::new(|| {
+    Edit::new()
         .set("name", Raw::string("mcphub"))
         .set("version", Raw::string(env!("CARGO_PKG_VERSION")))
         .apply_to_params(None)
         .unwrap_or_else(Raw::empty_object)
-}
+});
 
 #[cfg(test)]
 mod tests {

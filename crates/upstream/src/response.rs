@@ -9,9 +9,9 @@ use mcphub_wire::sse::Decoder;
 use mcphub_wire::{Envelope, Limits, Raw, Request, message, method};
 
 use crate::error::UpstreamError;
-use crate::http::{Era, HttpConnection, is_ours};
+use crate::http::{Era, HttpConnection, era_headers, is_ours};
 use crate::legacy::Cancel;
-use crate::line::Body;
+use crate::outbound::Body;
 use crate::reply::Step;
 
 /// How many requests a server may send during one call.
@@ -147,7 +147,7 @@ impl HttpReply {
         let (Some(session), true) = (session, self.requests <= MOST_REQUESTS) else {
             return Err(connection.blame.garbage("it sent requests where it may not"));
         };
-        let (answer, headers) = (refuse(request), connection.era_headers(&Era::Legacy(Arc::clone(session))));
+        let (answer, headers) = (refuse(request), era_headers(&Era::Legacy(Arc::clone(session))));
         let connection = Arc::clone(connection);
         let shared = connection.shared.clone();
         shared.spawn(async move { connection.post_quietly(answer, headers).await });
@@ -213,17 +213,6 @@ async fn collect(
 }
 
 async fn chunk(connection: &HttpConnection, body: &mut Body) -> Result<Option<Bytes>, UpstreamError> {
-    loop {
-        match body.frame().await {
-            None => return Ok(None),
-            Some(Ok(frame)) => {
-                if let Ok(bytes) = frame.into_data() {
-                    return Ok(Some(bytes));
-                }
-            }
-            Some(Err(error)) => {
-                return Err(connection.blame.unreachable(format!("its answer broke off: {error}")));
-            }
-        }
-    }
+    let broke_off = |error| connection.blame.unreachable(format!("its answer broke off: {error}"));
+    body.next().await.transpose().map_err(broke_off)
 }

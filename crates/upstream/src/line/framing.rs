@@ -1,0 +1,204 @@
+//! Where the body of a response ends (RFC 9112 6.3), and its pieces as they come.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use httparse::Status;
+
+use super::Malformed;
+
+/// How long, in bytes, the line with a chunk's size may be, and each line behind the last chunk.
+const LONGEST_LINE: usize = 8 * 1024;
+/// How many lines may stand behind the last chunk.
+const MOST_TRAILERS: u32 = 100;
+
+/// Says where a body ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Framing {
+    /// After so many bytes more.
+    Length(u64),
+    /// With the last chunk.
+    Chunked(Chunk),
+    /// With the connection.
+    UntilClose,
+}
+
+/// Says what comes next of a chunked body (RFC 9112 7.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Chunk {
+    /// The line with a size.
+    Size,
+    /// So many bytes of data.
+    Data(u64),
+    /// The line break after the data.
+    Break,
+    /// Lines behind the last chunk, which mean nothing here; so many have come.
+    Trailers(u32),
+    /// Nothing.
+    Over,
+}
+
+/// Is what could be read of a body.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Piece {
+    Data(Bytes),
+    /// More has to come first.
+    Missing,
+    /// The body is over.
+    End,
+}
+
+impl Framing {
+    /// Takes the next piece out of what has come.
+    pub(super) fn take(&mut self, came: &mut BytesMut) -> Result<Piece, Malformed> {
+        match self {
+            Self::Length(0) => Ok(Piece::End),
+            Self::Length(left) => Ok(take(left, came)),
+            Self::UntilClose => Ok(take(&mut { u64::MAX }, came)),
+            Self::Chunked(chunk) => chunk.take(came),
+        }
+    }
+}
+
+impl Chunk {
+    fn take(&mut self, came: &mut BytesMut) -> Result<Piece, Malformed> {
+        loop {
+            match self {
+                Self::Size => match size(came)? {
+                    None => return Ok(Piece::Missing),
+                    Some(0) => *self = Self::Trailers(0),
+                    Some(size) => *self = Self::Data(size),
+                },
+                Self::Data(left) => {
+                    let piece = take(left, came);
+                    if *left == 0 {
+                        *self = Self::Break;
+                    }
+                    return Ok(piece);
+                }
+                Self::Break => match line(came)? {
+                    None => return Ok(Piece::Missing),
+                    Some(0) => *self = Self::Size,
+                    Some(_) => return Err(Malformed("a chunk is longer than its size")),
+                },
+                Self::Trailers(count) => match line(came)? {
+                    None => return Ok(Piece::Missing),
+                    Some(0) => *self = Self::Over,
+                    Some(_) if *count == MOST_TRAILERS => {
+                        return Err(Malformed("too much follows the last chunk"));
+                    }
+                    Some(_) => *count += 1,
+                },
+                Self::Over => return Ok(Piece::End),
+            }
+        }
+    }
+}
+
+/// Takes as much as there is, at most what is left.
+fn take(left: &mut u64, came: &mut BytesMut) -> Piece {
+    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(came.len());
+    if length == 0 {
+        return Piece::Missing;
+    }
+    *left -= length as u64;
+    Piece::Data(came.split_to(length).freeze())
+}
+
+/// Reads the size of a chunk, if its line is there.
+fn size(came: &mut BytesMut) -> Result<Option<u64>, Malformed> {
+    match httparse::parse_chunk_size(came) {
+        // The parser takes no digit for zero.
+        Ok(Status::Complete((length, size))) if came.first().is_some_and(u8::is_ascii_hexdigit) => {
+            came.advance(length);
+            Ok(Some(size))
+        }
+        Ok(Status::Partial) if came.len() <= LONGEST_LINE => Ok(None),
+        _ => Err(Malformed("a chunk has no size")),
+    }
+}
+
+/// Takes a line and returns its length without the line break, if it is there.
+fn line(came: &mut BytesMut) -> Result<Option<usize>, Malformed> {
+    match came.windows(2).take(LONGEST_LINE).position(|window| window == b"\r\n") {
+        Some(length) => {
+            came.advance(length + 2);
+            Ok(Some(length))
+        }
+        None if came.len() <= LONGEST_LINE => Ok(None),
+        None => Err(Malformed("a line of a chunked body is too long")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    use super::{Chunk, Framing, LONGEST_LINE, MOST_TRAILERS, Malformed, Piece};
+
+    const CHUNKED: Framing = Framing::Chunked(Chunk::Size);
+
+    /// Reads a body that comes in pieces of these lengths. Returns it, and what was left behind it.
+    fn read(mut framing: Framing, text: &[u8], lengths: &[usize]) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
+        let (mut body, mut came, mut rest) = (Vec::new(), BytesMut::new(), text);
+        let mut lengths = lengths.iter().copied().chain(std::iter::repeat(usize::MAX));
+        loop {
+            match framing.take(&mut came)? {
+                Piece::Data(data) => body.extend_from_slice(&data),
+                Piece::End => break,
+                Piece::Missing if rest.is_empty() => {
+                    assert_eq!(framing, Framing::UntilClose, "the body is cut off");
+                    break;
+                }
+                Piece::Missing => {
+                    let length = lengths.next().unwrap_or(1).clamp(1, rest.len());
+                    came.extend_from_slice(&rest[..length]);
+                    rest = &rest[length..];
+                }
+            }
+        }
+        came.extend_from_slice(rest);
+        Ok((body, came.to_vec()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_is_the_same_however_it_comes(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..6),
+            lengths in proptest::collection::vec(1_usize..9, 0..200),
+            behind in proptest::collection::vec(any::<u8>(), 0..5),
+        ) {
+            let body = chunks.concat();
+            let mut text = Vec::new();
+            for chunk in &chunks {
+                text.extend(format!("{:X};name=\"value\"\r\n", chunk.len()).into_bytes());
+                text.extend([chunk.as_slice(), b"\r\n"].concat());
+            }
+            text.extend_from_slice(b"0\r\nchecksum: 1\r\n\r\n");
+            text.extend_from_slice(&behind);
+            prop_assert_eq!(read(CHUNKED, &text, &lengths), Ok((body.clone(), behind.clone())));
+            let whole = [body.as_slice(), &behind].concat();
+            let length = Framing::Length(body.len() as u64);
+            prop_assert_eq!(read(length, &whole, &lengths), Ok((body, behind)));
+            prop_assert_eq!(read(Framing::UntilClose, &whole, &lengths), Ok((whole.clone(), Vec::new())));
+        }
+
+        #[test]
+        fn no_bytes_are_a_panic(text in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut came = BytesMut::from(text.as_slice());
+            let mut framing = CHUNKED;
+            while let Ok(Piece::Data(_)) = framing.take(&mut came) {}
+        }
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_refused() {
+        let long = format!("1;{}", "x".repeat(LONGEST_LINE));
+        let trailers = format!("0\r\n{}", "a: b\r\n".repeat(MOST_TRAILERS as usize + 1));
+        let endless = format!("0\r\n{}", "a".repeat(LONGEST_LINE + 2));
+        let texts =
+            ["x\r\n", "\r\n", "-1\r\n", "11111111111111111\r\n", "1\r\nab\r\n", &long, &trailers, &endless];
+        for text in texts {
+            assert!(read(CHUNKED, text.as_bytes(), &[]).is_err(), "{text:?}");
+        }
+    }
+}
