@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
 use crate::error::HubError;
+use crate::heads::Extent;
 use crate::hub::{Hub, LastHead};
 
 /// Separates the signature of a manifest from that of a head.
@@ -109,7 +110,7 @@ impl Hub {
 
     async fn write_backup<W: Write>(&self, recipient: &Recipient, out: W) -> Result<Manifest, HubError> {
         let ended = self.end(END).await?;
-        self.sign_head().await?;
+        self.sign_head(Extent::All).await?;
         let written = self.write_lines(&ended, recipient, out).await;
         ended.close().await;
         written

@@ -9,13 +9,12 @@ use mcphub_upstream::rehearse;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::error::HubError;
+use crate::heads::Extent;
 use crate::hub::Hub;
 
 /// How often the rest is looked after: leases that end by time, folded refusals, the keys, the
 /// heartbeat, a head if the log has moved, and recovery, which costs a read where nobody died.
 const TICK: Duration = Duration::from_secs(1);
-/// After how many records a head is signed though it isn't time yet.
-const RECORDS: u64 = 1_000;
 /// How often the index of the log catches up; a search reads what it lacks.
 const INDEX: Duration = Duration::from_secs(2);
 /// How often it is looked whether something can be removed.
@@ -95,19 +94,17 @@ impl Hub {
 
     /// Signs a head each second if the log has moved, and whenever it has grown by a thousand records.
     async fn sign_heads(&self) {
-        let (mut ticks, mut grown, mut signed) = (ticks(TICK), self.store.grown(), 0);
+        let (mut ticks, mut grown) = (ticks(TICK), self.store.grown());
         loop {
             let due = async {
                 tokio::select! {
-                    _ = ticks.tick() => {}
-                    _ = grown.wait_for(|size| *size >= signed + RECORDS) => {}
+                    biased;
+                    _ = ticks.tick() => Extent::All,
+                    _ = grown.changed() => Extent::Own,
                 }
             };
-            if self.unless_stopped(due).await.is_none() {
-                return;
-            }
-            signed = *grown.borrow();
-            warn("to sign a head of the log", self.sign_head().await);
+            let Some(extent) = self.unless_stopped(due).await else { return };
+            warn("to sign a head of the log", self.sign_head(extent).await);
         }
     }
 

@@ -41,6 +41,15 @@ struct Head {
     v: u8,
 }
 
+/// Says of which chains a head asks how far they are.
+#[derive(Clone, Copy)]
+pub(crate) enum Extent {
+    /// Of all, in the database.
+    All,
+    /// Of this process's, which has it in memory. Of the others it says what the last head said.
+    Own,
+}
+
 /// Writes and reads the heads file of an installation.
 pub(crate) struct Heads {
     path: PathBuf,
@@ -68,15 +77,19 @@ impl Heads {
         self.install
     }
 
+    /// Returns what the last head names.
+    pub(crate) fn last(&self) -> Vec<ChainHead> {
+        self.last.lock().clone()
+    }
+
     /// Signs what the log is now, if that is new: into the file, and into what the process says of
     /// itself, which may leave the machine.
     pub(crate) async fn write(
         &self,
-        store: &Store,
+        chains: Vec<ChainHead>,
         unsealed: Arc<Unsealed>,
         now: Timestamp,
     ) -> Result<(), HubError> {
-        let chains = store.audit_tips().await?;
         if chains.is_empty() || *self.last.lock() == chains {
             return Ok(());
         }

@@ -26,7 +26,7 @@ use crate::caller::Caller;
 use crate::counters::Counters;
 use crate::error::HubError;
 use crate::floods::Floods;
-use crate::heads::Heads;
+use crate::heads::{Extent, Heads};
 use crate::lease::Leases;
 use crate::limits::Limits;
 use crate::lookout::Lookout;
@@ -175,7 +175,7 @@ impl Hub {
     pub async fn close(&self, deadline: Duration, last: LastHead) -> Result<(), HubError> {
         let ended = self.end(deadline).await?;
         let signed = match last {
-            LastHead::Signed => self.sign_head().await,
+            LastHead::Signed => self.sign_head(Extent::All).await,
             LastHead::Left => Ok(()),
         };
         ended.close().await;
@@ -218,9 +218,14 @@ impl Hub {
     }
 
     /// Signs what the log is now, for `audit verify` to find later.
-    pub(crate) async fn sign_head(&self) -> Result<(), HubError> {
+    pub(crate) async fn sign_head(&self, extent: Extent) -> Result<(), HubError> {
         let Ok(unsealed) = self.seal.open() else { return Ok(()) };
-        self.heads.write(&self.store, unsealed, self.clock.now()).await
+        let last = self.heads.last();
+        let chains = match extent {
+            Extent::Own if !last.is_empty() => self.store.audit_tips_since(&last),
+            _ => self.store.audit_tips().await?,
+        };
+        self.heads.write(chains, unsealed, self.clock.now()).await
     }
 
     /// Acts as the hub itself.

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
@@ -17,6 +18,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use url::Url;
 
 use crate::error::StoreError;
+use crate::sqlite_writer::SqliteWriter;
 use crate::statement::{CHANNEL, Tx, values};
 
 /// Says which database to use.
@@ -79,17 +81,20 @@ impl Revisions {
 }
 
 const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// After how many pages of the write-ahead log, 32 MiB, a commit empties it by itself, should `checkpoint` not have
+/// come to it.
+const AUTOCHECKPOINT: &str = "8192";
 const BUSY: Duration = Duration::from_secs(2);
 /// How long a connection to PostgreSQL may have rested to be used unasked.
-const RESTED: Duration = Duration::from_secs(1);
+pub(crate) const RESTED: Duration = Duration::from_secs(1);
 
 /// Holds connections to one database as one login.
 #[derive(Clone)]
 pub(crate) enum Db {
-    /// Readers share a pool; writers take turns at one connection.
+    /// Readers share a pool; who writes takes a turn at one connection.
     Sqlite {
         readers: SqlitePool,
-        writer: SqlitePool,
+        writer: Arc<SqliteWriter>,
     },
     Postgres(PgPool),
 }
@@ -109,9 +114,10 @@ impl Db {
             .filename(file)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
             .foreign_keys(true)
             .busy_timeout(BUSY);
-        let writer = sqlite_pool(1).connect_with(options.clone()).await?;
+        let writer = Arc::new(SqliteWriter::open(options.clone()).await?);
         let readers = sqlite_pool(4).connect_with(options).await?;
         Ok(Self::Sqlite { readers, writer })
     }
@@ -132,7 +138,7 @@ impl Db {
             Self::Sqlite { readers, writer } => {
                 let options = readers.connect_options().as_ref().clone();
                 let readers = sqlite_pool(connections).connect_lazy_with(options);
-                Self::Sqlite { readers, writer: writer.clone() }
+                Self::Sqlite { readers, writer: Arc::clone(writer) }
             }
             Self::Postgres(pool) => {
                 let options = pool.connect_options().as_ref().clone();
@@ -159,7 +165,8 @@ impl Db {
     pub(crate) async fn administrate(&self, text: String) -> Result<(), StoreError> {
         match self {
             Self::Sqlite { writer, .. } => {
-                sqlx::raw_sql(AssertSqlSafe(text)).execute(writer).await.map(|_| ())?
+                let mut turn = writer.turn().await?;
+                sqlx::raw_sql(AssertSqlSafe(text)).execute(turn.connection()?).await.map(|_| ())?
             }
             Self::Postgres(pool) => sqlx::raw_sql(AssertSqlSafe(text)).execute(pool).await.map(|_| ())?,
         }
@@ -177,7 +184,7 @@ impl Db {
     /// Begins a transaction that writes; on SQLite it has the file to itself from here on.
     pub(crate) async fn write(&self) -> Result<Tx, StoreError> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => Tx::Sqlite(Box::pin(writer.begin_with("BEGIN IMMEDIATE")).await?),
+            Self::Sqlite { writer, .. } => Tx::Write(Box::pin(writer.turn().await?.begin()).await?),
             Self::Postgres(pool) => Tx::Postgres(Box::pin(pool.begin()).await?),
         })
     }
@@ -265,21 +272,9 @@ impl Db {
     }
 }
 
-/// A file doesn't go away, so its connections aren't asked whether they are still there. But when its disk
-/// is full, SQLite ends a transaction by itself, and the library believes it open for ever after: such a
-/// connection is given up.
+/// A file doesn't go away, so its connections aren't asked whether they are still there.
 fn sqlite_pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false).before_acquire(
-        |connection, _| {
-            Box::pin(async move {
-                if connection.is_in_transaction() {
-                    // The end of a transaction may still be under way.
-                    connection.ping().await?;
-                }
-                Ok(!connection.is_in_transaction())
-            })
-        },
-    )
+    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
 }
 
 /// Connections that rested are asked whether they are still there; one that worked a moment ago is.

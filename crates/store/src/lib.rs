@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod audit;
+mod checkpoint;
 pub mod copy;
 pub mod credentials;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod vault_keys;
 
 mod db;
 mod migrate;
+mod sqlite_writer;
 mod statement;
 mod tidy;
 mod tx;

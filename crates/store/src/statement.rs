@@ -2,19 +2,25 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _, Sqlite, Transaction};
+use tokio::time::Instant;
 
-use crate::db::Db;
+use crate::db::{Db, RESTED};
 use crate::error::StoreError;
+use crate::sqlite_writer::Turn;
 
 /// The channel on which PostgreSQL tells of changes of the world.
 pub(crate) const CHANNEL: &str = "mcphub_changes";
 
 /// Is an open transaction; dropped, it is rolled back.
 pub(crate) enum Tx {
+    /// Reads only.
     Sqlite(Transaction<'static, Sqlite>),
+    /// Writes, on SQLite.
+    Write(Turn),
     Postgres(Transaction<'static, Postgres>),
 }
 
@@ -142,6 +148,9 @@ macro_rules! run {
     ($tx:expr, $sql:expr, $values:expr, $method:ident) => {
         match $tx {
             Tx::Sqlite(tx) => bind!(Sqlite, $sql, $values).$method(&mut **tx).await.map(Outcome::Sqlite),
+            Tx::Write(turn) => {
+                bind!(Sqlite, $sql, $values).$method(turn.connection()?).await.map(Outcome::Sqlite)
+            }
             Tx::Postgres(tx) => {
                 bind!(Postgres, $sql, $values).$method(&mut **tx).await.map(Outcome::Postgres)
             }
@@ -190,6 +199,9 @@ impl Tx {
     pub(crate) async fn script(&mut self, text: String) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut **tx).await.map(|_| ())?,
+            Self::Write(turn) => {
+                sqlx::raw_sql(AssertSqlSafe(text)).execute(turn.connection()?).await.map(|_| ())?
+            }
             Self::Postgres(tx) => sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut **tx).await.map(|_| ())?,
         }
         Ok(())
@@ -214,6 +226,7 @@ impl Tx {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => in_time(tx.commit()).await,
+            Self::Write(turn) => in_time(turn.commit()).await,
             Self::Postgres(tx) => in_time(tx.commit()).await,
         }
     }
@@ -222,21 +235,67 @@ impl Tx {
     pub(crate) async fn commit_at_leisure(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
+            Self::Write(turn) => turn.commit().await?,
             Self::Postgres(tx) => tx.commit().await?,
         }
         Ok(())
     }
 }
 
-/// Runs one statement that is a transaction by itself: one round trip instead of three.
-pub(crate) async fn execute_alone(db: &Db, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
-    check_parameters(sql, &values)?;
-    match db {
-        Db::Sqlite { writer, .. } => {
-            Ok(in_time(bind!(Sqlite, sql, values).execute(writer)).await?.rows_affected())
-        }
-        Db::Postgres(pool) => Ok(in_time(bind!(Postgres, sql, values).execute(pool)).await?.rows_affected()),
+/// Runs statements that are transactions by themselves: one round trip instead of three. It keeps its
+/// connection to PostgreSQL between them, for a pool asks each that comes back whether it is well.
+pub(crate) struct Single {
+    db: Db,
+    kept: Option<(PoolConnection<Postgres>, Instant)>,
+}
+
+impl Single {
+    /// Has no connection yet.
+    pub(crate) const fn new(db: Db) -> Self {
+        Self { db, kept: None }
     }
+
+    /// Shows the database.
+    pub(crate) const fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Runs a statement and returns how many rows it changed.
+    pub(crate) async fn execute(&mut self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+        check_parameters(sql, &values)?;
+        let Self { db, kept } = self;
+        in_time(async {
+            match db {
+                Db::Sqlite { writer, .. } => {
+                    let mut turn = writer.turn().await?;
+                    let done = bind!(Sqlite, sql, values).execute(turn.connection()?).await?;
+                    Ok(done.rows_affected())
+                }
+                Db::Postgres(pool) => {
+                    let mut connection = match kept.take() {
+                        Some(kept) => well(kept, pool).await?,
+                        None => pool.acquire().await?,
+                    };
+                    let done = bind!(Postgres, sql, values).execute(&mut *connection).await?;
+                    *kept = Some((connection, Instant::now()));
+                    Ok(done.rows_affected())
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Makes sure that a connection that rested is still there, or takes another one.
+async fn well(
+    (mut connection, since): (PoolConnection<Postgres>, Instant),
+    pool: &PgPool,
+) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    if since.elapsed() < RESTED || connection.ping().await.is_ok() {
+        return Ok(connection);
+    }
+    drop(connection.detach());
+    pool.acquire().await
 }
 
 /// A statement that takes longer has lost its database: whoever waits behind it must not.

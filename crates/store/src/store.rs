@@ -12,7 +12,8 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::{AuditQueue, Chain, Ledger, Writer};
+use crate::audit::{AuditQueue, Chain, Grown, Ledger, LogThread, Writer};
+use crate::checkpoint;
 use crate::copy::Export;
 use crate::db::{DatabaseUrls, Db, Revisions};
 use crate::error::StoreError;
@@ -58,6 +59,7 @@ pub struct Store {
     ledger: Arc<Ledger>,
     audit: Arc<AuditQueue>,
     clock: Clock,
+    log: LogThread,
     tasks: TaskTracker,
     stop: CancellationToken,
     _lock: Option<File>,
@@ -85,6 +87,17 @@ impl Store {
         clock: Clock,
         entropy: &Entropy,
     ) -> Result<Self, StoreError> {
+        Self::open_with(place, process, recorder, (clock, entropy), LogThread::start).await
+    }
+
+    /// Opens the database; `start` says where the log is written.
+    pub(crate) async fn open_with(
+        place: &Place,
+        process: Process,
+        recorder: Recorder,
+        (clock, entropy): (Clock, &Entropy),
+        start: fn(Writer) -> std::io::Result<LogThread>,
+    ) -> Result<Self, StoreError> {
         let lock = lock(&place.data_dir, process)?;
         let (app, worker) = connect(place).await?;
         let stop = CancellationToken::new();
@@ -92,11 +105,13 @@ impl Store {
             Arc::new(Ledger::new(app.clone(), ChainId::random(entropy), process.as_str(), clock.clone()));
         let (audit, writer) =
             AuditQueue::new(app.clone(), Arc::clone(&ledger), recorder, clock.clone(), stop.clone());
-        let tasks = TaskTracker::new();
-        tasks.spawn(Writer::run(writer));
+        let log =
+            start(writer).map_err(|error| StoreError::Settings(format!("the thread of the log: {error}")))?;
         let (pulse, archive) = (worker.beside(PULSE), worker.beside(ARCHIVE));
+        let tasks = TaskTracker::new();
+        tasks.spawn(checkpoint::run(app.clone(), stop.clone()));
         let audit = Arc::new(audit);
-        Ok(Self { app, worker, pulse, archive, ledger, audit, clock, tasks, stop, _lock: lock })
+        Ok(Self { app, worker, pulse, archive, ledger, audit, clock, log, tasks, stop, _lock: lock })
     }
 
     /// Shows the audit queue.
@@ -118,7 +133,7 @@ impl Store {
 
     /// Tells the others that this process lives.
     pub async fn beat(&self) -> Result<(), StoreError> {
-        if *self.grown().borrow() == 0 {
+        if self.grown().borrow().size == 0 {
             return Ok(());
         }
         let mut tx = self.pulse.write().await?;
@@ -130,14 +145,15 @@ impl Store {
         tx.commit().await
     }
 
-    /// Tells how many records this process's chain has.
-    pub fn grown(&self) -> watch::Receiver<u64> {
+    /// Tells how far this process's chain has grown; who waits is woken every thousand records.
+    pub fn grown(&self) -> watch::Receiver<Grown> {
         self.ledger.grown()
     }
 
     /// Writes what waits and ends this process's chain. Whoever still uses the queue is refused.
     pub async fn end(&self) -> Result<Ended, StoreError> {
         self.stop.cancel();
+        self.log.written().await;
         self.tasks.close();
         self.tasks.wait().await;
         // Nobody comes after this to try again on another connection.

@@ -15,6 +15,7 @@ use mcphub_policy::Recorder;
 use tempfile::TempDir;
 use url::Url;
 
+use crate::audit::LogThread;
 use crate::db::{DatabaseUrls, Db};
 use crate::error::StoreError;
 use crate::prepare::{Prepared, Roles, prepare};
@@ -141,7 +142,16 @@ impl TestDatabase {
     /// Opens a store at another place with the same clock and randomness, or says why it can't be.
     #[expect(clippy::disallowed_methods, reason = "a test is the wiring of its store")]
     pub async fn try_open_at(&self, place: &Place, process: Process) -> Result<Store, StoreError> {
-        Store::open(place, process, Recorder::new(), self.clock.clock(), &self.entropy).await
+        let (recorder, means) = (Recorder::new(), (self.clock.clock(), &self.entropy));
+        Store::open_with(place, process, recorder, means, LogThread::within).await
+    }
+
+    /// Opens a store whose log is written on a thread of its own, as that of every real one is.
+    #[expect(clippy::disallowed_methods, reason = "a test is the wiring of its store")]
+    pub async fn open_real(&self, process: Process) -> Store {
+        let opened =
+            Store::open(&self.place, process, Recorder::new(), self.clock.clock(), &self.entropy).await;
+        opened.expect("opening the store")
     }
 
     /// Opens a store.

@@ -9,6 +9,7 @@ use mcphub_domain::{Clock, Timestamp};
 use super::web::Web;
 use super::{House, START, answer, call};
 use crate::calls::Said;
+use crate::heads::Extent;
 
 #[tokio::test]
 async fn a_clock_that_steps_by_an_hour_stops_nobody() {
@@ -27,7 +28,7 @@ async fn a_clock_that_steps_by_an_hour_stops_nobody() {
             assert!(matches!(running.next().await, Some(Said::Answer(_))), "{step}");
         }
     }
-    house.hub.sign_head().await.unwrap();
+    house.hub.sign_head(Extent::All).await.unwrap();
     let report = house.hub.verify_audit(&house.hub.operator(), &[]).await.unwrap();
     assert_eq!(report.report.findings, []);
 }

@@ -49,9 +49,7 @@ impl Store {
     /// Writes what the index lacks, and how far it is then.
     async fn enter(&self, behind: Behind) -> Result<(), StoreError> {
         let mut tx = self.archive().write().await?;
-        for contents in &behind.segments {
-            enter_segment(&mut tx, behind.chain, contents).await?;
-        }
+        enter_rows(&mut tx, behind.chain, &behind.segments).await?;
         behind.mark(&mut tx).await?;
         tx.commit().await
     }
@@ -187,14 +185,29 @@ async fn indexed_upto(tx: &mut Tx, chain: ChainId) -> Result<u64, StoreError> {
 /// that is about them.
 pub(super) type Said = (String, String, String, String, i64);
 
-/// Writes a segment's rows.
-async fn enter_segment(tx: &mut Tx, chain: ChainId, contents: &Contents) -> Result<(), StoreError> {
-    let (chain, first) = (chain.to_string(), signed(contents.first)?);
-    for (person, server, tool, outcome, at) in contents.rows.iter().cloned() {
+/// How many rows one statement writes.
+const ROWS: usize = 8;
+
+/// Writes the rows of segments, several with each statement: its text is fixed, so that what is missing of the
+/// last one is its last row again, which is there already.
+async fn enter_rows(tx: &mut Tx, chain: ChainId, segments: &[Contents]) -> Result<(), StoreError> {
+    let rows = segments.iter().flat_map(|contents| contents.rows.iter().map(|row| (contents.first, row)));
+    let rows: Vec<(u64, &Said)> = rows.collect();
+    for some in rows.chunks(ROWS) {
+        let Some(last) = some.last() else { continue };
+        let mut parameters = values![chain.to_string()];
+        for (first, row) in some.iter().chain(std::iter::repeat(last)).take(ROWS) {
+            let (person, server, tool, outcome, at) = (*row).clone();
+            parameters.extend(values![signed(*first)?, person, server, tool, outcome, at]);
+        }
         tx.execute(
             "INSERT INTO audit_index (chain, first, person, server, tool, outcome, at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-            values![chain.as_str(), first, person, server, tool, outcome, at],
+             VALUES ($1, $2, $3, $4, $5, $6, $7), ($1, $8, $9, $10, $11, $12, $13),
+                    ($1, $14, $15, $16, $17, $18, $19), ($1, $20, $21, $22, $23, $24, $25),
+                    ($1, $26, $27, $28, $29, $30, $31), ($1, $32, $33, $34, $35, $36, $37),
+                    ($1, $38, $39, $40, $41, $42, $43), ($1, $44, $45, $46, $47, $48, $49)
+             ON CONFLICT DO NOTHING",
+            parameters,
         )
         .await?;
     }

@@ -13,6 +13,9 @@ use crate::db::Db;
 use crate::error::StoreError;
 use crate::statement::{Tx, values};
 
+/// After how many records who waits for the chain to grow is woken: not for each segment.
+const NOTED: u64 = 1_000;
+
 /// Is the end of a chain that this process grows.
 pub(crate) struct Chain {
     id: ChainId,
@@ -21,7 +24,7 @@ pub(crate) struct Chain {
     at: Timestamp,
     /// What the chain becomes if the commit whose fate is unknown did succeed.
     pending: Option<Next>,
-    grown: watch::Sender<u64>,
+    grown: watch::Sender<Grown>,
     fresh: Fresh,
 }
 
@@ -30,8 +33,18 @@ pub(crate) struct Chain {
 pub(crate) struct Next {
     frontier: Frontier,
     pub(crate) hash: Hash,
+    root: Hash,
     at: Timestamp,
     contents: Contents,
+}
+
+/// Is how far a chain has grown.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Grown {
+    /// How many records it has.
+    pub size: u64,
+    /// The root of its tree, once it has any.
+    pub root: Hash,
 }
 
 /// Owns the chain of this process.
@@ -39,7 +52,7 @@ pub(crate) struct Ledger {
     db: Db,
     id: ChainId,
     chain: Arc<Mutex<Chain>>,
-    grown: watch::Receiver<u64>,
+    grown: watch::Receiver<Grown>,
     fresh: Fresh,
     process: &'static str,
     clock: Clock,
@@ -47,7 +60,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(db: Db, id: ChainId, process: &'static str, clock: Clock) -> Self {
-        let (sender, grown) = watch::channel(0);
+        let (sender, grown) = watch::channel(Grown::default());
         let frontier = Frontier::default();
         let at = Timestamp::from_micros(i64::MIN);
         let fresh = Fresh::default();
@@ -61,9 +74,15 @@ impl Ledger {
         self.id
     }
 
-    /// Tells how many records the chain has.
-    pub(crate) fn grown(&self) -> watch::Receiver<u64> {
+    /// Tells how far the chain has grown, and wakes who waits for it when it passes a multiple of `NOTED`.
+    pub(crate) fn grown(&self) -> watch::Receiver<Grown> {
         self.grown.clone()
+    }
+
+    /// Is the end of the chain, from memory.
+    pub(super) fn tip(&self) -> Option<ChainHead> {
+        let Grown { size, root } = *self.grown.borrow();
+        (size > 0).then(|| ChainHead { chain: self.id, size, root: hex::encode(root) })
     }
 
     /// Holds what was written and isn't indexed yet.
@@ -146,7 +165,7 @@ impl Chain {
         let mut frontier = self.frontier.clone();
         let contents = Contents::of(frontier.size(), entries);
         let segment = Segment::lay_out(self.id, &mut frontier, self.previous, self.at, entries)?;
-        let next = Next { frontier, hash: segment.hash, at: segment.at, contents };
+        let next = Next { frontier, hash: segment.hash, root: segment.root, at: segment.at, contents };
         Ok((segment, next))
     }
 
@@ -162,7 +181,11 @@ impl Chain {
         self.at = next.at;
         self.pending = None;
         self.fresh.keep(next.contents);
-        self.grown.send_replace(self.frontier.size());
+        let now = Grown { size: self.frontier.size(), root: next.root };
+        self.grown.send_if_modified(|grown| {
+            let before = std::mem::replace(grown, now);
+            before.size / NOTED != now.size / NOTED
+        });
     }
 
     /// Names the chain.

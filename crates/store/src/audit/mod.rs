@@ -15,6 +15,7 @@ pub mod queue;
 mod recover;
 pub mod search;
 mod segment;
+mod thread;
 pub mod tree;
 pub(crate) mod verify;
 mod walk;
@@ -26,5 +27,7 @@ pub use proof::{Proof, Step};
 pub use queue::{AuditQueue, Intent};
 pub use search::{BadCursor, Cursor, Search};
 
+pub use ledger::Grown;
 pub(crate) use ledger::{Chain, Ledger, tips};
+pub(crate) use thread::LogThread;
 pub(crate) use writer::Writer;

@@ -84,7 +84,7 @@ impl AuditQueue {
         let (deal, dealt) = watch::channel(0);
         let dropped = Arc::new(AtomicU64::new(0));
         let tells = Tells { health: report, dealt: deal, dropped: Arc::clone(&dropped) };
-        let inbox = Inbox { awaited: waiting, unawaited: others, stop };
+        let inbox = Inbox { crowd: 0, awaited: waiting, unawaited: others, stop };
         let writer = Writer::new(db, ledger, inbox, tells, clock);
         let taken = AtomicU64::new(0);
         (Self { awaited, unawaited, health, dropped, taken, dealt, recorder }, writer)

@@ -5,9 +5,8 @@ use mcphub_domain::{ChainId, Record, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::tree::{Frontier, Hash, leaf};
-use crate::db::Db;
 use crate::error::StoreError;
-use crate::statement::{Row, Tx, Value, execute_alone, values};
+use crate::statement::{Row, Single, Tx, Value, values};
 
 /// Is one row of `audit_segments`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,8 +79,8 @@ impl Segment {
     }
 
     /// Inserts and commits at once.
-    pub(crate) async fn insert_alone(self, db: &Db) -> Result<(), StoreError> {
-        execute_alone(db, INSERT, self.into_values()?).await?;
+    pub(crate) async fn insert_alone(self, single: &mut Single) -> Result<(), StoreError> {
+        single.execute(INSERT, self.into_values()?).await?;
         Ok(())
     }
 

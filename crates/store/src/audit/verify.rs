@@ -24,6 +24,16 @@ impl Store {
     pub async fn audit_tips(&self) -> Result<Vec<ChainHead>, StoreError> {
         tips(&mut self.pulse().read().await?).await
     }
+
+    /// Returns ends that were read before, with that of this process's chain as it is now: it is known
+    /// without reading, and the others' are seen the next time that all are read.
+    pub fn audit_tips_since(&self, read: &[ChainHead]) -> Vec<ChainHead> {
+        let Some(own) = self.ledger().tip() else { return read.to_vec() };
+        let mut tips: Vec<_> = read.iter().filter(|tip| tip.chain != own.chain).cloned().collect();
+        tips.push(own);
+        tips.sort_unstable_by_key(|tip| tip.chain.to_string());
+        tips
+    }
 }
 
 /// Checks the log that a transaction sees.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use mcphub_domain::audit::Entry;
@@ -19,6 +20,7 @@ use super::queue::{DEADLINE, Health, Waiting};
 use super::tree::Hash;
 use crate::db::Db;
 use crate::error::StoreError;
+use crate::statement::Single;
 
 /// How many records of each kind become one segment at most.
 const BATCH: usize = 2_048;
@@ -26,12 +28,16 @@ const BATCH: usize = 2_048;
 const CARRIED: usize = 65_536;
 /// How long records that nobody waits for wait for company.
 const LINGER: Duration = Duration::from_millis(10);
+/// How many must have waited for the last segment for the next one to wait for more.
+const CROWD: usize = 8;
+/// How long it waits.
+const MOMENT: Duration = Duration::from_micros(400);
 /// How long after a failure the log is tried again, if nobody asks before.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Is the other end of the queue: the task that writes.
 pub(crate) struct Writer {
-    db: Db,
+    single: Single,
     ledger: Arc<Ledger>,
     inbox: Inbox,
     tells: Tells,
@@ -44,6 +50,8 @@ pub(crate) struct Writer {
 
 /// Is where records arrive.
 pub(super) struct Inbox {
+    /// How many waited for the last segment.
+    pub(super) crowd: usize,
     pub(super) awaited: mpsc::Receiver<Waiting>,
     pub(super) unawaited: mpsc::Receiver<Entry>,
     pub(super) stop: CancellationToken,
@@ -88,7 +96,7 @@ impl Inbox {
             tokio::select! {
                 biased;
                 count = self.awaited.recv_many(&mut batch.awaited, BATCH) => {
-                    return if count == 0 { self.rest(batch).await } else { Some(self.with_company(batch)) };
+                    return if count == 0 { self.rest(batch).await } else { Some(self.gather(batch)) };
                 }
                 count = self.unawaited.recv_many(&mut batch.unawaited, BATCH), if !lingers => {
                     if failing || count == 0 {
@@ -105,6 +113,21 @@ impl Inbox {
                 }
             }
         }
+    }
+
+    /// Waits a moment if many come, so that they share one sync. The thread is the log's own; while it sleeps, who
+    /// comes wakes nobody.
+    fn gather(&mut self, mut batch: Batch) -> Batch {
+        if self.crowd >= CROWD {
+            thread::sleep(MOMENT);
+            while batch.awaited.len() < BATCH
+                && let Ok(waiting) = self.awaited.try_recv()
+            {
+                batch.awaited.push(waiting);
+            }
+        }
+        self.crowd = batch.awaited.len();
+        self.with_company(batch)
     }
 
     /// Takes along the records that nobody waits for.
@@ -126,7 +149,7 @@ impl Inbox {
 
 impl Writer {
     pub(super) const fn new(db: Db, ledger: Arc<Ledger>, inbox: Inbox, tells: Tells, clock: Clock) -> Self {
-        Self { db, ledger, inbox, tells, carried: Vec::new(), tried: None, clock }
+        Self { single: Single::new(db), ledger, inbox, tells, carried: Vec::new(), tried: None, clock }
     }
 
     /// Writes what comes until the queue is stopped and empty.
@@ -182,10 +205,10 @@ impl Writer {
             let (segment, next) = chain.lay_out(&all)?;
             self.tried = Some(Tried { hash: next.hash, carried });
             chain.expect(next.clone());
-            segment.insert_alone(&self.db).await?;
+            segment.insert_alone(&mut self.single).await?;
             next
         } else {
-            let mut tx = self.db.write().await?;
+            let mut tx = self.single.db().write().await?;
             let next = self.ledger.append(&chain, &mut tx, all.into_owned()).await?;
             self.tried = Some(Tried { hash: next.hash, carried });
             chain.expect(next.clone());

@@ -53,9 +53,13 @@ both! {
         assert_eq!(ends.len(), 1, "the first chain's end stands in the second");
         assert_ne!(ends[0].chain, tips[0].chain);
         one.audit().durable(note("third")).await.unwrap();
-        assert_eq!(one.audit_tips().await.unwrap().len(), 2, "now it has grown beyond that");
+        let grown = one.audit_tips().await.unwrap();
+        assert_eq!(grown.len(), 2, "now it has grown beyond that");
+        assert_eq!(one.audit_tips_since(&ends), grown, "its own end is known from memory");
+        other.audit().durable(note("fourth")).await.unwrap();
+        assert_eq!(one.audit_tips_since(&grown), grown, "those of others are as they were read");
         let report = one.verify(Vec::new()).await.unwrap();
-        assert_eq!((report.chains, report.records, report.findings.len()), (2, 5, 0));
+        assert_eq!((report.chains, report.records, report.findings.len()), (2, 6, 0));
     }
 
     async fn a_clean_end_is_written_and_is_the_end(database: TestDatabase) {

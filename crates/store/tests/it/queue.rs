@@ -212,3 +212,39 @@ async fn a_commit_whose_fate_was_unknown_is_found_out_on_postgres() {
     assert_eq!(resumptions(&log).len(), 1);
     assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
 }
+
+both! {
+    #[expect(clippy::disallowed_methods, reason = "the callers of a test")]
+    async fn a_crowd_that_the_logs_own_thread_serves_loses_nothing(database: TestDatabase) {
+        let store = database.open_real(Process::Serve).await;
+        let callers = (0..64).map(|caller| {
+            let audit = store.audit();
+            tokio::spawn(async move {
+                for number in 0..10 {
+                    let request = request(100 * caller + number);
+                    audit.open(permit(), intent(request)).await.unwrap();
+                    audit.append(outcome(request, CallStatus::Ok)).await.unwrap();
+                }
+            })
+        });
+        join_all(callers.collect::<Vec<_>>()).await.into_iter().for_each(|done| done.unwrap());
+        store.close().await.unwrap();
+        drop(store);
+        let store = database.open_real(Process::Serve).await;
+        let written: BTreeSet<_> = log(&store).await.into_iter().map(|record| record.entry.request).collect();
+        assert_eq!(written.iter().flatten().count(), 640);
+        assert_eq!(store.verify(Vec::new()).await.unwrap().findings, []);
+    }
+}
+
+#[tokio::test]
+async fn sqlites_own_log_stays_short_while_it_is_written() {
+    let database = TestDatabase::sqlite();
+    let store = database.open_real(Process::Serve).await;
+    let large = "x".repeat(40_000);
+    for _ in 0..800 {
+        store.audit().durable(note(&large)).await.unwrap();
+    }
+    let length = std::fs::metadata(database.place().data_dir.join("mcphub.db-wal")).unwrap().len();
+    assert!(length < 16 << 20, "{length} bytes, of some 40 million that were written");
+}
