@@ -125,7 +125,7 @@ impl Hub {
         let Some(user) = caller.principal.user() else { return Ok(()) };
         let Err(after) = self.limits.charge_request(user, self.clock.now()) else { return Ok(()) };
         let denial = decide::refuse(caller.principal, Refusal::RateLimited, None);
-        self.floods.note_known(self, caller, denial, method).await;
+        Box::pin(self.floods.note_known(self, caller, denial, method)).await;
         Err(HubError::RateLimited { after })
     }
 

@@ -33,21 +33,22 @@ impl Hub {
     pub async fn authenticate(&self, key: Option<&str>, address: IpAddr) -> Result<Caller, HubError> {
         let mut checked = self.check_key(key);
         if matches!(checked, Err(HubError::Unauthenticated(Refusal::UnknownKey)))
-            && self.refresh_for_stranger().await
+            && Box::pin(self.refresh_for_stranger()).await
         {
             checked = self.check_key(key);
         }
         match checked {
             Ok(principal) => Ok(Caller::new(principal, Some(address), RequestId::random(&self.entropy))),
-            Err(HubError::Unauthenticated(reason)) => {
-                self.floods.note(self, reason, address).await;
-                Err(HubError::Unauthenticated(reason))
-            }
-            Err(other) => {
-                if matches!(other, HubError::Sealed) {
-                    self.floods.note(self, Refusal::Sealed, address).await;
+            Err(error) => {
+                let reason = match error {
+                    HubError::Unauthenticated(reason) => Some(reason),
+                    HubError::Sealed => Some(Refusal::Sealed),
+                    _ => None,
+                };
+                if let Some(reason) = reason {
+                    Box::pin(self.floods.note(self, reason, address)).await;
                 }
-                Err(other)
+                Err(error)
             }
         }
     }
@@ -80,11 +81,8 @@ impl Hub {
     }
 
     /// Records a request that was answered and that nothing else has a record of, so that none is
-    /// without. `reason` says why, if it was refused.
+    /// without.
     pub async fn record_answer(&self, caller: &Caller, answered: Answered) {
-        if caller.has_record() {
-            return;
-        }
         let Answered { method, target, status, refused } = answered;
         let event = match refused {
             Some(reason) => decide::refuse(caller.principal, reason, Some(&target)).into_event(&method),

@@ -28,7 +28,7 @@ impl Caller {
     }
 
     /// Says whether the log has a record of the request.
-    pub(crate) fn has_record(&self) -> bool {
+    pub fn has_record(&self) -> bool {
         self.recorded.load(Ordering::Acquire)
     }
 

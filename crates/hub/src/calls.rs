@@ -114,8 +114,10 @@ impl Hub {
             && let Some(denial) = denial_of(error, caller.principal, &call.name)
         {
             match denial.reason() {
-                Refusal::RateLimited => self.floods.note_known(self, caller, denial, "tools/call").await,
-                _ => self.record(caller, denial.into_event("tools/call")).await,
+                Refusal::RateLimited => {
+                    Box::pin(self.floods.note_known(self, caller, denial, "tools/call")).await;
+                }
+                _ => Box::pin(self.record(caller, denial.into_event("tools/call"))).await,
             }
         }
         cleared
@@ -168,7 +170,8 @@ impl Hub {
         let scope = call.session.map_or(Scope::Person(user), |session| Scope::Session(user, session));
         let access = self.access(&server, scope, sealed)?;
         let request = mcphub_upstream::ToolCall { server, access, params: call.params, log_level: None };
-        Ok(self.upstreams.call_tool(recorded, request).await?)
+        // Boxed: else its state would be moved with that of each function around it.
+        Ok(Box::pin(self.upstreams.call_tool(recorded, request)).await?)
     }
 
     /// Leases the call, and decides it once more if the world moved on since the permit.

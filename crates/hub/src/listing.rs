@@ -49,7 +49,7 @@ impl Hub {
         match decide::endpoint(&world, caller.principal, name, self.clock.now()) {
             Ok(endpoint) => Ok(endpoint),
             Err(denial) => {
-                self.record(caller, denial.clone().into_event("connect")).await;
+                Box::pin(self.record(caller, denial.clone().into_event("connect"))).await;
                 Err(denial.into())
             }
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::response::Response;
 use http::request::Parts;
+use http::{Method, Uri};
 use mcphub_domain::audit::Refusal;
 use mcphub_hub::{Answered, Caller, Hub};
 
@@ -20,10 +21,11 @@ const RECORDED: usize = 160;
 pub(super) struct Known(Arc<OnceLock<Caller>>);
 
 /// Is an open account: a request that has to be in the log when it is answered.
-pub(super) struct Account {
+pub(super) struct Account<'a> {
     known: Known,
-    method: String,
-    target: String,
+    method: Method,
+    route: &'a str,
+    uri: Uri,
 }
 
 /// Is what an account says of the response.
@@ -39,28 +41,27 @@ pub(super) fn note(parts: &Parts, caller: &Caller) {
     }
 }
 
-impl Account {
+impl<'a> Account<'a> {
     /// Opens the account of a request that came on a route.
-    pub(super) fn open(parts: &mut Parts, route: &str) -> Self {
+    pub(super) fn open(parts: &mut Parts, route: &'a str) -> Self {
         let known = Known::default();
         parts.extensions.insert(known.clone());
-        Self {
-            known,
-            method: format!("{} {route}", parts.method).trim_end().to_owned(),
-            target: parts.uri.path().chars().take(RECORDED).collect(),
-        }
+        Self { known, method: parts.method.clone(), route, uri: parts.uri.clone() }
     }
 
     /// Writes down what nobody else has, with the reason if it was a refusal. Strangers are counted
     /// by network.
     pub(super) async fn settle(self, hub: &Hub, address: Option<IpAddr>, outcome: Outcome) {
         let Outcome { status, refused } = outcome;
-        let Self { known: Known(caller), method, target } = self;
-        match (caller.get(), refused, address) {
+        match (self.known.0.get(), refused, address) {
+            (Some(caller), ..) if caller.has_record() => {}
             (Some(caller), ..) => {
-                hub.record_answer(caller, Answered { method, target, status, refused }).await;
+                let method = format!("{} {}", self.method, self.route).trim_end().to_owned();
+                let target = self.uri.path().chars().take(RECORDED).collect();
+                let answered = Answered { method, target, status, refused };
+                Box::pin(hub.record_answer(caller, answered)).await;
             }
-            (None, Some(reason), Some(address)) => hub.record_stranger(reason, address).await,
+            (None, Some(reason), Some(address)) => Box::pin(hub.record_stranger(reason, address)).await,
             (None, ..) => {}
         }
     }

@@ -66,7 +66,7 @@ pub(super) async fn authenticate(state: &AppState, parts: &Parts) -> Result<Call
     let key = match shown_key(&parts.headers) {
         Ok(key) => key,
         Err(error) => {
-            state.hub.record_stranger(Refusal::Malformed, address).await;
+            Box::pin(state.hub.record_stranger(Refusal::Malformed, address)).await;
             return Err(state.edge.failures.charge(address).err().unwrap_or(error));
         }
     };

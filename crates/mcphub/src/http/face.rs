@@ -37,14 +37,13 @@ impl Face {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&self.connection));
         match posted_to(&request) {
-            Some(name) => Box::pin(async move { Ok(self.answer_message(name, request).await) }),
+            Some(name) => Box::pin(async move {
+                let route = if name.is_some() { NAMED_ENDPOINT } else { ENDPOINT };
+                let state = &self.state;
+                Ok(guarded(state, route, request, |request| answer_post(state, name, request)).await)
+            }),
             None => Box::pin(self.router.clone().oneshot(request)),
         }
-    }
-
-    async fn answer_message(&self, name: Option<String>, request: Request<Body>) -> Response {
-        let route = if name.is_some() { NAMED_ENDPOINT } else { ENDPOINT };
-        guarded(&self.state, route, request, |request| answer_post(&self.state, name, request)).await
     }
 }
 

@@ -85,10 +85,35 @@ impl Trust {
 
 /// Refuses a request that names a foreign host, or that a foreign site's page makes.
 pub(super) async fn check(state: &AppState, parts: &Parts, address: IpAddr) -> Result<(), ApiError> {
+    if greets_again(parts) {
+        return Ok(());
+    }
     let local = peer::ends(parts)?.local;
-    let Some(refused) = state.edge.trust.refuses(parts, local) else { return Ok(()) };
-    state.hub.record_stranger(Refusal::ForeignOrigin, address).await;
+    let Some(refused) = state.edge.trust.refuses(parts, local) else {
+        note_greeting(parts);
+        return Ok(());
+    };
+    Box::pin(state.hub.record_stranger(Refusal::ForeignOrigin, address)).await;
     Err(refused)
+}
+
+/// Says whether a request names the hub as an earlier one on its connection did, and no site: nearly all do.
+fn greets_again(parts: &Parts) -> bool {
+    let known = peer::connection(parts).and_then(|connection| connection.greeted.get());
+    known.is_some() && known == only_host(parts) && !parts.headers.contains_key(ORIGIN)
+}
+
+fn note_greeting(parts: &Parts) {
+    if let (Some(connection), Some(host)) = (peer::connection(parts), only_host(parts)) {
+        connection.greeted.get_or_init(|| host.clone());
+    }
+}
+
+/// Finds the host that a request names once, and only in the header.
+fn only_host(parts: &Parts) -> Option<&HeaderValue> {
+    let mut hosts = parts.headers.get_all(HOST).into_iter();
+    let host = hosts.next().filter(|_| parts.uri.authority().is_none())?;
+    hosts.next().is_none().then_some(host)
 }
 
 /// Says with which site the response is to be shared.

@@ -1,10 +1,10 @@
 //! Where a request comes from: the connection's other end, or, behind a proxy, what the proxy says.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::error::ApiError;
@@ -18,6 +18,8 @@ pub(crate) struct Connection {
     pub(crate) seat: Seat,
     /// What closes it.
     pub(crate) hang_up: HangUp,
+    /// The first `Host` on it that was found to name the hub.
+    pub(crate) greeted: OnceLock<HeaderValue>,
 }
 
 /// Is both ends of a connection.
@@ -30,18 +32,18 @@ pub(crate) struct Ends {
 }
 
 /// Closes the connection that a request came on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct HangUp(CancellationToken);
 
 impl HangUp {
+    /// Takes what ends the connection.
+    pub(super) const fn new(end: CancellationToken) -> Self {
+        Self(end)
+    }
+
     /// Closes it now, whatever waits to be sent.
     pub(crate) fn now(&self) {
         self.0.cancel();
-    }
-
-    /// Waits until it is to be closed.
-    pub(crate) async fn wanted(&self) {
-        self.0.cancelled().await;
     }
 }
 

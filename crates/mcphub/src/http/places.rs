@@ -14,11 +14,15 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::peer::HangUp;
+
 /// Are the places of a listener.
 pub(super) struct Places {
     free: Arc<Semaphore>,
     next: AtomicU64,
     taken: Mutex<Taken>,
+    /// Ends all connections.
+    over: CancellationToken,
 }
 
 /// Holds what ends each connection, the oldest first.
@@ -51,7 +55,8 @@ impl Places {
     /// Makes so many places.
     pub(super) fn new(count: usize) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(count));
-        Arc::new(Self { free, next: AtomicU64::new(0), taken: Mutex::default() })
+        let over = CancellationToken::new();
+        Arc::new(Self { free, next: AtomicU64::new(0), taken: Mutex::default(), over })
     }
 
     /// Takes a place; nothing once there are none any more.
@@ -63,10 +68,15 @@ impl Places {
                 Arc::clone(&self.free).acquire_owned().await.ok()?
             }
         };
-        let (number, left) = (self.next.fetch_add(1, Ordering::Relaxed), CancellationToken::new());
+        let (number, left) = (self.next.fetch_add(1, Ordering::Relaxed), self.over.child_token());
         self.taken.lock().strangers.insert(number, left.clone());
         let seat = Seat { number, places: Arc::clone(self), known: Arc::default() };
         Some(Place { seat, left, _permit: permit })
+    }
+
+    /// Ends all connections, those that come after it as well.
+    pub(super) fn end(&self) {
+        self.over.cancel();
     }
 
     /// Counts the connections.
@@ -98,7 +108,12 @@ impl Place {
         self.seat.clone()
     }
 
-    /// Waits until the place is wanted for somebody else.
+    /// Is what closes the connection from within a request.
+    pub(super) fn hang_up(&self) -> HangUp {
+        HangUp::new(self.left.clone())
+    }
+
+    /// Waits until the connection has to end: for somebody else, for a request that hung up, or for all are over.
     pub(super) async fn lost(&self) {
         self.left.cancelled().await;
     }
@@ -189,6 +204,16 @@ mod tests {
         ];
         assert!(places.take().now_or_never().is_none());
         assert_eq!(lost(&taken), [false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_with_its_hang_up_and_all_end_together() {
+        let places = Places::new(3);
+        let taken = [take(&places, None).await, take(&places, Some(ALICE)).await, take(&places, None).await];
+        taken[1].hang_up().now();
+        assert_eq!(lost(&taken), [false, true, false]);
+        places.end();
+        assert_eq!(lost(&taken), [true; 3]);
     }
 
     #[tokio::test]

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,7 +22,7 @@ use crate::http::face::Face;
 use crate::http::lanes::Lanes;
 use crate::http::metrics::Gauges;
 use crate::http::origin::Trust;
-use crate::http::peer::{Connection, Ends, HangUp, Proxy};
+use crate::http::peer::{Connection, Ends, Proxy};
 use crate::http::places::{Place, Places};
 use crate::http::{AppState, router};
 
@@ -61,7 +61,6 @@ pub(crate) async fn serve(
         places,
         draining: state.stopping.clone(),
         state,
-        over: CancellationToken::new(),
     };
     let connections = TaskTracker::new();
     server.accept((&listener, lanes), &connections, shutdown).await;
@@ -79,8 +78,6 @@ struct Server {
     places: Arc<Places>,
     /// No new requests; streams end.
     draining: CancellationToken,
-    /// Nobody waits any more.
-    over: CancellationToken,
 }
 
 impl Server {
@@ -125,12 +122,11 @@ impl Server {
     async fn talk(&self, stream: std::net::TcpStream, peer: SocketAddr, place: Place) {
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let (Ok(()), Ok(local)) = (stream.set_nodelay(true), stream.local_addr()) else { return };
-        let hang_up = HangUp::default();
-        let (ends, seat) = (Ends { peer, local }, place.seat());
+        let (ends, seat, hang_up) = (Ends { peer, local }, place.seat(), place.hang_up());
         let face = Arc::new(Face {
             state: self.state.clone(),
             router: self.router.clone(),
-            connection: Arc::new(Connection { ends, seat, hang_up: hang_up.clone() }),
+            connection: Arc::new(Connection { ends, seat, hang_up, greeted: OnceLock::new() }),
             heard: AtomicBool::new(false),
         });
         let entrance = Arc::clone(&face);
@@ -140,6 +136,7 @@ impl Server {
         let mut asked_to_end = false;
         loop {
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a connection ended badly");
@@ -150,8 +147,6 @@ impl Server {
                     asked_to_end = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = self.over.cancelled() => return,
-                () = hang_up.wanted() => return,
                 () = place.lost() => return,
                 () = &mut silent => return,
             }
@@ -163,7 +158,7 @@ impl Server {
         connections.close();
         if tokio::time::timeout(DRAIN_DEADLINE, connections.wait()).await.is_err() {
             tracing::warn!(open = connections.len(), "connections are closed that did not end in time");
-            self.over.cancel();
+            self.places.end();
             connections.wait().await;
         }
     }

@@ -162,6 +162,28 @@ fn foreign_hosts_and_origins_are_refused_and_recorded() {
 }
 
 #[test]
+fn a_host_that_was_right_once_on_a_connection_makes_no_other_right() {
+    let (_installation, serving, _) = hub();
+    let own = format!("Host: {}", serving.address);
+    let mut kept = TcpStream::connect(serving.address).unwrap();
+    let mut ask = |headers: &str| {
+        write!(kept, "GET /readyz HTTP/1.1\r\n{headers}\r\n\r\n").unwrap();
+        let mut text = String::new();
+        // What comes is JSON with one closing brace.
+        while !text.ends_with('}') {
+            let mut byte = [0];
+            kept.read_exact(&mut byte).unwrap();
+            text.push(char::from(byte[0]));
+        }
+        text[9..12].parse::<u16>().unwrap()
+    };
+    let foreign = "Host: evil.example";
+    assert_eq!([ask(&own), ask(&own), ask(foreign), ask(&own)], [200, 200, 421, 200]);
+    assert_eq!(ask(&format!("{own}\r\nOrigin: https://evil.example")), 403);
+    assert_eq!(ask(&format!("{own}\r\n{foreign}")), 400);
+}
+
+#[test]
 fn a_site_that_is_allowed_may_ask_and_no_other() {
     let mut installation = Installation::new(Database::Sqlite);
     installation.set("MCPHUB_HTTP__ALLOWED_ORIGINS", "https://console.example");

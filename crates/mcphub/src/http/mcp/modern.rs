@@ -14,34 +14,39 @@ use super::post::{malformed, refuse_method};
 use super::streaming::until_disconnect;
 use super::visit::Visit;
 
-/// Answers one message of a modern client.
+/// Answers one message of a modern client. All but a call is boxed, so that a call's state is small.
 pub(super) async fn answer(visit: Visit, headers: &Headers<'_>, message: Envelope) -> Response {
     match message {
         Envelope::Request(request) => match header::check(headers, &request) {
             Ok(_) => answer_request(visit, request).await,
-            Err(problem) => malformed(&visit, refuse(&problem).of(Some(request.id))).await,
+            Err(problem) => Box::pin(malformed(&visit, refuse(&problem).of(Some(request.id)))).await,
         },
-        Envelope::Notification(notification) => accept(visit, headers, &notification).await,
+        Envelope::Notification(notification) => Box::pin(accept(visit, headers, &notification)).await,
         Envelope::Response(_) => {
             let text = "a modern client sends no responses";
-            malformed(&visit, Refused::new(StatusCode::BAD_REQUEST, error::INVALID_REQUEST, text)).await
+            let refused = Refused::new(StatusCode::BAD_REQUEST, error::INVALID_REQUEST, text);
+            Box::pin(malformed(&visit, refused)).await
         }
     }
 }
 
 async fn answer_request(visit: Visit, request: Request) -> Response {
     match &*request.method {
-        method::DISCOVER => discover(&visit, &request.id).await,
-        method::TOOLS_LIST => match list_tools(&visit, &request, Words::Modern).await {
-            Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
-            Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await.into_response(),
-        },
         method::TOOLS_CALL => until_disconnect(visit, request).await,
+        method::TOOLS_LIST => Box::pin(list(visit, request)).await,
+        method::DISCOVER => Box::pin(discover(&visit, &request.id)).await,
         other => {
             let text = format!("Method not found: {}", short(other));
             let refused = Refused::new(StatusCode::NOT_FOUND, error::METHOD_NOT_FOUND, &text);
-            malformed(&visit, refused.of(Some(request.id))).await
+            Box::pin(malformed(&visit, refused.of(Some(request.id)))).await
         }
+    }
+}
+
+async fn list(visit: Visit, request: Request) -> Response {
+    match list_tools(&visit, &request, Words::Modern).await {
+        Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
+        Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await.into_response(),
     }
 }
 

@@ -47,15 +47,15 @@ pub(in crate::http) async fn answer_post(
     let (parts, body) = request.into_parts();
     let caller = match authenticate(state, &parts).await {
         Ok(caller) => caller,
-        Err(error) => return turn_away(&state.hub, error, body).await,
+        Err(error) => return Box::pin(turn_away(&state.hub, error, body)).await,
     };
     let visit = match Visit::enter(Arc::clone(&state.hub), caller, name, peer::hang_up(&parts)).await {
         Ok(visit) => visit,
-        Err(error) => return failed(&error, id_in(body).await.as_ref()).into_response(),
+        Err(error) => return failed(&error, Box::pin(id_in(body)).await.as_ref()).into_response(),
     };
     let body = match read(state, &visit, body).await {
         Ok(body) => body,
-        Err(refused) => return malformed(&visit, refused).await,
+        Err(refused) => return Box::pin(malformed(&visit, refused)).await,
     };
     let live = state.live.clone();
     let fields = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -63,12 +63,14 @@ pub(in crate::http) async fn answer_post(
     match Envelope::parse(&body) {
         Ok(message) => match header::era(&fields, &message) {
             Era::Modern => modern::answer(visit, &fields, message).await,
-            Era::Initialize => legacy::initialize(visit, live, message).await,
-            Era::Session => legacy::answer(visit, live, &fields, message).await,
-            Era::Bad => malformed(&visit, no_era(message)).await,
+            Era::Initialize => Box::pin(legacy::initialize(visit, live, message)).await,
+            Era::Session => Box::pin(legacy::answer(visit, live, &fields, message)).await,
+            Era::Bad => Box::pin(malformed(&visit, no_era(message))).await,
         },
-        Err(ParseError { fault: Fault::Batch, .. }) => legacy::batch(visit, live, &fields, &body).await,
-        Err(error) => malformed(&visit, unreadable(error)).await,
+        Err(ParseError { fault: Fault::Batch, .. }) => {
+            Box::pin(legacy::batch(visit, live, &fields, &body)).await
+        }
+        Err(error) => Box::pin(malformed(&visit, unreadable(error))).await,
     }
 }
 

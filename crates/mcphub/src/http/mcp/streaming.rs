@@ -111,7 +111,9 @@ async fn open(visit: Visit, request: Request, words: Words, session: Option<[u8;
     let Request { id, params, .. } = request;
     let running = match call_tool(&visit, params, session).await {
         Ok(running) => running,
-        Err(failure) => return Opened::Over(refuse_method(&visit, failure, &id, words).await),
+        Err(failure) => {
+            return Opened::Over(Box::pin(refuse_method(&visit, failure, &id, words)).await);
+        }
     };
     let mut talk = Talk { running, id, words };
     match talk.next().await {
