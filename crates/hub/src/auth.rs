@@ -83,6 +83,9 @@ impl Hub {
     /// Records a request that was answered and that nothing else has a record of, so that none is
     /// without.
     pub async fn record_answer(&self, caller: &Caller, answered: Answered) {
+        if caller.has_record() {
+            return;
+        }
         let Answered { method, target, status, refused } = answered;
         let event = match refused {
             Some(reason) => decide::refuse(caller.principal, reason, Some(&target)).into_event(&method),

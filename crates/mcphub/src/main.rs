@@ -67,7 +67,7 @@ fn now() -> Timestamp {
 
 /// How many random bytes are taken from the system at once for names, for each thread.
 const POOL: usize = 1024;
-/// How long a name is, in bytes. Whatever is longer may be a secret.
+/// How long a name is, in bytes. Keys are longer, and come straight from the system.
 const NAME: usize = 16;
 
 thread_local! {

@@ -272,9 +272,21 @@ impl Db {
     }
 }
 
-/// A file doesn't go away, so its connections aren't asked whether they are still there.
+/// A file doesn't go away, so its connections aren't asked whether they are still there. But when reading it fails,
+/// SQLite ends a transaction by itself, and the library believes it open for ever after, so that what begins there next
+/// sees the past for ever: such a connection is given up.
 fn sqlite_pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
+    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false).before_acquire(
+        |connection, _| {
+            Box::pin(async move {
+                if connection.is_in_transaction() {
+                    // The end of a transaction may still be under way.
+                    connection.ping().await?;
+                }
+                Ok(!connection.is_in_transaction())
+            })
+        },
+    )
 }
 
 /// Connections that rested are asked whether they are still there; one that worked a moment ago is.
@@ -310,7 +322,26 @@ pub(crate) fn fill(text: &str, identifiers: &BTreeMap<&str, String>) -> Result<S
 
 #[cfg(test)]
 mod tests {
-    use super::fill;
+    use super::{Db, fill, values};
+
+    async fn count(db: &Db) -> i64 {
+        let mut tx = db.read().await.unwrap();
+        tx.one("SELECT COUNT(*) FROM t", values![]).await.unwrap().unwrap().get(0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reader_whose_transaction_sqlite_ended_sees_what_comes_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::sqlite(&folder.path().join("db")).await.unwrap().beside(1);
+        db.administrate("CREATE TABLE t (x)".to_owned()).await.unwrap();
+        let mut tx = db.read().await.unwrap();
+        tx.execute("ROLLBACK", values![]).await.unwrap();
+        drop(tx);
+        for written in 0..3 {
+            assert_eq!(count(&db).await, written);
+            db.administrate("INSERT INTO t VALUES (1)".to_owned()).await.unwrap();
+        }
+    }
 
     #[test]
     fn only_plain_identifiers_are_filled_in() {

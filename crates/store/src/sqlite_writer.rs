@@ -64,9 +64,7 @@ impl SqliteWriter {
         let slot = Arc::clone(&self.slot).lock_owned();
         let mut slot = timeout(PATIENCE, slot).await.map_err(|_| Error::PoolTimedOut)?;
         if slot.left == Left::Unsure && slot.clean().await.is_err() {
-            slot.connection()?;
-            slot.connection = Some(SqliteConnection::connect_with(&self.options).await?);
-            slot.left = Left::Clean;
+            slot.replace(&self.options).await?;
         }
         if self.turns.fetch_add(1, Ordering::Relaxed) % MUCH == MUCH - 1 {
             self.much.notify_one();
@@ -90,16 +88,32 @@ impl Slot {
     }
 
     /// Rolls back what may be open. SQLite ends a transaction by itself if, say, the disk is full: then it says
-    /// that there is none, and that is as good.
+    /// that there is none, and that is as good. Any other failure proves nothing.
     async fn clean(&mut self) -> Result<(), Error> {
         match sqlx::query("ROLLBACK").execute(self.connection()?).await {
-            Ok(_) | Err(Error::Database(_)) => {
+            Err(error) if !says_there_is_none(&error) => Err(error),
+            _ => {
                 self.left = Left::Clean;
                 Ok(())
             }
-            Err(error) => Err(error),
         }
     }
+
+    /// Takes another connection; what was open on the old one is rolled back when that closes.
+    async fn replace(&mut self, options: &SqliteConnectOptions) -> Result<(), Error> {
+        // Once it is closed, it stays closed.
+        self.connection()?;
+        self.connection = Some(SqliteConnection::connect_with(options).await?);
+        self.left = Left::Clean;
+        Ok(())
+    }
+}
+
+/// Says whether an error of `ROLLBACK` is that no transaction is open: SQLite's general error, while a
+/// failure of the disk or of memory has a code of its own.
+fn says_there_is_none(error: &Error) -> bool {
+    const GENERAL: &str = "1";
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(GENERAL))
 }
 
 impl Turn {
@@ -147,7 +161,7 @@ mod tests {
     use sqlx::{Connection as _, Error};
     use tempfile::TempDir;
 
-    use super::SqliteWriter;
+    use super::{SqliteWriter, says_there_is_none};
 
     /// Opens a file with one empty table.
     async fn open(folder: &TempDir) -> (SqliteWriter, SqliteConnectOptions) {
@@ -193,6 +207,33 @@ mod tests {
         sqlx::query("INSERT INTO t VALUES (2)").execute(turn.connection().unwrap()).await.unwrap();
         turn.commit().await.unwrap();
         assert_eq!(count(&writer).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_replaced_takes_its_transaction_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, options) = open(&folder).await;
+        let mut turn = writer.turn().await.unwrap().begin().await.unwrap();
+        sqlx::query("INSERT INTO t VALUES (1)").execute(turn.connection().unwrap()).await.unwrap();
+        let mut slot = turn.0.take().unwrap();
+        slot.replace(&options).await.unwrap();
+        drop(slot);
+        assert_eq!(execute(&writer, "INSERT INTO t VALUES (2)").await.unwrap(), 1);
+        assert_eq!(count(&writer).await, 1);
+    }
+
+    #[tokio::test]
+    async fn only_the_error_that_there_is_no_transaction_proves_that_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, _) = open(&folder).await;
+        let none = execute(&writer, "ROLLBACK").await.unwrap_err();
+        execute(&writer, "CREATE TABLE u (x UNIQUE)").await.unwrap();
+        execute(&writer, "INSERT INTO u VALUES (1)").await.unwrap();
+        let other = execute(&writer, "INSERT INTO u VALUES (1)").await.unwrap_err();
+        assert_eq!(
+            [none, other, Error::PoolClosed].map(|error| says_there_is_none(&error)),
+            [true, false, false]
+        );
     }
 
     #[tokio::test]

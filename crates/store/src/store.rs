@@ -9,7 +9,7 @@ use mcphub_domain::audit::Entry;
 use mcphub_domain::{Actor, ChainId, Clock, Entropy, Event};
 use mcphub_policy::Recorder;
 use tokio::sync::{OwnedMutexGuard, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{AuditQueue, Chain, Grown, Ledger, LogThread, Writer};
@@ -61,7 +61,8 @@ pub struct Store {
     clock: Clock,
     log: LogThread,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    /// Ends the queue, and what runs beside it, at the latest when this is dropped.
+    stop: DropGuard,
     _lock: Option<File>,
 }
 
@@ -110,6 +111,7 @@ impl Store {
         let (pulse, archive) = (worker.beside(PULSE), worker.beside(ARCHIVE));
         let tasks = TaskTracker::new();
         tasks.spawn(checkpoint::run(app.clone(), stop.clone()));
+        let stop = stop.drop_guard();
         let audit = Arc::new(audit);
         Ok(Self { app, worker, pulse, archive, ledger, audit, clock, log, tasks, stop, _lock: lock })
     }
@@ -152,7 +154,7 @@ impl Store {
 
     /// Writes what waits and ends this process's chain. Whoever still uses the queue is refused.
     pub async fn end(&self) -> Result<Ended, StoreError> {
-        self.stop.cancel();
+        self.stop.token().cancel();
         self.log.written().await;
         self.tasks.close();
         self.tasks.wait().await;

@@ -95,6 +95,10 @@ struct Exchange<'a> {
     left: Chain<&'a [u8], &'a [u8]>,
     progress: Progress,
     interim: u32,
+    /// How much of what has come was looked at and is no whole head.
+    looked: usize,
+    /// The head of an answer that came before everything was sent.
+    early: Option<Head>,
 }
 
 impl Lines {
@@ -169,14 +173,9 @@ impl Line {
 
     /// Sends a request, and reads the answer's head.
     async fn exchange(&mut self, head: &[u8], body: &[u8]) -> Result<Head, Unanswered> {
-        let mut exchange =
-            Exchange { line: self, left: head.chain(body), progress: Progress::Unsent, interim: 0 };
+        let (left, progress) = (head.chain(body), Progress::Unsent);
+        let mut exchange = Exchange { line: self, left, progress, interim: 0, looked: 0, early: None };
         poll_fn(|context| exchange.poll(context)).await
-    }
-
-    /// Takes the head of an answer out of what has come, if all of it is there.
-    fn head(&mut self) -> Result<Option<Head>, Unanswered> {
-        Head::take(&mut self.came).map_err(|error| Unanswered::Failed(error.into()))
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -188,28 +187,49 @@ impl Line {
 }
 
 impl Exchange<'_> {
-    /// Sends and reads at the same time: a server may answer before it has read everything, and what it
-    /// said counts even if it took no more.
+    /// Sends and reads at the same time: a server may answer before it has read everything. A success is then sent the
+    /// rest; any other answer counts as it is.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Unanswered>> {
-        while self.progress != Progress::CutOff && self.left.has_remaining() {
+        self.poll_send(context)?;
+        if self.early.is_none() {
+            self.early = Some(ready!(self.poll_head(context))?);
+        }
+        let is_sending = self.is_sending();
+        match self.early.take_if(|head| !head.status.is_success() || !is_sending) {
+            Some(mut head) => {
+                head.stays_open &= !self.left.has_remaining();
+                Poll::Ready(Ok(head))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn is_sending(&self) -> bool {
+        self.progress != Progress::CutOff && self.left.has_remaining()
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), Unanswered> {
+        while self.is_sending() {
             match poll_write_buf(Pin::new(&mut self.line.stream), context, &mut self.left) {
                 Poll::Ready(Ok(_)) => self.progress = Progress::Begun,
-                Poll::Ready(Err(_)) if self.progress == Progress::Unsent => {
-                    return Poll::Ready(Err(Unanswered::Unsent));
-                }
+                Poll::Ready(Err(_)) if self.progress == Progress::Unsent => return Err(Unanswered::Unsent),
                 Poll::Ready(Err(_)) => self.progress = Progress::CutOff,
                 Poll::Pending => break,
             }
         }
+        Ok(())
+    }
+
+    /// Reads up to the head of the answer itself.
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Unanswered>> {
         loop {
             match ready!(self.line.poll_read(context)) {
                 Ok(0) => return failed("the connection closed before the answer"),
                 Ok(_) => {}
                 Err(error) => return failed(error),
             }
-            while let Some(mut head) = self.line.head()? {
+            while let Some(head) = self.head()? {
                 if !head.is_interim() {
-                    head.stays_open &= !self.left.has_remaining();
                     return Poll::Ready(Ok(head));
                 }
                 self.interim += 1;
@@ -218,6 +238,21 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    /// Takes a head out of what has come, if all of it is there. It is parsed when it begins and when it may have
+    /// ended, not anew with each piece.
+    fn head(&mut self) -> Result<Option<Head>, Unanswered> {
+        let came = &mut self.line.came;
+        let looked = std::mem::replace(&mut self.looked, came.len());
+        if looked > 0 && came.len() <= head::LONGEST && !head::may_end(came, looked) {
+            return Ok(None);
+        }
+        let head = Head::take(came).map_err(|error| Unanswered::Failed(error.into()))?;
+        if head.is_some() {
+            self.looked = 0;
+        }
+        Ok(head)
     }
 }
 

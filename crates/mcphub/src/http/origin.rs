@@ -104,8 +104,11 @@ fn greets_again(parts: &Parts) -> bool {
 }
 
 fn note_greeting(parts: &Parts) {
-    if let (Some(connection), Some(host)) = (peer::connection(parts), only_host(parts)) {
-        connection.greeted.get_or_init(|| host.clone());
+    if let (Some(connection), Some(host)) = (peer::connection(parts), only_host(parts))
+        // A copy: the value itself would hold the whole head, and the key in it, as long as the connection.
+        && let Ok(host) = HeaderValue::from_bytes(host.as_bytes())
+    {
+        connection.greeted.get_or_init(|| host);
     }
 }
 

@@ -166,8 +166,8 @@ fn a_host_that_was_right_once_on_a_connection_makes_no_other_right() {
     let (_installation, serving, _) = hub();
     let own = format!("Host: {}", serving.address);
     let mut kept = TcpStream::connect(serving.address).unwrap();
-    let mut ask = |headers: &str| {
-        write!(kept, "GET /readyz HTTP/1.1\r\n{headers}\r\n\r\n").unwrap();
+    let mut ask_for = |target: &str, headers: &str| {
+        write!(kept, "GET {target} HTTP/1.1\r\n{headers}\r\n\r\n").unwrap();
         let mut text = String::new();
         // What comes is JSON with one closing brace.
         while !text.ends_with('}') {
@@ -178,9 +178,11 @@ fn a_host_that_was_right_once_on_a_connection_makes_no_other_right() {
         text[9..12].parse::<u16>().unwrap()
     };
     let foreign = "Host: evil.example";
+    let mut ask = |headers: &str| ask_for("/readyz", headers);
     assert_eq!([ask(&own), ask(&own), ask(foreign), ask(&own)], [200, 200, 421, 200]);
     assert_eq!(ask(&format!("{own}\r\nOrigin: https://evil.example")), 403);
     assert_eq!(ask(&format!("{own}\r\n{foreign}")), 400);
+    assert_eq!(ask_for("http://evil.example/readyz", &own), 421);
 }
 
 #[test]

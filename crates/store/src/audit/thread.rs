@@ -18,16 +18,24 @@ pub(crate) struct LogThread {
 impl LogThread {
     /// Starts the thread; it writes until the queue is stopped and empty.
     pub(crate) fn start(writer: Writer) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         let (written, over) = (CancellationToken::new(), CancellationToken::new());
         let (written_out, ended) = (written.clone().drop_guard(), over.clone());
+        let (handed, made) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new().name("log".to_owned()).spawn(move || {
+            // Made here: where it is dropped, too, should anything fail, nothing else runs.
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return handed.send(Err(error)),
+            };
+            let told = handed.send(Ok(()));
             runtime.block_on(async {
                 writer.run().await;
                 drop(written_out);
                 ended.cancelled().await;
             });
+            told
         })?;
+        made.recv().map_err(io::Error::other)??;
         Ok(Self { written, _over: over.drop_guard() })
     }
 

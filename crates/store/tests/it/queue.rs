@@ -231,8 +231,13 @@ both! {
         store.close().await.unwrap();
         drop(store);
         let store = database.open_real(Process::Serve).await;
-        let written: BTreeSet<_> = log(&store).await.into_iter().map(|record| record.entry.request).collect();
-        assert_eq!(written.iter().flatten().count(), 640);
+        let log = log(&store).await;
+        let requests = |which: fn(&Event) -> bool| {
+            let records = log.iter().filter(|record| which(&record.entry.event));
+            records.filter_map(|record| record.entry.request).collect::<BTreeSet<_>>().len()
+        };
+        assert_eq!(requests(|event| matches!(event, Event::CallIntent { .. })), 640);
+        assert_eq!(requests(|event| matches!(event, Event::CallOutcome { .. })), 640);
         assert_eq!(store.verify(Vec::new()).await.unwrap().findings, []);
     }
 }

@@ -52,6 +52,12 @@ impl Head {
     }
 }
 
+/// Says whether an empty line ends in what has come behind a place.
+pub(super) fn may_end(came: &[u8], behind: usize) -> bool {
+    let new = came.get(behind.saturating_sub(2)..).unwrap_or_default();
+    new.windows(3).any(|end| end == b"\n\r\n") || new.windows(2).any(|end| end == b"\n\n")
+}
+
 fn copy(parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(parsed.len());
     for header in parsed {
@@ -113,7 +119,7 @@ mod tests {
     use bytes::BytesMut;
     use proptest::prelude::{any, proptest};
 
-    use super::{Chunk, Framing, Head, LONGEST, MOST_HEADERS};
+    use super::{Chunk, Framing, Head, LONGEST, MOST_HEADERS, may_end};
 
     const CHUNKED: Framing = Framing::Chunked(Chunk::Size);
 
@@ -167,6 +173,19 @@ mod tests {
             ["HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "HTTP/2 200 OK\r\n\r\n", "no\r\n\r\n"]
         {
             assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_end_only_with_an_empty_line_in_what_is_new() {
+        for (text, end) in [("a: b\r\n\r\n", 7), ("a: b\n\n", 5), ("a\n\r\nx\n\nyy", 3)] {
+            for behind in 0..text.len() {
+                let ends = may_end(text.as_bytes(), behind);
+                assert!(ends || behind > end, "{text:?} behind {behind}");
+            }
+        }
+        for text in ["", "a: b\r\n", "a: b\r\nc: d\r\n", "\r\n", "a\rb\nc"] {
+            assert!((0..=text.len()).all(|behind| !may_end(text.as_bytes(), behind)), "{text:?}");
         }
     }
 

@@ -162,6 +162,43 @@ async fn an_answer_that_comes_before_the_request_is_read_counts() {
 }
 
 #[tokio::test]
+async fn a_success_that_comes_early_is_still_sent_the_rest() {
+    let (server, lines) = (Server::start().await, lines());
+    const LENGTH: usize = 64 << 20;
+    let large = Bytes::from(vec![b'x'; LENGTH]);
+    let asked = async { read(send(&lines, &server, Method::POST, large).await.unwrap()).await };
+    let (answer, heard) = tokio::join!(asked, async {
+        let (mut stream, _) = server.listener.accept().await.unwrap();
+        stream.read_u8().await.unwrap();
+        stream.write_all(ANSWER.as_bytes()).await.unwrap();
+        let (mut heard, mut buffer) = (0, vec![0; 1 << 20]);
+        while heard < LENGTH {
+            heard += stream.read(&mut buffer).await.unwrap();
+        }
+        heard
+    });
+    assert_eq!((answer.as_str(), heard >= LENGTH), ("ok", true));
+    assert_eq!(lines.resting.lock().lines.len(), 1, "everything was sent and read");
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_read() {
+    let (server, lines) = (Server::start().await, lines());
+    let asked = async { read(ask(&lines, &server).await.unwrap()).await };
+    let (answer, _stream) = tokio::join!(asked, async {
+        let (mut stream, _) = server.listener.accept().await.unwrap();
+        assert!(heard(&mut stream).await);
+        stream.set_nodelay(true).unwrap();
+        for byte in "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".bytes() {
+            stream.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        stream
+    });
+    assert_eq!(answer, "ok");
+}
+
+#[tokio::test]
 async fn a_connection_that_the_server_closes_is_replaced() {
     let server = Server::start().await;
     let closing = |_| "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
