@@ -197,6 +197,7 @@ impl Egress {
     {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        // How it ends is told by the request or the body that it carries.
         self.tasks.spawn(async move { connection.with_upgrades().await.unwrap_or(()) });
         sender.send_request(request).await.map_err(failed)
     }
