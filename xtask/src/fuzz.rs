@@ -58,8 +58,13 @@ fn run_target(target: &str, program: &Path, home: &Path, seconds: u32) -> Result
     let said = String::from_utf8_lossy(&output.stderr);
     match said.lines().rev().find(|line| line.starts_with("Done ")) {
         Some(done) if output.status.success() => Ok(format!("{target}: {done}")),
-        _ => Err(failed(format!("{}\n{said}", output.status))),
+        _ => Err(failed(format!("{}\n{}", output.status, without_progress(&said)))),
     }
+}
+
+/// Leaves out the lines, thousands of them, by which a target tells what it has tried so far.
+fn without_progress(said: &str) -> String {
+    said.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
 }
 
 /// Passes on what a target's thread came to; one that panicked has failed.
@@ -75,7 +80,7 @@ fn subcommand(program: &Path, home: &Path, name: &str) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::{Failure, TARGETS, USUAL_SECONDS, seconds};
+    use super::{Failure, TARGETS, USUAL_SECONDS, seconds, without_progress};
     use crate::repository;
 
     fn parse(line: &str) -> Result<u32, Failure> {
@@ -89,6 +94,12 @@ mod tests {
         for wrong in ["--seconds", "--seconds 0", "--seconds x", "sse", "--seconds 1 2"] {
             assert!(matches!(parse(wrong), Err(Failure::Usage(_))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_a_failed_target_said_is_told_without_its_progress() {
+        let said = "INFO: Seed: 1\n#2\tINITED cov: 1\n#4\tNEW cov: 2\nALARM: too long\nBase64: AA==";
+        assert_eq!(without_progress(said), "INFO: Seed: 1\nALARM: too long\nBase64: AA==");
     }
 
     #[test]

@@ -346,9 +346,12 @@ impl Record {
 }
 
 impl Entry {
-    /// Writes it as a record of a chain, as canonical JSON (RFC 8785).
-    pub fn canonical(&self, chain: ChainId, number: u64) -> Result<Vec<u8>, serde_json::Error> {
-        canonical::write(self, chain, number)
+    /// Is how many bytes a usual record has at most: room for so many spares growing.
+    pub const USUAL: usize = canonical::USUAL;
+
+    /// Writes it as a record of a chain, as canonical JSON (RFC 8785), behind what is in `out`.
+    pub fn canonical(&self, chain: ChainId, number: u64, out: Vec<u8>) -> Result<Vec<u8>, serde_json::Error> {
+        canonical::write(self, chain, number, out)
     }
 }
 
@@ -442,7 +445,8 @@ mod tests {
                 personal: [(UserId::from_bytes([3; 16]), "AA".to_owned())].into(),
             },
         };
-        let text = String::from_utf8(record.entry.canonical(record.chain, record.number).unwrap()).unwrap();
+        let text = record.entry.canonical(record.chain, record.number, Vec::new()).unwrap();
+        let text = String::from_utf8(text).unwrap();
         assert_eq!(
             text,
             "{\"actor\":{\"kind\":\"stranger\"},\"at\":1795000000123456,\

@@ -58,6 +58,8 @@ pub(crate) enum Connection {
 /// Is one call's hold on a connection, which isn't idle meanwhile.
 pub(crate) struct Lease {
     entry: Arc<Entry>,
+    /// The entry's, but this call's own to ask: calls on all cores share the entry.
+    closed: CancellationToken,
     clock: Clock,
     ended: Arc<Notify>,
 }
@@ -161,8 +163,7 @@ impl Pool {
     }
 
     fn hold(&self, entry: &Arc<Entry>) -> Lease {
-        entry.in_flight.fetch_add(1, Ordering::AcqRel);
-        Lease { entry: Arc::clone(entry), clock: self.clock.clone(), ended: Arc::clone(&self.ended) }
+        Lease::of(Arc::clone(entry), self.clock.clone(), Arc::clone(&self.ended))
     }
 }
 
@@ -285,10 +286,15 @@ impl Connection {
 }
 
 impl Lease {
+    fn of(entry: Arc<Entry>, clock: Clock, ended: Arc<Notify>) -> Self {
+        entry.in_flight.fetch_add(1, Ordering::AcqRel);
+        let closed = entry.closed.child_token();
+        Self { entry, closed, clock, ended }
+    }
+
     /// Takes hold of the same connection once more.
     pub(crate) fn again(&self) -> Self {
-        self.entry.in_flight.fetch_add(1, Ordering::AcqRel);
-        Self { entry: Arc::clone(&self.entry), clock: self.clock.clone(), ended: Arc::clone(&self.ended) }
+        Self::of(Arc::clone(&self.entry), self.clock.clone(), Arc::clone(&self.ended))
     }
 
     /// Waits until the connection is made and the server has said what it speaks.
@@ -307,7 +313,7 @@ impl Lease {
 
     /// Waits until the connection is closed under its calls.
     pub(crate) async fn closed(&self) {
-        self.entry.closed.cancelled().await;
+        self.closed.cancelled().await;
     }
 
     pub(crate) fn blame(&self) -> Blame {

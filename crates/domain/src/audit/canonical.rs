@@ -11,11 +11,16 @@ use super::{Actor, Entry, Event, Record};
 use crate::id::ChainId;
 
 /// Is how much room a usual record needs, in bytes.
-const USUAL: usize = 640;
+pub(super) const USUAL: usize = 768;
 
-/// Writes a record.
-pub(super) fn write(entry: &Entry, chain: ChainId, number: u64) -> Result<Vec<u8>, serde_json::Error> {
-    let mut out = Object::begin(Vec::with_capacity(USUAL));
+/// Writes a record behind what is in `out`.
+pub(super) fn write(
+    entry: &Entry,
+    chain: ChainId,
+    number: u64,
+    out: Vec<u8>,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let mut out = Object::begin(out);
     out.name("actor");
     out = Object(actor(entry.actor, out.0)?, Next::Field);
     out.number("at", entry.at.as_micros())?;
@@ -240,9 +245,10 @@ mod tests {
             let at = Timestamp::from_micros(1_795_000_000_123_456);
             let entry = Entry { at, actor, event, request, personal };
             let record = Record { v: Record::VERSION, chain: ChainId::from_bytes([1; 16]), number, entry };
-            let written = String::from_utf8(record.entry.canonical(record.chain, number).unwrap()).unwrap();
+            let written = record.entry.canonical(record.chain, number, b"before\n".to_vec()).unwrap();
+            let written = String::from_utf8(written).unwrap();
             let expected = String::from_utf8(serde_json_canonicalizer::to_vec(&record).unwrap()).unwrap();
-            prop_assert_eq!(written, expected);
+            prop_assert_eq!(written, format!("before\n{expected}"));
         }
     }
 }

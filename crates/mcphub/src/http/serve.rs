@@ -133,6 +133,8 @@ impl Server {
         let service = service_fn(move |request| Arc::clone(&entrance).answer(request));
         let mut connection = pin!(self.protocol.serve_connection(TokioIo::new(stream), service));
         let mut silent = pin!(silence(&face.heard));
+        // Of its own: asking one that all connections share would make the lanes wait for each other.
+        let draining = self.draining.child_token();
         let mut asked_to_end = false;
         loop {
             tokio::select! {
@@ -143,7 +145,7 @@ impl Server {
                     }
                     return;
                 }
-                () = self.draining.cancelled(), if !asked_to_end => {
+                () = draining.cancelled(), if !asked_to_end => {
                     asked_to_end = true;
                     connection.as_mut().graceful_shutdown();
                 }

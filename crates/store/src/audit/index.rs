@@ -20,10 +20,15 @@ use crate::store::Store;
 const BATCH: i64 = 32;
 
 impl Store {
-    /// Adds what the index lacks, batch by batch.
+    /// Adds what the index lacks, chain by chain, batch by batch. What is written meanwhile may be left for the next
+    /// time: else this never ended where somebody writes all the time.
     pub async fn index_audit(&self) -> Result<(), StoreError> {
         self.index_fresh().await?;
-        while let Some(behind) = self.not_indexed().await? {
+        let mut done = String::new();
+        while let Some(behind) = self.not_indexed(&done).await? {
+            if behind.segments.len() < BATCH as usize {
+                done = behind.chain.to_string();
+            }
             self.enter(behind).await?;
         }
         Ok(())
@@ -77,23 +82,23 @@ impl Store {
         Ok(chains(&mut self.archive().read().await?).await?.len() as u64)
     }
 
-    /// Reads the next segments, all of one chain, that the index lacks.
-    async fn not_indexed(&self) -> Result<Option<Behind>, StoreError> {
+    /// Reads the next segments that the index lacks, all of one of the chains that come after `done`.
+    async fn not_indexed(&self, done: &str) -> Result<Option<Behind>, StoreError> {
         let rows = self
             .archive()
             .read()
             .await?
             .all(
                 "WITH RECURSIVE chains (chain) AS (
-                    SELECT MIN(chain) FROM audit_segments UNION ALL
+                    SELECT MIN(chain) FROM audit_segments WHERE chain > $1 UNION ALL
                     SELECT (SELECT MIN(s.chain) FROM audit_segments s WHERE s.chain > c.chain)
                       FROM chains c WHERE c.chain IS NOT NULL)
                  SELECT s.chain, s.first, s.count, s.body, s.leaves, s.previous, s.hash, s.root, s.at,
                         COALESCE(i.upto, 0)
                    FROM chains c LEFT JOIN audit_indexed i ON i.chain = c.chain
                    JOIN audit_segments s ON s.chain = c.chain AND s.first >= COALESCE(i.upto, 0)
-                  ORDER BY s.chain, s.first LIMIT $1",
-                values![BATCH],
+                  ORDER BY s.chain, s.first LIMIT $2",
+                values![done, BATCH],
             )
             .await?;
         let Some(row) = rows.first() else { return Ok(None) };

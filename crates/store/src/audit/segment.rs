@@ -42,19 +42,20 @@ impl Segment {
         entries: &[Entry],
     ) -> Result<Self, StoreError> {
         let first = frontier.size();
-        let (mut body, mut leaves, mut count) = (Vec::new(), Vec::new(), 0);
+        let mut body = Vec::with_capacity(entries.len() * Entry::USUAL);
+        let mut leaves = Vec::with_capacity(entries.len() * size_of::<Hash>());
         let at = entries.iter().map(|entry| entry.at).fold(at, Ord::max);
         for entry in entries {
-            let text = entry
-                .canonical(chain, frontier.size())
+            let start = body.len();
+            body = entry
+                .canonical(chain, frontier.size(), body)
                 .map_err(|error| StoreError::damaged(format!("a record: {error}")))?;
-            let hash = leaf(&text);
+            let hash = leaf(body.get(start..).unwrap_or_default());
             frontier.push(hash);
             leaves.extend_from_slice(&hash);
-            body.extend_from_slice(&text);
             body.push(b'\n');
-            count += 1;
         }
+        let count = entries.len() as u64;
         let hash = segment_hash(chain, first, count, &previous, &leaves);
         Ok(Self { chain, first, count, body, leaves, previous, hash, root: frontier.root(), at })
     }

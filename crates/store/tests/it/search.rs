@@ -284,6 +284,31 @@ both! {
         }
     }
 
+    async fn the_index_ends_though_the_log_grows_whenever_it_does(database: TestDatabase) {
+        let (store, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        store.audit().durable(note_at("one", NOW)).await.unwrap();
+        let more = "INSERT INTO audit_segments (chain, first, count, body, leaves, previous, hash, root, at)
+            SELECT chain, NEW.upto, 1, body, leaves, previous, hash, root, at FROM audit_segments
+             WHERE chain = NEW.chain AND first = 0";
+        let grow = match database.admin_url() {
+            Some(_) => format!(
+                "CREATE FUNCTION grow() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+                 AS $$ BEGIN {more}; RETURN NULL; END $$;
+                 CREATE TRIGGER grow AFTER UPDATE ON audit_indexed FOR EACH ROW
+                 WHEN (NEW.upto < 50) EXECUTE FUNCTION grow()"
+            ),
+            None => format!(
+                "CREATE TRIGGER grow AFTER UPDATE ON audit_indexed WHEN NEW.upto < 50 BEGIN {more}; END"
+            ),
+        };
+        let mut raw = Raw::open(&database).await;
+        raw.run(&grow).await.unwrap();
+        for upto in [2, 3] {
+            other.index_audit().await.unwrap();
+            assert_eq!(raw.number("SELECT upto FROM audit_indexed").await, upto, "the rest has time");
+        }
+    }
+
     async fn who_keeps_the_index_while_it_is_made_anew_leaves_no_gap(database: TestDatabase) {
         let store = database.open(Process::Serve).await;
         let mut raw = Raw::open(&database).await;
