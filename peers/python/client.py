@@ -7,6 +7,7 @@
     list [tools|prompts|resources|resource_templates]   all pages, as they came over the wire
     call NAME [JSON-ARGUMENTS] [--progress] [--cancel-after SECONDS]
     read URI  |  prompt NAME [JSON-ARGUMENTS]  |  ping (legacy)
+    complete JSON-REFERENCE ARGUMENT VALUE [JSON-ARGUMENTS]   the last for the arguments that are filled in already
     script FILE|-                                   a JSON list of actions, run in one session
     lines                                           one JSON action per line of stdin, answered one by one
     hold [--for SECONDS] [--reopen]                 keeps the event stream open until the server closes it (`--reopen`: lets
@@ -300,6 +301,12 @@ class Peer:
         await self.session.get_prompt(action["name"], action.get("arguments"))
         return {"result": self.tap.result_of("prompts/get")}
 
+    async def do_complete(self, action: Json) -> Json:
+        reference = types.PromptReference if action["ref"]["type"] == "ref/prompt" else types.ResourceTemplateReference
+        argument = {"name": action["argument"], "value": action["value"]}
+        await self.session.complete(reference.model_validate(action["ref"]), argument, action.get("arguments"))
+        return {"result": self.tap.result_of("completion/complete")}
+
     async def do_ping(self, _action: Json) -> Json:
         await self.session.send_ping()
         return {"result": self.tap.result_of("ping")}
@@ -378,6 +385,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     actions.add_parser("list").add_argument("kind", nargs="?", choices=LISTS, default="tools")
     actions.add_parser("read").add_argument("uri")
     actions.add_parser("script").add_argument("file")
+    complete = actions.add_parser("complete")
+    complete.add_argument("ref", type=json.loads)
+    complete.add_argument("argument")
+    complete.add_argument("value")
+    complete.add_argument("arguments", nargs="?", type=json.loads)
     for named in ("call", "prompt"):
         one = actions.add_parser(named)
         one.add_argument("name")

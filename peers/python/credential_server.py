@@ -109,6 +109,25 @@ async def big(size: int) -> str:
     return "x" * size
 
 
+@server.prompt(name="summarize_the_notes_of_this_week_for_the_whole_team")
+def summarize(style: str = "short") -> str:
+    """Asks for a summary; its name is longer than clients like."""
+    return f"Summarize the notes in a {style} way."
+
+
+@server.resource("notes://today", mime_type="text/plain")
+def today() -> str:
+    """Is the only note."""
+    return "nothing happened"
+
+
+@server.resource("notes://never", mime_type="text/plain")
+async def never() -> str:
+    """Is never read to its end."""
+    await anyio.sleep_forever()
+    return "unreachable"
+
+
 class Recorder:
     """Wraps an ASGI application and appends each HTTP request to a file before passing it on."""
 

@@ -139,6 +139,8 @@ words! {
         UnknownEndpoint = "unknown-endpoint",
         /// No such tool exists.
         UnknownTool = "unknown-tool",
+        /// No server here has such a prompt or resource.
+        UnknownOffer = "unknown-offer",
         /// The server is switched off.
         DisabledServer = "disabled-server",
         /// The tool is switched off.
@@ -227,6 +229,29 @@ pub enum Event {
     /// Durable before anything leaves the hub.
     #[serde(rename = "look.intent")]
     LookIntent { server: ServerId, revision: i64, user: Option<UserId>, world: i64 },
+    /// A server is about to be asked for something beside its tools: a list, a prompt, a resource, a completion.
+    /// Durable before anything leaves the hub.
+    #[serde(rename = "ask.intent")]
+    AskIntent {
+        endpoint: String,
+        server: ServerId,
+        method: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+        arguments: String,
+        world: i64,
+    },
+    /// What was asked is answered, or given up.
+    #[serde(rename = "ask.outcome")]
+    AskOutcome {
+        server: ServerId,
+        method: String,
+        status: CallStatus,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<i64>,
+        bytes: u64,
+        micros: u64,
+    },
     /// Something was refused.
     #[serde(rename = "refused")]
     Refused {
@@ -362,6 +387,8 @@ impl Event {
             Self::CallIntent { server, .. }
             | Self::CallOutcome { server, .. }
             | Self::LookIntent { server, .. }
+            | Self::AskIntent { server, .. }
+            | Self::AskOutcome { server, .. }
             | Self::GrantAdded { server, .. }
             | Self::GrantRemoved { server, .. }
             | Self::ServerAdded { server, .. }
@@ -408,9 +435,9 @@ impl Event {
     /// Names how it ended, for the search index.
     pub const fn outcome(&self) -> &'static str {
         match self {
-            Self::CallOutcome { status, .. } => status.as_str(),
+            Self::CallOutcome { status, .. } | Self::AskOutcome { status, .. } => status.as_str(),
             Self::Refused { reason, .. } | Self::RefusedFolded { reason, .. } => reason.as_str(),
-            Self::CallIntent { .. } => "intent",
+            Self::CallIntent { .. } | Self::AskIntent { .. } => "intent",
             Self::LookIntent { .. } => "look",
             Self::Read { .. } => "read",
             Self::Answered { .. } => "answered",

@@ -122,8 +122,8 @@ impl Annotations {
 /// The longest name on a shared endpoint, in bytes; some clients drop names above 60.
 pub const LONGEST_SHARED_NAME: usize = 56;
 
-/// Makes the name of a tool on an endpoint that several servers share: `{server}__{tool}`, or,
-/// where that is too long, its first 47 bytes, `_` and 8 digits of its SHA-256.
+/// Makes the name of a tool or a prompt on an endpoint that several servers share: `{server}__{tool}`,
+/// or, where that is too long, its first 47 bytes, `_` and 8 digits of its SHA-256.
 pub fn shared_name(server: &ServerName, tool: &ToolName) -> String {
     let whole = format!("{server}__{tool}");
     if whole.len() <= LONGEST_SHARED_NAME {

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mcphub_domain::audit::{CallStatus, Entry, Refusal};
-use mcphub_domain::{Actor, Event, Principal, RequestId, Server, ServerId, Timestamp, ToolName, UserId};
-use mcphub_policy::{Denial, Endpoint, Permit, Recorded, World, decide};
+use mcphub_domain::{
+    Actor, Event, Principal, RequestId, Server, ServerId, ServerName, Timestamp, ToolName, UserId,
+};
+use mcphub_policy::{AskPermit, Denial, Endpoint, Permit, Recorded, World, decide};
 use mcphub_store::audit::Intent;
 use mcphub_upstream::{Answer, Reply, ReplyMessage, Scope};
-use mcphub_wire::{Object, Outcome, Params, Raw};
+use mcphub_wire::shared::{Carrier, share};
+use mcphub_wire::{Fault, Object, Outcome, Params, Raw};
 use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
@@ -43,10 +46,32 @@ pub(crate) struct Cleared {
 
 /// Is a running call. Dropped before its end, it is cancelled and recorded as such.
 pub struct Running {
-    reply: Reply,
-    lease: Lease,
-    outcome: OutcomeRecord,
-    _place: Place,
+    pub(crate) reply: Reply,
+    pub(crate) lease: Lease,
+    pub(crate) outcome: OutcomeRecord,
+    pub(crate) shared: Option<SharedBy>,
+    pub(crate) _place: Place,
+}
+
+/// Says whose the URIs in an answer are, on an endpoint that several servers share.
+pub(crate) struct SharedBy {
+    server: ServerName,
+    carrier: Carrier,
+}
+
+impl SharedBy {
+    /// Says it for an endpoint; on one server's own, URIs stay as they are.
+    pub(crate) fn of(endpoint: Endpoint, server: &Server, carrier: Carrier) -> Option<Self> {
+        let is_shared = !matches!(endpoint, Endpoint::Server(_));
+        is_shared.then(|| Self { server: server.name.clone(), carrier })
+    }
+
+    fn write(&self, answer: &mut Answer) -> Result<(), Fault> {
+        if let Outcome::Result(result) = &mut answer.outcome {
+            *result = share(result, self.carrier, self.server.as_str())?;
+        }
+        Ok(())
+    }
 }
 
 /// Is what a running call says next.
@@ -71,6 +96,7 @@ impl Hub {
         let world = self.snapshot.fresh()?; // too old to trust = refuse
         let cleared = self.permit(&world, caller, &call, now).await?; // route, rights, limits, credentials; a refusal is recorded inside
         let lease = self.lease(&cleared.permit, &call.name);
+        let shared = SharedBy::of(call.endpoint, &cleared.server, Carrier::Content);
         let outcome = OutcomeRecord::of(self, &cleared.permit, caller, now);
         let recorded = match self.record_intent(cleared.permit, caller, &call).await {
             Ok(recorded) => recorded, // durable before the effect
@@ -85,7 +111,7 @@ impl Hub {
             reply = self.dispatch(recorded, cleared.server, cleared.values, call) => reply, // unseal, send
         };
         match reply {
-            Ok(reply) => Ok(Running { reply, lease, outcome, _place: cleared.place }),
+            Ok(reply) => Ok(Running { reply, lease, outcome, shared, _place: cleared.place }),
             Err(error) => {
                 outcome.end(status_of(&error));
                 Err(error)
@@ -184,7 +210,7 @@ impl Hub {
         lease
     }
 
-    async fn personal_of(&self, caller: &Caller) -> Result<BTreeMap<UserId, String>, HubError> {
+    pub(crate) async fn personal_of(&self, caller: &Caller) -> Result<BTreeMap<UserId, String>, HubError> {
         let Some(user) = caller.principal.user() else { return Ok(BTreeMap::new()) };
         let vault = &self.seal.open()?.vault;
         self.personal.seal(vault, user, &caller.personal_fields()).await
@@ -210,13 +236,16 @@ impl Running {
             }
             message = self.reply.next() => match message {
                 Some(Ok(ReplyMessage::Notification(bytes))) => {
-                    self.outcome.bytes += bytes.len() as u64;
+                    self.outcome.add(bytes.len());
                     Some(Said::Notification(bytes))
                 }
-                Some(Ok(ReplyMessage::Final(answer))) => {
-                    self.outcome.bytes += size(&answer) as u64;
+                Some(Ok(ReplyMessage::Final(mut answer))) => {
+                    self.outcome.add(size(&answer));
                     self.outcome.finish(status(&answer), code(&answer));
-                    Some(Said::Answer(answer))
+                    Some(match self.shared.as_ref().map_or(Ok(()), |shared| shared.write(&mut answer)) {
+                        Ok(()) => Said::Answer(answer),
+                        Err(fault) => Said::Failed(HubError::Internal(fault.to_string())),
+                    })
                 }
                 Some(Err(error)) => {
                     self.outcome.finish(CallStatus::Unreachable, None);
@@ -258,8 +287,8 @@ fn size(answer: &Answer) -> usize {
     }
 }
 
-/// Writes the second record of a call when it ends, however it ends.
-struct OutcomeRecord {
+/// Writes the second record of a call or a question when it ends, however it ends.
+pub(crate) struct OutcomeRecord {
     hub: std::sync::Weak<Hub>,
     open: Option<OpenIntent>,
     bytes: u64,
@@ -269,21 +298,36 @@ struct OutcomeRecord {
 struct OpenIntent {
     actor: Actor,
     server: ServerId,
-    tool: ToolName,
+    what: What,
     request: RequestId,
     started: Timestamp,
 }
 
+/// Is what the server was to do.
+enum What {
+    Call(ToolName),
+    Ask(&'static str),
+}
+
 impl OutcomeRecord {
     fn of(hub: &Hub, permit: &Permit, caller: &Caller, started: Timestamp) -> Self {
-        let open = OpenIntent {
-            actor: Actor::from(permit.principal()),
-            server: permit.route().server,
-            tool: permit.route().tool.clone(),
-            request: caller.request,
-            started,
-        };
+        let (route, actor) = (permit.route(), Actor::from(permit.principal()));
+        let (server, what, request) = (route.server, What::Call(route.tool.clone()), caller.request);
+        let open = OpenIntent { actor, server, what, request, started };
         Self { hub: hub.handle(), open: Some(open), bytes: 0 }
+    }
+
+    /// Begins with a question.
+    pub(crate) fn of_ask(hub: &Hub, permit: &AskPermit, caller: &Caller, method: &'static str) -> Self {
+        let (server, what, request) = (permit.server(), What::Ask(method), caller.request);
+        let (actor, started) = (Actor::from(permit.principal()), permit.decided_at());
+        let open = OpenIntent { actor, server, what, request, started };
+        Self { hub: hub.handle(), open: Some(open), bytes: 0 }
+    }
+
+    /// Counts bytes of an answer.
+    pub(crate) const fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
     }
 
     const fn is_over(&self) -> bool {
@@ -291,22 +335,30 @@ impl OutcomeRecord {
     }
 
     /// Writes nothing: there is no intent.
-    fn forget(mut self) {
+    pub(crate) fn forget(mut self) {
         self.open = None;
     }
 
-    fn end(mut self, status: CallStatus) {
+    pub(crate) fn end(mut self, status: CallStatus) {
         self.finish(status, None);
     }
 
     fn finish(&mut self, status: CallStatus, code: Option<i64>) {
         let (Some(open), Some(hub)) = (self.open.take(), self.hub.upgrade()) else { return };
-        let OpenIntent { actor, server, tool, request, started } = open;
+        let OpenIntent { actor, server, what, request, started } = open;
         let at = hub.clock.now();
         let took = at.since(started);
-        hub.counters.ended(status, took);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let event = Event::CallOutcome { server, tool, status, code, bytes: self.bytes, micros };
+        let (micros, bytes) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), self.bytes);
+        let event = match what {
+            What::Call(tool) => {
+                hub.counters.ended(status, took);
+                Event::CallOutcome { server, tool, status, code, bytes, micros }
+            }
+            What::Ask(method) => {
+                let method = method.to_owned();
+                Event::AskOutcome { server, method, status, code, bytes, micros }
+            }
+        };
         hub.append_soon(Entry { at, actor, event, request: Some(request), personal: BTreeMap::new() });
     }
 }
@@ -318,7 +370,7 @@ impl Drop for OutcomeRecord {
 }
 
 /// Says how a call ended that was never sent.
-const fn status_of(error: &HubError) -> CallStatus {
+pub(crate) const fn status_of(error: &HubError) -> CallStatus {
     match error {
         HubError::Revoked => CallStatus::Revoked,
         _ => CallStatus::Unreachable,

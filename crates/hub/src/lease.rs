@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mcphub_domain::{Principal, ServerId, Timestamp, ToolDigest};
-use mcphub_policy::{Endpoint, Permit, World, decide};
+use mcphub_policy::{AskPermit, Endpoint, Permit, World, decide};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -19,16 +19,18 @@ pub(crate) struct Leases {
 struct Held {
     principal: Principal,
     endpoint: Endpoint,
-    call: Option<LeasedCall>,
+    leased: Leased,
     revoked: CancellationToken,
 }
 
-/// Is what a running call was allowed to do.
-struct LeasedCall {
-    name: String,
-    server: ServerId,
-    server_revision: i64,
-    digest: ToolDigest,
+/// Is what was allowed.
+enum Leased {
+    /// To listen at the endpoint.
+    Endpoint,
+    /// To call this tool, by the name that the caller used.
+    Call { name: String, server: ServerId, server_revision: i64, digest: ToolDigest },
+    /// To read what this server offers beside tools.
+    Ask { server: ServerId, server_revision: i64 },
 }
 
 /// Keeps something open. Dropped, it is forgotten.
@@ -59,7 +61,7 @@ impl Drop for Lease {
 impl Leases {
     /// Leases an endpoint, for a stream.
     pub(crate) fn endpoint(&self, principal: Principal, endpoint: Endpoint) -> Lease {
-        self.hold(Held { principal, endpoint, call: None, revoked: CancellationToken::new() })
+        self.hold(Held { principal, endpoint, leased: Leased::Endpoint, revoked: CancellationToken::new() })
     }
 
     /// Leases a call by the name that the caller used.
@@ -68,12 +70,22 @@ impl Leases {
         self.hold(Held {
             principal: permit.principal(),
             endpoint: permit.endpoint(),
-            call: Some(LeasedCall {
+            leased: Leased::Call {
                 name: name.to_owned(),
                 server: route.server,
                 server_revision: route.server_revision,
                 digest: route.digest,
-            }),
+            },
+            revoked: CancellationToken::new(),
+        })
+    }
+
+    /// Leases a question to a server.
+    pub(crate) fn ask(&self, permit: &AskPermit) -> Lease {
+        self.hold(Held {
+            principal: permit.principal(),
+            endpoint: permit.endpoint(),
+            leased: Leased::Ask { server: permit.server(), server_revision: permit.server_revision() },
             revoked: CancellationToken::new(),
         })
     }
@@ -116,14 +128,19 @@ impl Leases {
 
 impl Held {
     fn stands(&self, world: &World, now: Timestamp) -> bool {
-        let Some(call) = &self.call else {
-            return decide::still_open(world, self.principal, self.endpoint, now).is_ok();
-        };
-        decide::call(world, self.principal, self.endpoint, &call.name, now).is_ok_and(|permit| {
-            let route = permit.route();
-            route.server == call.server
-                && route.server_revision == call.server_revision
-                && route.digest == call.digest
-        })
+        let (principal, endpoint) = (self.principal, self.endpoint);
+        match &self.leased {
+            Leased::Endpoint => decide::still_open(world, principal, endpoint, now).is_ok(),
+            Leased::Call { name, server, server_revision, digest } => {
+                decide::call(world, principal, endpoint, name, now).is_ok_and(|permit| {
+                    let route = permit.route();
+                    route.server == *server
+                        && route.server_revision == *server_revision
+                        && route.digest == *digest
+                })
+            }
+            Leased::Ask { server, server_revision } => decide::ask(world, principal, endpoint, *server, now)
+                .is_ok_and(|permit| permit.server_revision() == *server_revision),
+        }
     }
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod asks;
 pub mod audit;
 pub mod backup;
 pub mod calls;
@@ -12,6 +13,7 @@ pub mod groups;
 pub mod import;
 pub mod keys;
 pub mod listing;
+pub mod offers;
 pub mod restore;
 pub mod servers;
 pub mod sessions;
@@ -36,6 +38,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use asks::{About, Ask};
 pub use auth::Answered;
 pub use caller::Caller;
 pub use calls::{Running, Said, ToolCall};
@@ -55,5 +58,6 @@ pub use mcphub_upstream::{Answer, BreakerState};
 pub use mcphub_upstream::{Namespaces, PlainHttp, Settings as UpstreamSettings, child};
 pub use mcphub_vault::{Identities, Recipient, StreamError};
 pub use metrics::Metrics;
+pub use offers::{Entrance, Offers};
 pub use seal::KeySource;
 pub use sessions::{NewSession, OpenedSession};

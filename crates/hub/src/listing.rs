@@ -4,6 +4,7 @@ use mcphub_domain::{Server, ServerName, UserId};
 use mcphub_policy::{Endpoint, World, decide};
 use mcphub_upstream::UpstreamError;
 use mcphub_wire::list::{Item, ListKind};
+use mcphub_wire::shared::share_tool;
 use mcphub_wire::{Fault, Limits, Raw};
 
 use crate::caller::Caller;
@@ -16,6 +17,8 @@ use crate::hub::Hub;
 pub struct ListedTool {
     /// Its name there.
     pub name: String,
+    /// Whose it is.
+    pub server: ServerName,
     /// Its definition, as its server sent it.
     pub definition: bytes::Bytes,
 }
@@ -73,7 +76,7 @@ impl Hub {
             .into_iter()
             .filter_map(|(name, route)| {
                 let definition = self.catalog.get(route.server, &route.tool, &route.digest)?;
-                Some(ListedTool { name, definition })
+                Some(ListedTool { name, server: route.server_name, definition })
             })
             .collect();
         self.look_again_at(caller, endpoint, &world);
@@ -183,9 +186,10 @@ impl ListedTool {
         Raw::parse(self.definition.clone(), &Limits::RESPONSE)
     }
 
-    /// Returns the definition under the name that the endpoint gives the tool.
+    /// Returns the definition under the name that a shared endpoint gives the tool.
     pub fn renamed(&self) -> Result<Raw, Fault> {
-        Ok(Item::parse(ListKind::Tools, &self.original()?)?.renamed(&self.name))
+        let renamed = Item::parse(ListKind::Tools, &self.original()?)?.renamed(&self.name);
+        share_tool(&renamed, self.server.as_str())
     }
 }
 
@@ -193,7 +197,7 @@ fn slow(server: &Server) -> HubError {
     HubError::Upstream(UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST })
 }
 
-fn absence(server: ServerName, error: HubError) -> Absence {
+pub(crate) fn absence(server: ServerName, error: HubError) -> Absence {
     let url = match &error {
         HubError::MissingCredential(MissingCredential { url, .. }) => Some(url.clone()),
         _ => None,
@@ -201,7 +205,7 @@ fn absence(server: ServerName, error: HubError) -> Absence {
     Absence { server, reason: error.to_string(), url }
 }
 
-fn endpoint_name(world: &World, endpoint: Endpoint) -> Option<String> {
+pub(crate) fn endpoint_name(world: &World, endpoint: Endpoint) -> Option<String> {
     match endpoint {
         Endpoint::All => None,
         Endpoint::Group(id) => world.group(id).map(|group| group.name.to_string()),

@@ -10,8 +10,8 @@ use mcphub_domain::{
 };
 
 use crate::action::{Administration, Endpoint};
-use crate::grant::{Finding, weigh};
-use crate::permit::{AdminPermit, Denial, LookPermit, Permit, Route};
+use crate::grant::{Finding, weigh, weigh_reading};
+use crate::permit::{AdminPermit, AskPermit, Denial, LookPermit, Permit, Route};
 use crate::world::{ServerEntry, World};
 
 /// Decides whether `principal` may act at all at `now`: the person is active and her key lives.
@@ -133,6 +133,53 @@ pub fn reachable(world: &World, principal: Principal, endpoint: Endpoint, now: T
         .collect();
     servers.sort_by(|one, other| one.server().name.cmp(&other.server().name));
     servers.into_iter().map(|entry| entry.server().id).collect()
+}
+
+/// Lists the servers whose prompts and resources `principal` may read on `endpoint`, in the order of their
+/// names.
+pub fn readable(world: &World, principal: Principal, endpoint: Endpoint, now: Timestamp) -> Vec<ServerId> {
+    let all = reachable(world, principal, endpoint, now);
+    all.into_iter().filter(|id| ask(world, principal, endpoint, *id, now).is_ok()).collect()
+}
+
+/// Finds the server that a name or a URI of `endpoint` belongs to; `server` is what it says itself, which on
+/// one server's endpoint is nothing.
+pub fn owner(world: &World, endpoint: Endpoint, server: Option<&str>) -> Option<ServerId> {
+    match endpoint {
+        Endpoint::Server(id) => Some(id),
+        Endpoint::All | Endpoint::Group(_) => Some(world.server_named(server?)?.server().id),
+    }
+}
+
+/// Decides whether `principal` may read the prompts and resources of a server on `endpoint`.
+pub fn ask(
+    world: &World,
+    principal: Principal,
+    endpoint: Endpoint,
+    server: ServerId,
+    now: Timestamp,
+) -> Result<AskPermit, Denial> {
+    let refuse = |reason| deny(principal, reason);
+    let user = person(world, principal, now).map_err(refuse)?;
+    if user.role == Role::Viewer {
+        return Err(refuse(Refusal::Role));
+    }
+    let reach = Reach { world, user: user.id, endpoint, now };
+    let is_here = !matches!(endpoint, Endpoint::Server(id) if id != server);
+    if !reach.sees() || !is_here {
+        return Err(refuse(Refusal::UnknownEndpoint));
+    }
+    let entry = world.server(server).ok_or_else(|| refuse(Refusal::UnknownOffer))?;
+    reach.may_read(entry).map_err(refuse)?;
+    Ok(AskPermit {
+        principal,
+        user: user.id,
+        endpoint,
+        server,
+        server_revision: entry.server().revision,
+        decided_at: now,
+        world: world.revision(),
+    })
 }
 
 /// Decides whether `principal` may list a server's tools: with the values of `user`, if a grant of hers
@@ -278,16 +325,28 @@ impl<'w> Reach<'w> {
         if entry.server().definition.disabled_tools.contains(&tool.name) {
             return Err(Refusal::DisabledTool);
         }
-        match weigh(self.grants(entry.server().id), tool) {
-            Finding::Denied => return Err(Refusal::Denied),
-            Finding::Silent => return Err(Refusal::NotGranted),
-            Finding::Allowed => {}
-        }
+        permitted(weigh(self.grants(entry.server().id), tool))?;
         match tool.state {
             ToolState::Approved => Ok(()),
             ToolState::Pending => Err(Refusal::PendingTool),
             ToolState::Changed => Err(Refusal::ChangedTool),
         }
+    }
+
+    /// The rule of prompts and resources.
+    fn may_read(&self, entry: &ServerEntry) -> Result<(), Refusal> {
+        if entry.server().state == ServerState::Disabled {
+            return Err(Refusal::DisabledServer);
+        }
+        permitted(weigh_reading(self.grants(entry.server().id)))
+    }
+}
+
+const fn permitted(finding: Finding) -> Result<(), Refusal> {
+    match finding {
+        Finding::Allowed => Ok(()),
+        Finding::Denied => Err(Refusal::Denied),
+        Finding::Silent => Err(Refusal::NotGranted),
     }
 }
 

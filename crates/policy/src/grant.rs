@@ -1,6 +1,6 @@
 //! The rule of grants: default deny, explicit deny beats allow, rights don't imply each other.
 
-use mcphub_domain::{Grant, Tool, Verdict};
+use mcphub_domain::{Grant, Right, Tool, Verdict};
 
 /// Says what some grants say about a tool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,11 +16,18 @@ pub enum Finding {
 /// Asks live grants on the tool's server whether the tool may be called.
 pub fn weigh<'a>(grants: impl IntoIterator<Item = &'a Grant>, tool: &Tool) -> Finding {
     let right = tool.effect.right();
+    sum_up(grants, |grant| grant.rights.contains(right) && grant.covers(&tool.name))
+}
+
+/// Asks live grants on a server whether its prompts and resources may be read. A grant for certain tools
+/// says nothing of them.
+pub fn weigh_reading<'a>(grants: impl IntoIterator<Item = &'a Grant>) -> Finding {
+    sum_up(grants, |grant| grant.rights.contains(Right::Read) && grant.tools.is_empty())
+}
+
+fn sum_up<'a>(grants: impl IntoIterator<Item = &'a Grant>, speaks: impl Fn(&Grant) -> bool) -> Finding {
     let mut finding = Finding::Silent;
-    for grant in grants {
-        if !grant.rights.contains(right) || !grant.covers(&tool.name) {
-            continue;
-        }
+    for grant in grants.into_iter().filter(|grant| speaks(grant)) {
         match grant.verdict {
             Verdict::Deny => return Finding::Denied,
             Verdict::Allow => finding = Finding::Allowed,

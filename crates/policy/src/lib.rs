@@ -9,5 +9,7 @@ pub mod world;
 
 pub use action::{Administration, Endpoint};
 pub use meter::Meter;
-pub use permit::{AdminPermit, Denial, LookPermit, Permit, PermitEntry, Recorded, Recorder, Route};
+pub use permit::{
+    AdminPermit, AskPermit, Denial, LookPermit, Permit, PermitEntry, Recorded, Recorder, Route,
+};
 pub use world::World;

@@ -71,6 +71,15 @@
 //! ```
 //!
 //! ```compile_fail,E0451
+//! # use mcphub_domain::{Principal, ServerId, Timestamp, UserId};
+//! # use mcphub_policy::{AskPermit, Endpoint};
+//! fn forge(principal: Principal, user: UserId, server: ServerId, now: Timestamp) -> AskPermit {
+//!     let endpoint = Endpoint::All;
+//!     AskPermit { principal, user, endpoint, server, server_revision: 1, decided_at: now, world: 1 }
+//! }
+//! ```
+//!
+//! ```compile_fail,E0451
 //! # use mcphub_domain::RequestId;
 //! # use mcphub_policy::{Permit, Recorded};
 //! fn send_without_a_record(permit: Permit, request: RequestId) -> Recorded {
@@ -175,6 +184,56 @@ impl LookPermit {
     /// Names the person whose values go with the look; nobody where the shared ones suffice.
     pub const fn user(&self) -> Option<UserId> {
         self.user
+    }
+
+    /// Names the server.
+    pub const fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// Names the revision of the server that was decided about.
+    pub const fn server_revision(&self) -> i64 {
+        self.server_revision
+    }
+
+    /// Says when it was decided.
+    pub const fn decided_at(&self) -> Timestamp {
+        self.decided_at
+    }
+
+    /// Names the revision of the world that it was decided on.
+    pub const fn world(&self) -> i64 {
+        self.world
+    }
+}
+
+/// Allows one question to a server about what it offers beside tools: its prompts and resources. Only
+/// `decide::ask` makes one, and it can't be copied.
+#[derive(PartialEq, Eq, Debug)]
+pub struct AskPermit {
+    pub(crate) principal: Principal,
+    pub(crate) user: UserId,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) server: ServerId,
+    pub(crate) server_revision: i64,
+    pub(crate) decided_at: Timestamp,
+    pub(crate) world: i64,
+}
+
+impl AskPermit {
+    /// Says who may ask.
+    pub const fn principal(&self) -> Principal {
+        self.principal
+    }
+
+    /// Names the person who may ask, and whose values go with the question.
+    pub const fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// Says through which endpoint.
+    pub const fn endpoint(&self) -> Endpoint {
+        self.endpoint
     }
 
     /// Names the server.

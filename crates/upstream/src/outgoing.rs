@@ -6,7 +6,30 @@ use bytes::Bytes;
 use mcphub_domain::ToolName;
 use mcphub_wire::discover::{legacy_meta, modern_meta};
 use mcphub_wire::legacy::InitializeParams;
+use mcphub_wire::list::ListKind;
 use mcphub_wire::{Edit, Id, Params, Raw, Version, message, meta_key, method, progress};
+
+/// Names what a server is asked for, as the server names it.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// A prompt.
+    Prompt(Box<str>),
+    /// A resource, by its URI.
+    Resource(Box<str>),
+    /// A completion, by the reference of its request.
+    Completion(Raw),
+}
+
+impl Wanted {
+    /// Names the method that asks for it.
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Prompt(_) => method::PROMPTS_GET,
+            Self::Resource(_) => method::RESOURCES_READ,
+            Self::Completion(_) => method::COMPLETE,
+        }
+    }
+}
 
 /// Is a request, before it has an id and an era.
 pub(crate) struct Outgoing {
@@ -33,10 +56,21 @@ impl Outgoing {
         }
     }
 
-    /// Asks for a page of tools.
-    pub(crate) fn list_tools(cursor: Option<&str>) -> Self {
+    /// Asks for a page of a list.
+    pub(crate) fn list(kind: ListKind, cursor: Option<&str>) -> Self {
         let edit = cursor.map_or_else(Edit::new, |cursor| Edit::new().cursor(cursor));
-        Self { method: method::TOOLS_LIST, name: None, token: None, params: None, edit, log_level: None }
+        Self { method: kind.method(), name: None, token: None, params: None, edit, log_level: None }
+    }
+
+    /// Asks for a prompt, a resource or a completion, by the server's own name for it.
+    pub(crate) fn ask(wanted: &Wanted, params: Params) -> Self {
+        let (name, edit) = match wanted {
+            Wanted::Prompt(name) => (Some(name.clone()), Edit::new().name(name)),
+            Wanted::Resource(uri) => (Some(uri.clone()), Edit::new().uri(uri)),
+            Wanted::Completion(reference) => (None, Edit::new().set("ref", reference.clone())),
+        };
+        let token = progress::requested_token(&params).ok().flatten();
+        Self { method: wanted.method(), name, token, edit, params: Some(params), log_level: None }
     }
 
     /// Asks what a modern server speaks.

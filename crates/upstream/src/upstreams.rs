@@ -7,23 +7,22 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use mcphub_domain::{Clock, Server, ServerId, Timestamp, Transport, UserId};
-use mcphub_policy::{LookPermit, Permit, Recorded};
-use mcphub_wire::list::{ListKind, ListPage};
-use mcphub_wire::{Outcome, Params, Raw};
+use mcphub_policy::{AskPermit, Permit, Recorded};
+use mcphub_wire::Params;
 use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::breaker::BreakerState;
-use crate::catalog::{ToolDefinition, tidy};
 use crate::counters::{Counters, Counts, UpstreamState};
 use crate::deadline::Deadline;
 use crate::error::{Blame, Phase, UpstreamError};
 use crate::http::{HttpConnection, Shared};
 use crate::key::ConnectionKey;
+use crate::lists::Reader;
 use crate::outbound::{Outbound, SetupError};
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Outgoing, Wanted};
 use crate::pool::{Connection, Lease, Place, Pool, Replaces};
 use crate::reply::Reply;
 use crate::settings::Settings;
@@ -31,9 +30,6 @@ use crate::stdio::{Launch, StdioConnection};
 use crate::target::Values;
 use crate::trial::{Breakers, Trial};
 
-const PAGES: usize = 100;
-const TOOLS: usize = 10_000;
-const LIST_BYTES: usize = 32 * 1024 * 1024;
 /// A first start may have to install the server's package, however short its calls are.
 const SHORTEST_START: Duration = Duration::from_mins(1);
 const REAP: Duration = Duration::from_secs(5);
@@ -69,6 +65,18 @@ pub struct ToolCall {
     pub params: Params,
     /// The lowest level of log messages that the client wants; only modern servers can be told.
     pub log_level: Option<Box<str>>,
+}
+
+/// Is a question about a prompt, a resource or a completion.
+pub struct Question {
+    /// The server that the permit names.
+    pub server: Arc<Server>,
+    /// The way to it.
+    pub access: Access,
+    /// What is asked for.
+    pub wanted: Wanted,
+    /// The parameters of the client's request. What names the thing is replaced by `wanted`.
+    pub params: Params,
 }
 
 /// Holds the connections to all servers.
@@ -126,39 +134,17 @@ impl Upstreams {
         send(&call.server, trial, lease, request).await
     }
 
-    /// Asks the server that the permit allows a look at for all its tools.
-    pub async fn list_tools(
+    /// Asks for what the permit allows to ask for, once.
+    pub async fn ask(
         self: &Arc<Self>,
-        recorded: Recorded<LookPermit>,
-        server: &Arc<Server>,
-        access: Access,
-    ) -> Result<Vec<ToolDefinition>, UpstreamError> {
-        let blame = Blame(server.name.clone());
-        if !covers_look(recorded.permit(), server, &access) {
-            return Err(UpstreamError::WrongPermit { server: server.name.clone() });
-        }
-        let key = access.key;
-        let (mut items, mut bytes, mut cursor) = (Vec::new(), 0, None);
-        let mut trial = self.admit(server, &key, recorded.permit().user())?;
-        let lease = self.lease(server, access)?;
-        for _ in 0..PAGES {
-            let request = Outgoing::list_tools(cursor.as_deref());
-            let answer = send(server, trial, lease.again(), request).await?.answer().await?;
-            let result = result_of(&blame, answer.outcome)?;
-            bytes += result.len();
-            let page = ListPage::parse(ListKind::Tools, &result)
-                .map_err(|fault| blame.garbage(fault.to_string()))?;
-            items.extend(page.items);
-            if bytes > LIST_BYTES || items.len() > TOOLS {
-                return Err(blame.garbage(format!("it lists more than {TOOLS} tools or {LIST_BYTES} bytes")));
-            }
-            cursor = page.next_cursor;
-            if cursor.is_none() {
-                return Ok(tidy(&server.name, &items));
-            }
-            trial = self.admit(server, &key, recorded.permit().user())?;
-        }
-        Err(blame.garbage(format!("its list of tools has more than {PAGES} pages")))
+        recorded: Recorded<AskPermit>,
+        question: Question,
+    ) -> Result<Reply, UpstreamError> {
+        let (permit, Question { server, access, wanted, params }) = (recorded.permit(), question);
+        Reader::of_ask(permit).check(&server, &access)?;
+        let trial = self.admit(&server, &access.key, Some(permit.user()))?;
+        let lease = self.lease(&server, access)?;
+        send(&server, trial, lease, Outgoing::ask(&wanted, params)).await
     }
 
     /// Closes connections at once: their calls end with [`UpstreamError::Closed`], their processes
@@ -222,7 +208,7 @@ impl Upstreams {
         self.counters.counts()
     }
 
-    fn admit(
+    pub(crate) fn admit(
         &self,
         server: &Server,
         key: &ConnectionKey,
@@ -236,7 +222,11 @@ impl Upstreams {
 
     /// Takes hold of the connection. One that has to be made is made apart from the caller, who may
     /// leave while a slow server starts.
-    fn lease(self: &Arc<Self>, server: &Arc<Server>, access: Access) -> Result<Lease, UpstreamError> {
+    pub(crate) fn lease(
+        self: &Arc<Self>,
+        server: &Arc<Server>,
+        access: Access,
+    ) -> Result<Lease, UpstreamError> {
         let (upstreams, server) = (Arc::clone(self), Arc::clone(server));
         let Access { key, caller, values, still } = access;
         let place = Place { settings: &self.settings, server: &Arc::clone(&server), key, still };
@@ -336,7 +326,7 @@ impl Secrets {
 }
 
 /// Waits for the connection and sends, all within the server's deadline.
-async fn send(
+pub(crate) async fn send(
     server: &Server,
     trial: Trial,
     lease: Lease,
@@ -386,28 +376,6 @@ fn covers(permit: &Permit, call: &ToolCall) -> bool {
     };
     let same_caller = call.access.caller.is_none_or(|caller| caller == permit.user());
     same_server && same_revision && same_person && same_caller
-}
-
-/// Says whether a permit is for a look at this server in this revision, with this person's values.
-fn covers_look(permit: &LookPermit, server: &Server, access: &Access) -> bool {
-    let key = &access.key;
-    let same_server = permit.server() == server.id && key.server == server.id;
-    let same_revision = permit.server_revision() == server.revision && key.revision == server.revision;
-    let same_person = match key.scope.user() {
-        Some(user) => permit.user() == Some(user),
-        None => !server.definition.is_personal(),
-    };
-    let same_caller = access.caller.is_none_or(|caller| permit.user() == Some(caller));
-    same_server && same_revision && same_person && same_caller
-}
-
-fn result_of(blame: &Blame, outcome: Outcome) -> Result<Raw, UpstreamError> {
-    match outcome {
-        Outcome::Result(result) => Ok(result),
-        Outcome::Error(error) => {
-            Err(blame.garbage(format!("it answered `tools/list` with error {}", error.code)))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod params;
 pub mod progress;
 mod raw;
 mod reference;
+pub mod shared;
 pub mod sse;
 mod version;
 mod write;

@@ -44,6 +44,12 @@ impl ListKind {
     /// Lists all kinds.
     pub const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
 
+    /// Finds the list that a method asks for.
+    #[must_use]
+    pub fn of_method(method: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.method() == method)
+    }
+
     /// Returns the method that asks for this list.
     #[must_use]
     pub const fn method(self) -> &'static str {

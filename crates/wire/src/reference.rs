@@ -52,9 +52,15 @@ impl Reference {
         Ok(Self { kind, target, raw: raw.clone() })
     }
 
+    /// Returns the whole reference, as it was sent.
+    #[must_use]
+    pub const fn raw(&self) -> &Raw {
+        &self.raw
+    }
+
     /// Returns what kind of thing is meant.
     #[must_use]
-    pub fn kind(&self) -> ReferenceKind {
+    pub const fn kind(&self) -> ReferenceKind {
         self.kind
     }
 

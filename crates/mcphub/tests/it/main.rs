@@ -23,6 +23,7 @@ mod harness;
 mod hostile;
 mod isolation;
 mod limits;
+mod offers;
 mod peers;
 mod power;
 mod recorded;

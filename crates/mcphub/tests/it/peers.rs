@@ -82,6 +82,17 @@ fn compare_everything(url: &str, key: &str, direct: &[String]) {
         { "action": "call", "name": "get-annotated-message", "arguments": { "messageType": "error", "includeImage": true } },
         { "action": "call", "name": "trigger-long-running-operation", "arguments": { "duration": 1, "steps": 3 }, "progress": true },
         { "action": "call", "name": "get-sum", "arguments": { "a": "no number" } },
+        { "action": "list", "kind": "prompts" },
+        { "action": "list", "kind": "resources" },
+        { "action": "list", "kind": "resource_templates" },
+        { "action": "prompt", "name": "args-prompt", "arguments": { "city": "K\u{f6}ln" } },
+        { "action": "prompt", "name": "no-such-prompt" },
+        { "action": "read", "uri": "demo://resource/static/document/features.md" },
+        { "action": "read", "uri": "demo://no/such" },
+        {
+            "action": "complete", "ref": { "type": "ref/prompt", "name": "completable-prompt" },
+            "argument": "name", "value": "A", "arguments": { "department": "Engineering" },
+        },
     ]);
     for (python, era) in CLIENTS {
         let through = through(python, era, url, key, &script);
@@ -97,6 +108,11 @@ fn compare_python(url: &str, key: &str, direct: &[String], server: &str) {
         { "action": "call", "name": "fingerprint", "arguments": {} },
         { "action": "call", "name": "slow", "arguments": { "times": 3, "interval_ms": 50 }, "progress": true },
         { "action": "call", "name": "write_note", "arguments": { "text": "a note" } },
+        { "action": "list", "kind": "prompts" },
+        { "action": "list", "kind": "resources" },
+        { "action": "list", "kind": "resource_templates" },
+        { "action": "prompt", "name": "summarize_the_notes_of_this_week_for_the_whole_team", "arguments": { "style": "long" } },
+        { "action": "read", "uri": "notes://today" },
     ]);
     for (python, era) in CLIENTS {
         let through = through(python, era, url, key, &script);
@@ -113,7 +129,7 @@ fn through(python: &str, era: &str, url: &str, key: &str, script: &Value) -> Vec
 }
 
 /// Compares answer by answer, field by field. What only the bridge between two eras adds is taken
-/// away on both sides: the type of a result, and who sent it.
+/// away on both sides: the type of a result, how long it may be kept, and who sent it.
 fn same(through: &[Value], direct: &[Value], who: &str) {
     assert_eq!(through.len(), direct.len(), "{who}: {through:#?}");
     for (mine, theirs) in through.iter().zip(direct) {
@@ -130,7 +146,9 @@ fn plain(answer: &Value) -> Value {
         progress.iter_mut().for_each(|step| step["progressToken"] = Value::Null);
     }
     if let Some(result) = answer["result"].as_object_mut() {
-        result.remove("resultType");
+        for added in ["resultType", "ttlMs", "cacheScope"] {
+            result.remove(added);
+        }
         let empty = result.get_mut("_meta").and_then(Value::as_object_mut).is_some_and(|meta| {
             meta.remove("io.modelcontextprotocol/serverInfo");
             meta.is_empty()

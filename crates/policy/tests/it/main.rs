@@ -9,4 +9,5 @@ mod expiry;
 mod looks;
 mod names;
 mod random_world;
+mod reading;
 mod small_world;

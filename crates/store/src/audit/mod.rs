@@ -24,7 +24,7 @@ mod writer;
 pub use extract::{Extract, Piece, Span};
 pub use finding::{Finding, Notice, Report, Source, Witness};
 pub use proof::{Proof, Step};
-pub use queue::{AuditQueue, Intent};
+pub use queue::{AuditQueue, Intent, Question};
 pub use search::{BadCursor, Cursor, Search};
 
 pub use ledger::Grown;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mcphub_domain::audit::Entry;
-use mcphub_domain::{Actor, Clock, Event, RequestId, Timestamp, UserId};
-use mcphub_policy::{LookPermit, Permit, Recorded, Recorder};
+use mcphub_domain::{Actor, Clock, Event, Principal, RequestId, Timestamp, UserId};
+use mcphub_policy::{AskPermit, LookPermit, Permit, Recorded, Recorder};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,15 @@ pub struct Intent {
     pub arguments: String,
     /// The encrypted personal fields, by person.
     pub personal: BTreeMap<UserId, String>,
+}
+
+/// Says what a server is asked for, beside what the permit says.
+#[derive(Debug)]
+pub struct Question {
+    /// The method.
+    pub method: &'static str,
+    /// The prompt or the resource; a list has none.
+    pub target: Option<String>,
 }
 
 /// Takes records from everybody and makes them durable, in the order in which they come.
@@ -102,15 +111,8 @@ impl AuditQueue {
             arguments: intent.arguments,
             world: permit.world(),
         };
-        self.durable(Entry {
-            at: permit.decided_at(),
-            actor: Actor::from(permit.principal()),
-            event,
-            request: Some(intent.request),
-            personal: intent.personal,
-        })
-        .await?;
-        Ok(self.recorder.vouch(permit, intent.request))
+        let (at, who) = (permit.decided_at(), permit.principal());
+        self.vouch(permit, intent.request, Entry { personal: intent.personal, ..entry(at, who, event) }).await
     }
 
     /// Records the intent of a permitted look at a server and returns the evidence that it is durable.
@@ -125,8 +127,32 @@ impl AuditQueue {
             user: permit.user(),
             world: permit.world(),
         };
-        let (at, actor) = (permit.decided_at(), Actor::from(permit.principal()));
-        self.durable(Entry { at, actor, event, request: Some(request), personal: BTreeMap::new() }).await?;
+        let (at, who) = (permit.decided_at(), permit.principal());
+        self.vouch(permit, request, entry(at, who, event)).await
+    }
+
+    /// Records a permitted question to a server and returns the evidence that it is durable.
+    pub async fn open_ask(
+        &self,
+        permit: AskPermit,
+        question: Question,
+        intent: Intent,
+    ) -> Result<Recorded<AskPermit>, StoreError> {
+        let event = Event::AskIntent {
+            endpoint: intent.endpoint,
+            server: permit.server(),
+            method: question.method.to_owned(),
+            target: question.target,
+            arguments: intent.arguments,
+            world: permit.world(),
+        };
+        let (at, who) = (permit.decided_at(), permit.principal());
+        self.vouch(permit, intent.request, Entry { personal: intent.personal, ..entry(at, who, event) }).await
+    }
+
+    /// Makes the record of a permit durable under the request's name, and vouches for it.
+    async fn vouch<P>(&self, permit: P, request: RequestId, entry: Entry) -> Result<Recorded<P>, StoreError> {
+        self.durable(Entry { request: Some(request), ..entry }).await?;
         Ok(self.recorder.vouch(permit, request))
     }
 
@@ -194,6 +220,11 @@ impl AuditQueue {
         self.taken.fetch_add(1, Ordering::AcqRel);
         place.send(record);
     }
+}
+
+/// Begins the record of what somebody was permitted to do.
+fn entry(at: Timestamp, who: Principal, event: Event) -> Entry {
+    Entry { at, actor: Actor::from(who), event, request: None, personal: BTreeMap::new() }
 }
 
 fn stopped() -> StoreError {

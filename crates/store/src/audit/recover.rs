@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use mcphub_domain::audit::{CallStatus, Entry};
-use mcphub_domain::{Actor, ChainId, Event, Record, RequestId, Timestamp};
+use mcphub_domain::{Actor, ChainId, Event, Record, RequestId, ServerId, Timestamp};
 
 use super::segment::Segment;
 use crate::error::StoreError;
@@ -24,7 +24,8 @@ const PAGE: i64 = 16;
 /// Is what a dead process left open.
 #[derive(Default)]
 struct Remains {
-    open: HashMap<RequestId, Entry>,
+    /// A request may ask several servers.
+    open: HashMap<(RequestId, Option<ServerId>), Entry>,
     /// The first record after those that were read.
     end: i64,
 }
@@ -144,12 +145,13 @@ impl Remains {
 
     fn note(&mut self, record: Record) {
         let Some(request) = record.entry.request else { return };
+        let place = (request, record.entry.event.server());
         match record.entry.event {
-            Event::CallIntent { .. } => {
-                self.open.insert(request, record.entry);
+            Event::CallIntent { .. } | Event::AskIntent { .. } => {
+                self.open.insert(place, record.entry);
             }
-            Event::CallOutcome { .. } => {
-                self.open.remove(&request);
+            Event::CallOutcome { .. } | Event::AskOutcome { .. } => {
+                self.open.remove(&place);
             }
             _ => {}
         }
@@ -163,9 +165,16 @@ impl Remains {
 }
 
 fn unknown(intent: Entry, now: Timestamp) -> Option<Entry> {
-    let Event::CallIntent { server, tool, .. } = intent.event else { return None };
     let micros = u64::try_from(now.since(intent.at).as_micros()).unwrap_or(u64::MAX);
-    let event =
-        Event::CallOutcome { server, tool, status: CallStatus::Unknown, code: None, bytes: 0, micros };
+    let (status, code, bytes) = (CallStatus::Unknown, None, 0);
+    let event = match intent.event {
+        Event::CallIntent { server, tool, .. } => {
+            Event::CallOutcome { server, tool, status, code, bytes, micros }
+        }
+        Event::AskIntent { server, method, .. } => {
+            Event::AskOutcome { server, method, status, code, bytes, micros }
+        }
+        _ => return None,
+    };
     Some(Entry { at: now, actor: Actor::Hub, event, request: intent.request, personal: intent.personal })
 }

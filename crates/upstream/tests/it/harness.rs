@@ -15,7 +15,7 @@ use mcphub_domain::{
     Rights, Role, SecretText, Server, ServerId, Slot, Timestamp, Tool, ToolDigest, ToolState, User, UserId,
     Verdict,
 };
-use mcphub_policy::{Endpoint, LookPermit, Recorded, Recorder, World, decide};
+use mcphub_policy::{AskPermit, Endpoint, LookPermit, Recorded, Recorder, World, decide};
 use mcphub_upstream::{
     Access, Answer, Caller, ConnectionKey, Reply, ReplyMessage, Revisions, Scope, Settings, ToolCall,
     UpstreamError, Upstreams, Values, key,
@@ -163,6 +163,14 @@ pub(crate) fn parse_params(params: &str) -> Params {
 pub(crate) fn looked(server: &Server, who: UserId) -> Recorded<LookPermit> {
     let (world, now) = (world(server, who), Timestamp::from_micros(1));
     let permit = decide::look(&world, Principal::Hub, server.id, Some(who), now).unwrap();
+    Recorder::new().vouch(permit, RequestId::random(&Entropy::fixed(1)))
+}
+
+/// Gets a permit for a question the way the hub does, and vouches that it is recorded.
+#[expect(clippy::disallowed_methods, reason = "there is no audit queue here to make the recorder for")]
+pub(crate) fn asked(server: &Server, who: UserId) -> Recorded<AskPermit> {
+    let (world, person, now) = (world(server, who), person(who), Timestamp::from_micros(1));
+    let permit = decide::ask(&world, person, Endpoint::Server(server.id), server.id, now).unwrap();
     Recorder::new().vouch(permit, RequestId::random(&Entropy::fixed(1)))
 }
 

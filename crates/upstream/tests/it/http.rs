@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::{
-    ALICE, BOB, Hub, access, all, connection, json as answer_json, looked, recorded, server, text, token_of,
-    tool_call, until, values,
+    ALICE, BOB, Hub, access, all, asked, connection, json as answer_json, looked, parse_params, recorded,
+    server, text, token_of, tool_call, until, values,
 };
 use crate::web::{End, Web, error, event, events, initialized, result, status};
-use mcphub_upstream::{Access, ReplyMessage, ToolCall, UpstreamError};
-use mcphub_wire::{Outcome, Version};
+use mcphub_domain::Server;
+use mcphub_upstream::{Access, Question, ReplyMessage, ToolCall, UpstreamError, Wanted};
+use mcphub_wire::list::ListKind;
+use mcphub_wire::{Outcome, Params, Version};
 
 #[tokio::test]
 async fn a_modern_call_says_what_the_permit_says() {
@@ -247,6 +249,67 @@ async fn a_look_is_good_for_its_server_revision_and_person_alone() {
         assert!(matches!(looked, Err(UpstreamError::WrongPermit { .. })));
     }
     assert!(web.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_question_is_good_for_its_server_revision_and_person_alone() {
+    let web = Web::modern(|seen| result(seen, &json!({ "prompts": [] }))).await;
+    let (hub, one) = (Hub::start(), server("one", &web.definition()));
+    let other = server("other", &web.definition());
+    let changed = Arc::new(Server { revision: 2, ..(*one).clone() });
+    let mut shared_key = access(&one, ALICE);
+    shared_key.key.scope = mcphub_upstream::Scope::Shared;
+    let mut foreign_caller = access(&one, ALICE);
+    foreign_caller.caller = Some(BOB);
+    let asks = [
+        (&other, access(&other, ALICE)),
+        (&changed, access(&changed, ALICE)),
+        (&one, access(&one, BOB)),
+        (&one, shared_key),
+        (&one, foreign_caller),
+    ];
+    for (number, (server, access)) in asks.into_iter().enumerate() {
+        let permit = asked(&one, ALICE);
+        let refused = if number % 2 == 0 {
+            hub.upstreams.list(permit, server, access, ListKind::Prompts).await.err()
+        } else {
+            let (server, wanted, params) =
+                (Arc::clone(server), Wanted::Prompt("p".into()), Params::default());
+            hub.upstreams.ask(permit, Question { server, access, wanted, params }).await.err()
+        };
+        assert!(matches!(refused, Some(UpstreamError::WrongPermit { .. })), "{number}");
+    }
+    assert!(web.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_question_goes_out_under_the_servers_own_name_and_a_list_to_its_end() {
+    let web = Web::modern(|seen| match seen.method() {
+        "prompts/list" if seen.body["params"]["cursor"].is_null() => {
+            result(seen, &json!({ "prompts": [{ "name": "a" }], "nextCursor": "" }))
+        }
+        "prompts/list" => result(seen, &json!({ "prompts": [{ "name": "b" }] })),
+        "prompts/get" => {
+            let name = seen.header("mcp-name");
+            result(seen, &json!({ "messages": [], "seen": seen.body["params"], "name": name }))
+        }
+        _ => error(seen, 404, -32601),
+    })
+    .await;
+    let (hub, one) = (Hub::start(), server("one", &web.definition()));
+    let list = async |kind| {
+        let items = hub.upstreams.list(asked(&one, ALICE), &one, access(&one, ALICE), kind).await.unwrap();
+        items.iter().map(|item| item.name().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(list(ListKind::Prompts).await, ["a", "b"]);
+    assert_eq!(list(ListKind::Resources).await, [""; 0], "who doesn't know the method has none");
+    let params = parse_params(r#"{"name":"one__own","arguments":{"x": 1.0},"_meta":{"progressToken":"t"}}"#);
+    let (server, wanted) = (Arc::clone(&one), Wanted::Prompt("own".into()));
+    let question = Question { server, access: access(&one, ALICE), wanted, params };
+    let answer = hub.upstreams.ask(asked(&one, ALICE), question).await.unwrap().answer().await.unwrap();
+    let answer = answer_json(&answer);
+    assert_eq!((&answer["seen"]["name"], &answer["name"]), (&json!("own"), &json!("own")));
+    assert_eq!(answer["seen"]["arguments"], json!({ "x": 1.0 }));
 }
 
 #[tokio::test]

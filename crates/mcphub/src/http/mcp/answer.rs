@@ -9,7 +9,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use mcphub_hub::{Answer, HubError, MissingCredential};
-use mcphub_wire::{Id, Outcome, Raw, answer, error, message};
+use mcphub_wire::answer::Cache;
+use mcphub_wire::{Id, Outcome, Raw, answer, error, message, method};
 use serde_json::json;
 
 /// Says in whose words to answer.
@@ -135,12 +136,35 @@ pub(super) fn failed(failure: &HubError, id: Option<&Id>) -> Refused {
 
 /// How much of a name that a stranger chose is repeated, in characters.
 const LONGEST_NAME: usize = 128;
+/// How much of a URI that a stranger chose is repeated, in characters.
+const LONGEST_URI: usize = 2_048;
 
 /// Says that a tool can't be called: the same for one that doesn't exist and one that the caller has
 /// no right to.
 pub(super) fn unknown_tool(name: &str, id: &Id) -> Refused {
+    unknown("tool", name, id)
+}
+
+/// Says that a prompt can't be had, in the same way.
+pub(super) fn unknown_prompt(name: &str, id: &Id) -> Refused {
+    unknown("prompt", name, id)
+}
+
+/// Says that a resource can't be read, in the same way.
+pub(super) fn unknown_resource(uri: &str, id: &Id, words: Words) -> Refused {
+    let code = match words {
+        Words::Modern => error::INVALID_PARAMS,
+        Words::Legacy => error::RESOURCE_NOT_FOUND,
+    };
+    let uri: String = uri.chars().take(LONGEST_URI).collect();
+    let data = Raw::json(&json!({ "uri": uri })).ok();
+    Refused::new(StatusCode::OK, code, "Resource not found").with_data(data).of(Some(id.clone()))
+}
+
+fn unknown(kind: &str, name: &str, id: &Id) -> Refused {
     let name: String = name.chars().take(LONGEST_NAME).collect();
-    Refused::new(StatusCode::OK, error::INVALID_PARAMS, &format!("Unknown tool: {name}")).of(Some(id.clone()))
+    let text = format!("Unknown {kind}: {name}");
+    Refused::new(StatusCode::OK, error::INVALID_PARAMS, &text).of(Some(id.clone()))
 }
 
 /// Says that a tool waits for an approval, because it isn't what was approved any more.
@@ -158,7 +182,7 @@ pub(super) fn missing_credential(missing: &MissingCredential, id: &Id, words: Wo
         "_meta": { "mcphub/error": error },
     });
     let translated = Raw::json(&result).and_then(|result| match words {
-        Words::Modern => to_modern(&result),
+        Words::Modern => to_modern(&result, None),
         Words::Legacy => Ok(result),
     });
     match translated {
@@ -168,16 +192,20 @@ pub(super) fn missing_credential(missing: &MissingCredential, id: &Id, words: Wo
 }
 
 /// Writes a server's answer for the client: untouched within one era, translated between two.
-pub(super) fn forward(answer: &Answer, id: &Id, words: Words) -> Bytes {
+pub(super) fn forward(answer: &Answer, (id, method): (&Id, &str), words: Words) -> Bytes {
     let result = match &answer.outcome {
         Outcome::Error(failure) => {
-            return message::error(Some(id), failure.code, &failure.message, failure.data.as_ref());
+            let code = match (words, failure.code) {
+                (Words::Modern, error::RESOURCE_NOT_FOUND) => error::INVALID_PARAMS,
+                (_, code) => code,
+            };
+            return message::error(Some(id), code, &failure.message, failure.data.as_ref());
         }
         Outcome::Result(result) => result,
     };
     let translated = match (words, answer.version.is_modern()) {
         (Words::Modern, true) | (Words::Legacy, false) => Ok(result.clone()),
-        (Words::Modern, false) => to_modern(result),
+        (Words::Modern, false) => to_modern(result, method::is_cacheable(method).then_some(Cache::NONE)),
         (Words::Legacy, true) => answer::to_legacy(result),
     };
     match translated {
@@ -187,8 +215,8 @@ pub(super) fn forward(answer: &Answer, id: &Id, words: Words) -> Bytes {
 }
 
 /// Writes a legacy result for a modern client.
-fn to_modern(result: &Raw) -> Result<Raw, mcphub_wire::Fault> {
-    answer::to_modern(result, None, &Raw::json(&server_info())?)
+fn to_modern(result: &Raw, cache: Option<Cache>) -> Result<Raw, mcphub_wire::Fault> {
+    answer::to_modern(result, cache, &Raw::json(&server_info())?)
 }
 
 /// Names the hub where a server names itself.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use mcphub_hub::{HubError, NewSession, Session};
 use mcphub_wire::header::{Headers, SESSION_ID};
 use mcphub_wire::legacy::{InitializeParams, InitializeResult};
+use mcphub_wire::list::ListKind;
 use mcphub_wire::{
     Envelope, Fault, Id, Notification, Raw, Request, Version, error, message, method, progress,
 };
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use super::answer::{Last, Refused, Words, failed, json_body, server_info};
 use super::live::Live;
-use super::methods::list_tools;
+use super::methods::{asks_a_server, list};
 use super::modern::short;
 use super::post::{malformed, note_malformed, refuse_method, unreadable};
 use super::streaming::{Messages, until_cancelled};
@@ -62,7 +63,9 @@ pub(super) async fn initialize(visit: Visit, live: Live, message: Envelope) -> R
 fn welcome(version: Version) -> Result<Raw, Fault> {
     Ok(InitializeResult {
         version,
-        capabilities: Raw::json(&json!({ "tools": { "listChanged": true } }))?,
+        capabilities: Raw::json(&json!({
+            "tools": { "listChanged": true }, "prompts": {}, "resources": {}, "completions": {},
+        }))?,
         server_info: Raw::json(&server_info())?,
         instructions: None,
     }
@@ -149,16 +152,18 @@ enum Answering {
 }
 
 async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: Request) -> Answering {
+    if let Some(kind) = ListKind::of_method(&request.method) {
+        return Answering::Over(match list(visit, &request, kind, Words::Legacy).await {
+            Ok(result) => Last::ok(message::result(&request.id, &result)),
+            Err(error) => refuse_method(visit, error, &request.id, Words::Legacy).await,
+        });
+    }
     let last = match &*request.method {
         method::PING => {
             visit.hub.record_read(&visit.caller, method::PING, None, 0).await;
             Last::ok(message::result(&request.id, &Raw::empty_object()))
         }
-        method::TOOLS_LIST => match list_tools(visit, &request, Words::Legacy).await {
-            Ok(result) => Last::ok(message::result(&request.id, &result)),
-            Err(error) => refuse_method(visit, error, &request.id, Words::Legacy).await,
-        },
-        method::TOOLS_CALL => match live.call(session.id_hash, &request.id) {
+        method if asks_a_server(method) => match live.call(session.id_hash, &request.id) {
             Some(entry) => {
                 return Answering::Going(until_cancelled(visit, request, session.id_hash, entry));
             }

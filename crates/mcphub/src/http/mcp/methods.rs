@@ -3,15 +3,18 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mcphub_domain::audit::Refusal;
-use mcphub_hub::{Absence, Endpoint, HubError, Listing, Running, ToolCall};
+use mcphub_hub::{
+    About, Absence, Ask, Endpoint, Entrance, HubError, ListedTool, Listing, MissingCredential, Offers,
+    Running, ToolCall,
+};
 use mcphub_wire::answer::{Cache, to_modern};
 use mcphub_wire::list::{ListKind, list_result};
-use mcphub_wire::{Edit, Fault, Params, Raw, Request};
+use mcphub_wire::{Edit, Fault, Params, Raw, Reference, ReferenceKind, Request, method};
 
 use super::answer::{Words, server_info};
 use super::visit::Visit;
 
-/// How many tools one page holds.
+/// How many items one page of a list holds.
 const PAGE: usize = 1_000;
 /// Where a list says which servers are not in it.
 const ABSENT: &str = "mcphub/absent";
@@ -22,10 +25,16 @@ pub(super) enum MethodError {
     Hub(HubError),
     /// The parameters are wrong.
     Params(&'static str),
+    /// The call needs a credential that the person hasn't stored.
+    MissingCredential(MissingCredential),
     /// The tool has changed since it was approved.
     ChangedTool(String),
     /// The tool doesn't exist, as far as the caller may know.
     UnknownTool(String),
+    /// Neither does the prompt.
+    UnknownPrompt(String),
+    /// Nor the resource.
+    UnknownResource(String),
 }
 
 impl From<HubError> for MethodError {
@@ -40,24 +49,91 @@ impl From<Fault> for MethodError {
     }
 }
 
-/// Lists a page of the tools that the caller may call.
-pub(super) async fn list_tools(visit: &Visit, request: &Request, words: Words) -> Result<Raw, MethodError> {
+/// Lists a page of what the caller may call or read.
+pub(super) async fn list(
+    visit: &Visit,
+    request: &Request,
+    kind: ListKind,
+    words: Words,
+) -> Result<Raw, MethodError> {
     let start = match request.params.as_ref().and_then(Params::cursor) {
         None => 0,
         Some(cursor) => {
-            read_cursor(cursor).ok_or(MethodError::Params("the cursor is not one of this list"))?
+            read_cursor(kind, cursor).ok_or(MethodError::Params("the cursor is not one of this list"))?
         }
     };
-    let listing = visit.hub.list_tools(&visit.caller, visit.endpoint).await?;
-    let result = page(&listing, start, visit.endpoint)?;
+    let result = match kind {
+        ListKind::Tools => {
+            let Listing { tools, absent } = visit.hub.list_tools(&visit.caller, visit.endpoint).await?;
+            let is_own = matches!(visit.endpoint, Endpoint::Server(_));
+            let write = |tool: &ListedTool| if is_own { tool.original() } else { tool.renamed() };
+            page(kind, (&tools, start), write, &absent)?
+        }
+        ListKind::Prompts | ListKind::Resources | ListKind::Templates => {
+            let entrance = Entrance { endpoint: visit.endpoint, path: &visit.path };
+            let Offers { items, absent } = visit.hub.list_offers(&visit.caller, entrance, kind).await?;
+            page(kind, (&items, start), |item| Ok(item.clone()), &absent)?
+        }
+    };
     match words {
         Words::Modern => Ok(to_modern(&result, Some(Cache::NONE), &Raw::json(&server_info())?)?),
         Words::Legacy => Ok(result),
     }
 }
 
+/// Says whether a method asks a server for something, as `begin` does.
+pub(super) fn asks_a_server(method: &str) -> bool {
+    matches!(method, method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ | method::COMPLETE)
+}
+
+/// Starts a call of a tool, or asks for a prompt, a resource or a completion.
+pub(super) async fn begin(
+    visit: &Visit,
+    method: &str,
+    params: Option<Params>,
+    session: Option<[u8; 32]>,
+) -> Result<Running, MethodError> {
+    match method {
+        method::TOOLS_CALL => call_tool(visit, params, session).await,
+        _ => Box::pin(ask(visit, method, params, session)).await,
+    }
+}
+
+async fn ask(
+    visit: &Visit,
+    method: &str,
+    params: Option<Params>,
+    session: Option<[u8; 32]>,
+) -> Result<Running, MethodError> {
+    let params = params.ok_or(MethodError::Params("the method needs params"))?;
+    let about = match method {
+        method::PROMPTS_GET => params.name().map(|name| About::Prompt(name.to_owned())),
+        method::RESOURCES_READ => params.uri().map(|uri| About::Resource(uri.to_owned())),
+        _ => Reference::read(&params).ok().map(About::Completion),
+    };
+    let about = about.ok_or(MethodError::Params(match method {
+        method::PROMPTS_GET => "params.name must be a string",
+        method::RESOURCES_READ => "params.uri must be a string",
+        _ => "params.ref must name a prompt or a resource",
+    }))?;
+    let unknown = match &about {
+        About::Prompt(name) => MethodError::UnknownPrompt(name.clone()),
+        About::Resource(uri) => MethodError::UnknownResource(uri.clone()),
+        About::Completion(reference) => match reference.kind() {
+            ReferenceKind::Prompt => MethodError::UnknownPrompt(reference.target().to_owned()),
+            ReferenceKind::Resource => MethodError::UnknownResource(reference.target().to_owned()),
+        },
+    };
+    let ask = Ask { endpoint: visit.endpoint, path: visit.path.clone(), about, params, session };
+    match visit.hub.ask(&visit.caller, ask).await {
+        Ok(running) => Ok(running),
+        Err(HubError::Denied(_) | HubError::NotFound { .. }) => Err(unknown),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Starts a call of a tool.
-pub(super) async fn call_tool(
+async fn call_tool(
     visit: &Visit,
     params: Option<Params>,
     session: Option<[u8; 32]>,
@@ -71,44 +147,52 @@ pub(super) async fn call_tool(
         Err(HubError::Denied(denial)) if denial.reason() == Refusal::ChangedTool => {
             Err(MethodError::ChangedTool(name))
         }
+        Err(HubError::MissingCredential(missing)) => Err(MethodError::MissingCredential(missing)),
         Err(HubError::Denied(_) | HubError::NotFound { .. }) => Err(MethodError::UnknownTool(name)),
         Err(error) => Err(error.into()),
     }
 }
 
-fn page(listing: &Listing, start: usize, endpoint: Endpoint) -> Result<Raw, MethodError> {
-    let tools = listing.tools.iter().skip(start).take(PAGE);
-    let items: Vec<Raw> = tools
-        .map(|tool| if matches!(endpoint, Endpoint::Server(_)) { tool.original() } else { tool.renamed() })
-        .collect::<Result<_, _>>()?;
+/// Writes a page of a list, and which servers are not in it.
+fn page<T>(
+    kind: ListKind,
+    (all, start): (&[T], usize),
+    write: impl Fn(&T) -> Result<Raw, Fault>,
+    absent: &[Absence],
+) -> Result<Raw, MethodError> {
+    let items: Vec<Raw> = all.iter().skip(start).take(PAGE).map(write).collect::<Result<_, _>>()?;
     let end = start + items.len();
-    let next = (end < listing.tools.len()).then(|| write_cursor(end));
-    let result = list_result(ListKind::Tools, &items, next.as_deref());
-    if listing.absent.is_empty() {
+    let next = (end < all.len()).then(|| write_cursor(kind, end));
+    let result = list_result(kind, &items, next.as_deref());
+    if absent.is_empty() {
         return Ok(result);
     }
-    let absent: Vec<serde_json::Value> = listing.absent.iter().map(Absence::to_json).collect();
+    let absent: Vec<serde_json::Value> = absent.iter().map(Absence::to_json).collect();
     Ok(Edit::new().set_meta(ABSENT, Raw::json(&absent)?).apply(&result)?)
 }
 
-fn write_cursor(start: usize) -> String {
-    URL_SAFE_NO_PAD.encode(format!("tools:{start}"))
+fn write_cursor(kind: ListKind, start: usize) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}:{start}", kind.member()))
 }
 
-fn read_cursor(cursor: &str) -> Option<usize> {
+fn read_cursor(kind: ListKind, cursor: &str) -> Option<usize> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
-    text.strip_prefix("tools:")?.parse().ok().filter(|start| *start > 0)
+    let start = text.strip_prefix(kind.member())?.strip_prefix(':')?;
+    start.parse().ok().filter(|start| *start > 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{read_cursor, write_cursor};
+    use super::{ListKind, read_cursor, write_cursor};
 
     #[test]
-    fn only_the_hubs_own_cursors_are_read() {
-        assert_eq!(read_cursor(&write_cursor(1_000)), Some(1_000));
+    fn only_the_hubs_own_cursors_of_the_same_list_are_read() {
+        for kind in ListKind::ALL {
+            assert_eq!(read_cursor(kind, &write_cursor(kind, 1_000)), Some(1_000));
+        }
+        assert_eq!(read_cursor(ListKind::Tools, &write_cursor(ListKind::Prompts, 1_000)), None);
         for text in ["", "1000", "dG9vbHM6LTE", "dG9vbHM6MA", "\u{e9}"] {
-            assert_eq!(read_cursor(text), None, "{text}");
+            assert_eq!(read_cursor(ListKind::Tools, text), None, "{text}");
         }
     }
 }

@@ -5,11 +5,12 @@ use axum::response::{IntoResponse, Response};
 use mcphub_wire::answer::Cache;
 use mcphub_wire::discover::Discovery;
 use mcphub_wire::header::{self, HeaderError, Headers};
+use mcphub_wire::list::ListKind;
 use mcphub_wire::{Envelope, Id, Notification, Raw, Request, Version, error, message, method};
 use serde_json::json;
 
 use super::answer::{Refused, Words, json_body, server_info};
-use super::methods::list_tools;
+use super::methods::{asks_a_server, list};
 use super::post::{malformed, refuse_method};
 use super::streaming::until_disconnect;
 use super::visit::Visit;
@@ -31,9 +32,13 @@ pub(super) async fn answer(visit: Visit, headers: &Headers<'_>, message: Envelop
 }
 
 async fn answer_request(visit: Visit, request: Request) -> Response {
+    if asks_a_server(&request.method) {
+        return until_disconnect(visit, request).await;
+    }
+    if let Some(kind) = ListKind::of_method(&request.method) {
+        return Box::pin(answer_list(visit, request, kind)).await;
+    }
     match &*request.method {
-        method::TOOLS_CALL => until_disconnect(visit, request).await,
-        method::TOOLS_LIST => Box::pin(list(visit, request)).await,
         method::DISCOVER => Box::pin(discover(&visit, &request.id)).await,
         other => {
             let text = format!("Method not found: {}", short(other));
@@ -43,8 +48,8 @@ async fn answer_request(visit: Visit, request: Request) -> Response {
     }
 }
 
-async fn list(visit: Visit, request: Request) -> Response {
-    match list_tools(&visit, &request, Words::Modern).await {
+async fn answer_list(visit: Visit, request: Request, kind: ListKind) -> Response {
+    match list(&visit, &request, kind, Words::Modern).await {
         Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
         Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await.into_response(),
     }
@@ -53,7 +58,8 @@ async fn list(visit: Visit, request: Request) -> Response {
 async fn discover(visit: &Visit, id: &Id) -> Response {
     let discovery = Discovery {
         supported_versions: Version::MODERN.iter().map(|version| version.as_str().into()).collect(),
-        capabilities: Raw::json(&json!({ "tools": {} })).unwrap_or_else(|_| Raw::empty_object()),
+        capabilities: Raw::json(&json!({ "tools": {}, "prompts": {}, "resources": {}, "completions": {} }))
+            .unwrap_or_else(|_| Raw::empty_object()),
         instructions: None,
         server_info: Raw::json(&server_info()).ok(),
         cache: Cache::NONE,

@@ -15,7 +15,10 @@ use mcphub_hub::{Hub, HubError, Readiness};
 use mcphub_wire::header::{self, Era, Headers};
 use mcphub_wire::{Envelope, Fault, Id, ParseError, error};
 
-use super::answer::{Last, Refused, Words, changed_tool, failed, missing_credential, unknown_tool};
+use super::answer::{
+    Last, Refused, Words, changed_tool, failed, missing_credential, unknown_prompt, unknown_resource,
+    unknown_tool,
+};
 use super::methods::MethodError;
 use super::visit::Visit;
 use super::{legacy, modern};
@@ -107,14 +110,14 @@ pub(super) async fn note_malformed(visit: &Visit, refused: Refused) -> Last {
 pub(super) async fn refuse_method(visit: &Visit, failure: MethodError, id: &Id, words: Words) -> Last {
     match failure {
         MethodError::UnknownTool(name) => unknown_tool(&name, id).into(),
+        MethodError::UnknownPrompt(name) => unknown_prompt(&name, id).into(),
+        MethodError::UnknownResource(uri) => unknown_resource(&uri, id, words).into(),
         MethodError::ChangedTool(name) => changed_tool(&name, id).into(),
         MethodError::Params(text) => {
             let refused = Refused::new(StatusCode::OK, error::INVALID_PARAMS, text);
             note_malformed(visit, refused.of(Some(id.clone()))).await
         }
-        MethodError::Hub(HubError::MissingCredential(missing)) => {
-            Last::ok(missing_credential(&missing, id, words))
-        }
+        MethodError::MissingCredential(missing) => Last::ok(missing_credential(&missing, id, words)),
         MethodError::Hub(error) => match words {
             Words::Modern => failed(&error, Some(id)).into(),
             Words::Legacy => failed(&error, Some(id)).with_ok_status().into(),

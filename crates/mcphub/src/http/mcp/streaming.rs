@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Last, Words, failed, forward};
 use super::live::Entry;
-use super::methods::call_tool;
+use super::methods::begin;
 use super::post::refuse_method;
 use super::visit::Visit;
 use crate::http::peer::HangUp;
@@ -56,6 +56,7 @@ struct Waiting {
 struct Talk {
     running: Running,
     id: Id,
+    method: Box<str>,
     words: Words,
 }
 
@@ -108,14 +109,14 @@ pub(super) fn until_cancelled(visit: &Visit, request: Request, session: [u8; 32]
 }
 
 async fn open(visit: Visit, request: Request, words: Words, session: Option<[u8; 32]>) -> Opened {
-    let Request { id, params, .. } = request;
-    let running = match call_tool(&visit, params, session).await {
+    let Request { id, method, params } = request;
+    let running = match begin(&visit, &method, params, session).await {
         Ok(running) => running,
         Err(failure) => {
             return Opened::Over(Box::pin(refuse_method(&visit, failure, &id, words)).await);
         }
     };
-    let mut talk = Talk { running, id, words };
+    let mut talk = Talk { running, id, method, words };
     match talk.next().await {
         Message::Event(first) => Opened::Talking(first, Box::new(talk)),
         Message::Last(last) => Opened::Over(last),
@@ -165,7 +166,9 @@ impl Talk {
         let refuse = |error: &HubError| Message::Last(failed(error, Some(&self.id)).into());
         match self.running.next().await {
             Some(Said::Notification(bytes)) => Message::Event(bytes),
-            Some(Said::Answer(answer)) => Message::Last(Last::ok(forward(&answer, &self.id, self.words))),
+            Some(Said::Answer(answer)) => {
+                Message::Last(Last::ok(forward(&answer, (&self.id, &self.method), self.words)))
+            }
             Some(Said::Failed(error)) => {
                 Message::Last(failed(&error, Some(&self.id)).with_ok_status().into())
             }

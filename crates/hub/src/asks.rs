@@ -1,0 +1,278 @@
+//! What servers offer beside tools: prompts, resources, and completions for both.
+
+use std::sync::Arc;
+
+use mcphub_domain::audit::Refusal;
+use mcphub_domain::tool::{LONGEST_SHARED_NAME, shared_name};
+use mcphub_domain::{Server, ToolName};
+use mcphub_policy::{AskPermit, Endpoint, Recorded, World, decide};
+use mcphub_store::audit::{Intent, Question};
+use mcphub_upstream::{Reply, Scope, Wanted};
+use mcphub_wire::list::ListKind;
+use mcphub_wire::shared::{Carrier, own_uri};
+use mcphub_wire::{Params, Reference, ReferenceKind};
+use sha2::{Digest, Sha256};
+
+use crate::caller::Caller;
+use crate::calls::{OutcomeRecord, Running, SharedBy, status_of};
+use crate::credentials::SealedValues;
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::lease::Lease;
+use crate::limits::Place;
+use crate::offers::Entrance;
+
+/// How much of a prompt's name or a resource's URI a record repeats, in characters.
+const LONGEST_TARGET: usize = 160;
+/// From which length on a name may be a shortened one: it is cut between two characters.
+const SHORTENED: usize = LONGEST_SHARED_NAME - 3;
+
+/// Is a question as it came in, its envelope parsed.
+#[derive(Debug)]
+pub struct Ask {
+    /// The endpoint that it came to.
+    pub endpoint: Endpoint,
+    /// The endpoint's path, for the log.
+    pub path: String,
+    /// What is asked for, by its name on that endpoint.
+    pub about: About,
+    /// The request's parameters.
+    pub params: Params,
+    /// Names the client's connection, for servers that want one of their own for each.
+    pub session: Option<[u8; 32]>,
+}
+
+/// Says what a question is about.
+#[derive(Debug)]
+pub enum About {
+    /// A prompt, by its name.
+    Prompt(String),
+    /// A resource, by its URI.
+    Resource(String),
+    /// A completion for an argument of either.
+    Completion(Reference),
+}
+
+/// Is a question that may be sent.
+struct Allowed {
+    permit: AskPermit,
+    server: Arc<Server>,
+    wanted: Wanted,
+    values: SealedValues,
+    place: Place,
+}
+
+impl Hub {
+    /// Asks a server for a prompt, a resource or a completion on behalf of `caller`.
+    ///
+    /// The order is that of a call: decide, record, unseal, send.
+    pub async fn ask(&self, caller: &Caller, ask: Ask) -> Result<Running, HubError> {
+        let world = self.snapshot.fresh()?; // too old to trust = refuse
+        let allowed = self.allow(&world, caller, &ask).await?; // owner, rights, limits, credentials; a refusal is recorded inside
+        let Allowed { permit, server, wanted, values, place } = allowed;
+        let lease = self.lease_ask(&permit);
+        let outcome = OutcomeRecord::of_ask(self, &permit, caller, wanted.method());
+        let shared = ask.about.carrier().and_then(|carrier| SharedBy::of(ask.endpoint, &server, carrier));
+        let recorded = match self.record_ask(permit, caller, &ask, &wanted).await {
+            Ok(recorded) => recorded, // durable before anything leaves the hub
+            Err(error) => {
+                outcome.forget();
+                return Err(error);
+            }
+        };
+        let reply = tokio::select! {
+            biased;
+            () = lease.revoked() => Err(HubError::Revoked),
+            reply = self.send_ask(recorded, (server, values), wanted, ask) => reply, // unseal, send
+        };
+        match reply {
+            Ok(reply) => Ok(Running { reply, lease, outcome, shared, _place: place }),
+            Err(error) => {
+                outcome.end(status_of(&error));
+                Err(error)
+            }
+        }
+    }
+
+    async fn allow(&self, world: &World, caller: &Caller, ask: &Ask) -> Result<Allowed, HubError> {
+        let allowed = self.clear_ask(world, caller, ask).await;
+        if let Err(error) = &allowed {
+            self.record_ask_refusal(caller, ask, error).await;
+        }
+        allowed
+    }
+
+    async fn clear_ask(&self, world: &World, caller: &Caller, ask: &Ask) -> Result<Allowed, HubError> {
+        self.seal.open()?;
+        let now = self.clock.now();
+        let nobodys = || decide::refuse(caller.principal, Refusal::UnknownOffer, Some(&ask.about.target()));
+        let (server, wanted) = self.owner(world, caller, ask).await?.ok_or_else(nobodys)?;
+        let permit = decide::ask(world, caller.principal, ask.endpoint, server.id, now)?;
+        let place =
+            self.limits.charge(permit.user(), now).map_err(|after| HubError::RateLimited { after })?;
+        let values = self.find_values(permit.user(), &server, &server.definition.needs()).await?;
+        Ok(Allowed { permit, server, wanted, values, place })
+    }
+
+    /// Finds whose the thing is that is asked for, and what its server calls it.
+    async fn owner(
+        &self,
+        world: &World,
+        caller: &Caller,
+        ask: &Ask,
+    ) -> Result<Option<(Arc<Server>, Wanted)>, HubError> {
+        let entry = |server: Option<&str>| {
+            let owner = decide::owner(world, ask.endpoint, server)?;
+            world.server(owner).map(|entry| entry.share())
+        };
+        if let Endpoint::Server(_) = ask.endpoint {
+            return Ok(entry(None).map(|server| (server, ask.about.unchanged())));
+        }
+        let target = ask.about.whole_target();
+        let Some((server, own)) = (match ask.about.kind() {
+            ReferenceKind::Resource => own_uri(target),
+            ReferenceKind::Prompt => target.split_once("__").map(|(server, own)| (server, own.to_owned())),
+        }) else {
+            return Ok(None);
+        };
+        let Some(server) = entry(Some(server)) else { return Ok(None) };
+        let own = match ask.about.kind() {
+            ReferenceKind::Prompt if target.len() >= SHORTENED => {
+                self.unshortened(caller, ask, &server, target).await?.unwrap_or(own)
+            }
+            _ => own,
+        };
+        Ok(Some((server, ask.about.renamed(&own)?)))
+    }
+
+    /// Finds the prompt that a name stands for which may have been too long for a shared endpoint.
+    async fn unshortened(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        server: &Arc<Server>,
+        name: &str,
+    ) -> Result<Option<String>, HubError> {
+        let entrance = Entrance { endpoint: ask.endpoint, path: &ask.path };
+        let prompts = Box::pin(self.offers_of(caller, entrance, server, ListKind::Prompts)).await?;
+        let is_meant = |prompt: &&str| {
+            prompt.parse::<ToolName>().is_ok_and(|prompt| shared_name(&server.name, &prompt) == name)
+        };
+        Ok(prompts.iter().map(|prompt| prompt.name()).find(is_meant).map(str::to_owned))
+    }
+
+    async fn record_ask_refusal(&self, caller: &Caller, ask: &Ask, error: &HubError) {
+        let reason = match error {
+            HubError::Denied(denial) => denial.reason(),
+            HubError::RateLimited { .. } => Refusal::RateLimited,
+            HubError::MissingCredential(_) => Refusal::MissingCredential,
+            HubError::Sealed => Refusal::Sealed,
+            _ => return,
+        };
+        let denial = decide::refuse(caller.principal, reason, Some(&ask.about.target()));
+        let method = ask.about.unchanged().method();
+        match reason {
+            Refusal::RateLimited => self.floods.note_known(self, caller, denial, method).await,
+            _ => self.record(caller, denial.into_event(method)).await,
+        }
+    }
+
+    async fn record_ask(
+        &self,
+        permit: AskPermit,
+        caller: &Caller,
+        ask: &Ask,
+        wanted: &Wanted,
+    ) -> Result<Recorded<AskPermit>, HubError> {
+        let asked = ["arguments", "argument"].iter().find_map(|name| ask.params.get(name));
+        let asked = asked.map_or(ask.about.whole_target().as_bytes(), |raw| raw.as_bytes());
+        let intent = Intent {
+            request: caller.request,
+            endpoint: ask.path.clone(),
+            arguments: hex::encode(Sha256::digest(asked)),
+            personal: self.personal_of(caller).await?,
+        };
+        let question = Question { method: wanted.method(), target: Some(ask.about.target()) };
+        let recorded = self.audit.open_ask(permit, question, intent).await?;
+        caller.note_record();
+        Ok(recorded)
+    }
+
+    async fn send_ask(
+        &self,
+        recorded: Recorded<AskPermit>,
+        (server, values): (Arc<Server>, SealedValues),
+        wanted: Wanted,
+        ask: Ask,
+    ) -> Result<Reply, HubError> {
+        let user = recorded.permit().user();
+        let scope = ask.session.map_or(Scope::Person(user), |session| Scope::Session(user, session));
+        let access = self.access(&server, scope, values)?;
+        let question = mcphub_upstream::Question { server, access, wanted, params: ask.params };
+        Ok(self.upstreams.ask(recorded, question).await?)
+    }
+
+    /// Leases the question, and decides it once more if the world moved on since the permit.
+    pub(crate) fn lease_ask(&self, permit: &AskPermit) -> Lease {
+        let lease = self.leases.ask(permit);
+        let newest = self.snapshot.newest();
+        if newest.revision() != permit.world() {
+            self.leases.review_one(&lease, &newest, self.clock.now());
+        }
+        lease
+    }
+}
+
+impl About {
+    const fn kind(&self) -> ReferenceKind {
+        match self {
+            Self::Prompt(_) => ReferenceKind::Prompt,
+            Self::Resource(_) => ReferenceKind::Resource,
+            Self::Completion(reference) => reference.kind(),
+        }
+    }
+
+    fn whole_target(&self) -> &str {
+        match self {
+            Self::Prompt(target) | Self::Resource(target) => target,
+            Self::Completion(reference) => reference.target(),
+        }
+    }
+
+    /// Is what a record shows of the target: of a URI not its query, which may hold what nobody should log.
+    fn target(&self) -> String {
+        let target = self.whole_target();
+        let shown = match self.kind() {
+            ReferenceKind::Prompt => target,
+            ReferenceKind::Resource => target.split(['?', '#']).next().unwrap_or_default(),
+        };
+        shown.chars().take(LONGEST_TARGET).collect()
+    }
+
+    fn unchanged(&self) -> Wanted {
+        match self {
+            Self::Prompt(name) => Wanted::Prompt(name.as_str().into()),
+            Self::Resource(uri) => Wanted::Resource(uri.as_str().into()),
+            Self::Completion(reference) => Wanted::Completion(reference.raw().clone()),
+        }
+    }
+
+    fn renamed(&self, own: &str) -> Result<Wanted, HubError> {
+        Ok(match self {
+            Self::Prompt(_) => Wanted::Prompt(own.into()),
+            Self::Resource(_) => Wanted::Resource(own.into()),
+            Self::Completion(reference) => {
+                let renamed = reference.renamed(own);
+                Wanted::Completion(renamed.map_err(|fault| HubError::Internal(fault.to_string()))?)
+            }
+        })
+    }
+
+    const fn carrier(&self) -> Option<Carrier> {
+        match self {
+            Self::Prompt(_) => Some(Carrier::Messages),
+            Self::Resource(_) => Some(Carrier::Contents),
+            Self::Completion(_) => None,
+        }
+    }
+}

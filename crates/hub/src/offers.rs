@@ -1,0 +1,130 @@
+//! Lists of what servers offer beside tools.
+
+use std::sync::Arc;
+
+use mcphub_domain::audit::CallStatus;
+use mcphub_domain::tool::shared_name;
+use mcphub_domain::{Server, ServerName, ToolName};
+use mcphub_policy::{Endpoint, decide};
+use mcphub_store::audit::{Intent, Question};
+use mcphub_upstream::{Scope, UpstreamError};
+use mcphub_wire::Raw;
+use mcphub_wire::list::{Item, ListKind};
+use mcphub_wire::shared::shared_uri;
+use sha2::{Digest, Sha256};
+
+use crate::caller::Caller;
+use crate::calls::{OutcomeRecord, status_of};
+use crate::discovery::FIRST_LIST;
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::listing::{Absence, absence, endpoint_name};
+
+/// Is a list of prompts, resources or templates, whole and in a fixed order.
+#[derive(Debug, Default)]
+pub struct Offers {
+    /// The items, by their names on the endpoint.
+    pub items: Vec<Raw>,
+    /// The servers whose items are not there.
+    pub absent: Vec<Absence>,
+}
+
+/// Is the endpoint that a request came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance<'a> {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Its path, for the log.
+    pub path: &'a str,
+}
+
+impl Hub {
+    /// Lists the prompts, resources or templates that the caller may read on an endpoint.
+    ///
+    /// All servers are asked at the same time, for at most ten seconds, so that one that doesn't answer hides
+    /// only its own.
+    pub async fn list_offers(
+        &self,
+        caller: &Caller,
+        entrance: Entrance<'_>,
+        kind: ListKind,
+    ) -> Result<Offers, HubError> {
+        self.seal.open()?;
+        let world = self.snapshot.fresh()?;
+        let servers = decide::readable(&world, caller.principal, entrance.endpoint, self.clock.now());
+        let servers = servers.into_iter().filter_map(|id| Some(world.server(id)?.share()));
+        let asked = servers.map(|server| async move {
+            let listed = self.offers_of(caller, entrance, &server, kind);
+            let listed = tokio::time::timeout(FIRST_LIST, Box::pin(listed)).await;
+            let slow = || UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST }.into();
+            (listed.unwrap_or_else(|_| Err(slow())), server)
+        });
+        let mut offers = Offers::default();
+        for (listed, server) in futures_util::future::join_all(asked).await {
+            match listed {
+                Ok(items) => offers.items.extend(
+                    items.iter().filter_map(|item| shown(entrance.endpoint, &server.name, kind, item)),
+                ),
+                Err(error) => offers.absent.push(absence(server.name.clone(), error)),
+            }
+        }
+        let target = endpoint_name(&world, entrance.endpoint);
+        self.record_read(caller, kind.method(), target.as_deref(), offers.items.len()).await;
+        Ok(offers)
+    }
+
+    /// Lists what one server offers, in the order of a call: decide, record, unseal, send.
+    pub(crate) async fn offers_of(
+        &self,
+        caller: &Caller,
+        entrance: Entrance<'_>,
+        server: &Arc<Server>,
+        kind: ListKind,
+    ) -> Result<Vec<Item>, HubError> {
+        let world = self.snapshot.fresh()?;
+        let permit = decide::ask(&world, caller.principal, entrance.endpoint, server.id, self.clock.now())?;
+        let values = self.find_values(permit.user(), server, &server.definition.needs()).await?;
+        let intent = Intent {
+            request: caller.request,
+            endpoint: entrance.path.to_owned(),
+            arguments: hex::encode(Sha256::digest([])),
+            personal: self.personal_of(caller).await?,
+        };
+        let (user, lease) = (permit.user(), self.lease_ask(&permit));
+        let mut outcome = OutcomeRecord::of_ask(self, &permit, caller, kind.method());
+        let question = Question { method: kind.method(), target: None };
+        let recorded = match self.audit.open_ask(permit, question, intent).await {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                outcome.forget();
+                return Err(error.into());
+            }
+        };
+        let listed = async {
+            let access = self.access(server, Scope::Person(user), values)?;
+            Ok(self.upstreams.list(recorded, server, access, kind).await?)
+        };
+        let listed = tokio::select! {
+            biased;
+            () = lease.revoked() => Err(HubError::Revoked),
+            listed = listed => listed,
+        };
+        if let Ok(items) = &listed {
+            outcome.add(items.iter().map(|item| item.raw().len()).sum());
+        }
+        outcome.end(listed.as_ref().map_or_else(status_of, |_| CallStatus::Ok));
+        listed
+    }
+}
+
+/// Writes an item under its name on an endpoint; a prompt whose name can't be used is left out.
+fn shown(endpoint: Endpoint, server: &ServerName, kind: ListKind, item: &Item) -> Option<Raw> {
+    if let Endpoint::Server(_) = endpoint {
+        return Some(item.raw().clone());
+    }
+    let name = match kind {
+        ListKind::Tools | ListKind::Prompts => shared_name(server, &item.name().parse::<ToolName>().ok()?),
+        ListKind::Resources | ListKind::Templates => shared_uri(server.as_str(), item.name()),
+    };
+    Some(item.renamed(&name))
+}
