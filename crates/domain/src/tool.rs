@@ -122,10 +122,10 @@ impl Annotations {
 /// The longest name on a shared endpoint, in bytes; some clients drop names above 60.
 pub const LONGEST_SHARED_NAME: usize = 56;
 
-/// Makes the name of a tool or a prompt on an endpoint that several servers share: `{server}__{tool}`,
+/// Makes the name of a tool or a prompt on an endpoint that several servers share: `{server}__{name}`,
 /// or, where that is too long, its first 47 bytes, `_` and 8 digits of its SHA-256.
-pub fn shared_name(server: &ServerName, tool: &ToolName) -> String {
-    let whole = format!("{server}__{tool}");
+pub fn shared_name(server: &ServerName, name: &str) -> String {
+    let whole = format!("{server}__{name}");
     if whole.len() <= LONGEST_SHARED_NAME {
         return whole;
     }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn long_shared_names_are_short_and_distinct() {
         let server = "github".parse().unwrap();
-        let name = |tool: &str| shared_name(&server, &tool.parse().unwrap());
+        let name = |tool: &str| shared_name(&server, tool);
         assert_eq!(name("get_me"), "github__get_me");
         assert_eq!(name(&"a".repeat(48)).len(), LONGEST_SHARED_NAME);
         let (one, two) = (name(&"a".repeat(49)), name(&"a".repeat(50)));

@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 
+use mcphub_domain::Server;
 use mcphub_domain::audit::Refusal;
 use mcphub_domain::tool::{LONGEST_SHARED_NAME, shared_name};
-use mcphub_domain::{Server, ToolName};
 use mcphub_policy::{AskPermit, Endpoint, Recorded, World, decide};
 use mcphub_store::audit::{Intent, Question};
-use mcphub_upstream::{Reply, Scope, Wanted};
+use mcphub_upstream::{Reply, Wanted};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::shared::{Carrier, own_uri};
-use mcphub_wire::{Params, Reference, ReferenceKind};
+use mcphub_wire::{Edit, Params, Reference, ReferenceKind};
 use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
-use crate::calls::{OutcomeRecord, Running, SharedBy, status_of};
+use crate::calls::scope;
 use crate::credentials::SealedValues;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::lease::Lease;
 use crate::limits::Place;
 use crate::offers::Entrance;
+use crate::running::{OutcomeRecord, Running, SharedBy, status_of};
 
 /// How much of a prompt's name or a resource's URI a record repeats, in characters.
 const LONGEST_TARGET: usize = 160;
@@ -106,43 +107,19 @@ impl Hub {
         self.seal.open()?;
         let now = self.clock.now();
         let nobodys = || decide::refuse(caller.principal, Refusal::UnknownOffer, Some(&ask.about.target()));
-        let (server, wanted) = self.owner(world, caller, ask).await?.ok_or_else(nobodys)?;
+        let (server, own) = owner(world, ask).ok_or_else(nobodys)?;
         let permit = decide::ask(world, caller.principal, ask.endpoint, server.id, now)?;
         let place =
             self.limits.charge(permit.user(), now).map_err(|after| HubError::RateLimited { after })?;
         let values = self.find_values(permit.user(), &server, &server.definition.needs()).await?;
-        Ok(Allowed { permit, server, wanted, values, place })
-    }
-
-    /// Finds whose the thing is that is asked for, and what its server calls it.
-    async fn owner(
-        &self,
-        world: &World,
-        caller: &Caller,
-        ask: &Ask,
-    ) -> Result<Option<(Arc<Server>, Wanted)>, HubError> {
-        let entry = |server: Option<&str>| {
-            let owner = decide::owner(world, ask.endpoint, server)?;
-            world.server(owner).map(|entry| entry.share())
-        };
-        if let Endpoint::Server(_) = ask.endpoint {
-            return Ok(entry(None).map(|server| (server, ask.about.unchanged())));
-        }
-        let target = ask.about.whole_target();
-        let Some((server, own)) = (match ask.about.kind() {
-            ReferenceKind::Resource => own_uri(target),
-            ReferenceKind::Prompt => target.split_once("__").map(|(server, own)| (server, own.to_owned())),
-        }) else {
-            return Ok(None);
-        };
-        let Some(server) = entry(Some(server)) else { return Ok(None) };
-        let own = match ask.about.kind() {
-            ReferenceKind::Prompt if target.len() >= SHORTENED => {
-                self.unshortened(caller, ask, &server, target).await?.unwrap_or(own)
+        let wanted = match own {
+            None => ask.about.unchanged(),
+            Some(own) => {
+                let whole = self.unshortened(caller, ask, &server).await?;
+                ask.about.renamed(&whole.unwrap_or(own))?
             }
-            _ => own,
         };
-        Ok(Some((server, ask.about.renamed(&own)?)))
+        Ok(Allowed { permit, server, wanted, values, place })
     }
 
     /// Finds the prompt that a name stands for which may have been too long for a shared endpoint.
@@ -151,13 +128,13 @@ impl Hub {
         caller: &Caller,
         ask: &Ask,
         server: &Arc<Server>,
-        name: &str,
     ) -> Result<Option<String>, HubError> {
-        let entrance = Entrance { endpoint: ask.endpoint, path: &ask.path };
-        let prompts = Box::pin(self.offers_of(caller, entrance, server, ListKind::Prompts)).await?;
-        let is_meant = |prompt: &&str| {
-            prompt.parse::<ToolName>().is_ok_and(|prompt| shared_name(&server.name, &prompt) == name)
-        };
+        let name = ask.about.whole_target();
+        if ask.about.kind() != ReferenceKind::Prompt || name.len() < SHORTENED {
+            return Ok(None);
+        }
+        let prompts = Box::pin(self.offers_of(caller, ask.entrance(), server, ListKind::Prompts)).await?;
+        let is_meant = |prompt: &&str| shared_name(&server.name, prompt) == name;
         Ok(prompts.iter().map(|prompt| prompt.name()).find(is_meant).map(str::to_owned))
     }
 
@@ -184,12 +161,12 @@ impl Hub {
         ask: &Ask,
         wanted: &Wanted,
     ) -> Result<Recorded<AskPermit>, HubError> {
-        let asked = ["arguments", "argument"].iter().find_map(|name| ask.params.get(name));
-        let asked = asked.map_or(ask.about.whole_target().as_bytes(), |raw| raw.as_bytes());
+        // All that is asked: which member says what is not for the client to choose.
+        let asked = Edit::new().remove("_meta").apply_to_params(Some(&ask.params));
         let intent = Intent {
             request: caller.request,
             endpoint: ask.path.clone(),
-            arguments: hex::encode(Sha256::digest(asked)),
+            arguments: hex::encode(Sha256::digest(asked.as_ref().map_or(&b""[..], |raw| raw.as_bytes()))),
             personal: self.personal_of(caller).await?,
         };
         let question = Question { method: wanted.method(), target: Some(ask.about.target()) };
@@ -206,8 +183,7 @@ impl Hub {
         ask: Ask,
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
-        let scope = ask.session.map_or(Scope::Person(user), |session| Scope::Session(user, session));
-        let access = self.access(&server, scope, values)?;
+        let access = self.access(&server, scope(user, ask.session), values)?;
         let question = mcphub_upstream::Question { server, access, wanted, params: ask.params };
         Ok(self.upstreams.ask(recorded, question).await?)
     }
@@ -220,6 +196,27 @@ impl Hub {
             self.leases.review_one(&lease, &newest, self.clock.now());
         }
         lease
+    }
+}
+
+/// Finds whose the thing is that is asked for and, where the endpoint has a name of its own for it, what is left
+/// of that without the server.
+fn owner(world: &World, ask: &Ask) -> Option<(Arc<Server>, Option<String>)> {
+    let share = |server| Some(world.server(decide::owner(world, ask.endpoint, server)?)?.share());
+    if let Endpoint::Server(_) = ask.endpoint {
+        return Some((share(None)?, None));
+    }
+    let target = ask.about.whole_target();
+    let (server, own) = match ask.about.kind() {
+        ReferenceKind::Resource => own_uri(target)?,
+        ReferenceKind::Prompt => target.split_once("__").map(|(server, own)| (server, own.to_owned()))?,
+    };
+    Some((share(Some(server))?, Some(own)))
+}
+
+impl Ask {
+    fn entrance(&self) -> Entrance<'_> {
+        Entrance { endpoint: self.endpoint, path: &self.path, session: self.session }
     }
 }
 
@@ -239,12 +236,12 @@ impl About {
         }
     }
 
-    /// Is what a record shows of the target: of a URI not its query, which may hold what nobody should log.
+    /// Is what a record shows of the target.
     fn target(&self) -> String {
         let target = self.whole_target();
         let shown = match self.kind() {
-            ReferenceKind::Prompt => target,
-            ReferenceKind::Resource => target.split(['?', '#']).next().unwrap_or_default(),
+            ReferenceKind::Prompt => target.to_owned(),
+            ReferenceKind::Resource => without_secrets(target),
         };
         shown.chars().take(LONGEST_TARGET).collect()
     }
@@ -273,6 +270,35 @@ impl About {
             Self::Prompt(_) => Some(Carrier::Messages),
             Self::Resource(_) => Some(Carrier::Contents),
             Self::Completion(_) => None,
+        }
+    }
+}
+
+/// Leaves out of a URI what may hold what nobody should log: who somebody is there, the query, the fragment.
+fn without_secrets(uri: &str) -> String {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = uri.split_once("//") else { return uri.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}//{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn a_record_shows_no_uri_with_its_secrets() {
+        for (uri, shown) in [
+            ("repo://owner/name", "repo://owner/name"),
+            ("git+postgres://bob:p@ss@db/x?sslkey=k#f", "git+postgres://db/x"),
+            ("https://token@host", "https://host"),
+            ("https://host/a@b", "https://host/a@b"),
+            ("urn:x?token=1", "urn:x"),
+            ("file:///a", "file:///a"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(uri), shown);
         }
     }
 }

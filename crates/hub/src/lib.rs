@@ -33,6 +33,7 @@ mod limits;
 mod lookout;
 mod metrics;
 mod personal;
+mod running;
 mod seal;
 mod snapshot;
 #[cfg(test)]
@@ -41,7 +42,7 @@ mod tests;
 pub use asks::{About, Ask};
 pub use auth::Answered;
 pub use caller::Caller;
-pub use calls::{Running, Said, ToolCall};
+pub use calls::ToolCall;
 pub use error::{HubError, MissingCredential};
 pub use evidence::Bundle;
 pub use heads::HeadsCopy;
@@ -59,5 +60,6 @@ pub use mcphub_upstream::{Namespaces, PlainHttp, Settings as UpstreamSettings, c
 pub use mcphub_vault::{Identities, Recipient, StreamError};
 pub use metrics::Metrics;
 pub use offers::{Entrance, Offers};
+pub use running::{Running, Said};
 pub use seal::KeySource;
 pub use sessions::{NewSession, OpenedSession};

@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 
-use mcphub_domain::audit::CallStatus;
+use mcphub_domain::audit::{CallStatus, Refusal};
 use mcphub_domain::tool::shared_name;
-use mcphub_domain::{Server, ServerName, ToolName};
-use mcphub_policy::{Endpoint, decide};
+use mcphub_domain::{Server, ServerName};
+use mcphub_policy::{Endpoint, World, decide};
 use mcphub_store::audit::{Intent, Question};
-use mcphub_upstream::{Scope, UpstreamError};
+use mcphub_upstream::UpstreamError;
 use mcphub_wire::Raw;
 use mcphub_wire::list::{Item, ListKind};
 use mcphub_wire::shared::shared_uri;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use crate::caller::Caller;
-use crate::calls::{OutcomeRecord, status_of};
+use crate::calls::scope;
 use crate::discovery::FIRST_LIST;
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::limits::Place;
 use crate::listing::{Absence, absence, endpoint_name};
+use crate::running::{OutcomeRecord, status_of};
 
 /// Is a list of prompts, resources or templates, whole and in a fixed order.
 #[derive(Debug, Default)]
@@ -36,13 +39,15 @@ pub struct Entrance<'a> {
     pub endpoint: Endpoint,
     /// Its path, for the log.
     pub path: &'a str,
+    /// Names the client's connection, for servers that want one of their own for each.
+    pub session: Option<[u8; 32]>,
 }
 
 impl Hub {
-    /// Lists the prompts, resources or templates that the caller may read on an endpoint.
+    /// Lists the prompts, resources or templates that the caller may read on an endpoint; it counts as a call.
     ///
     /// All servers are asked at the same time, for at most ten seconds, so that one that doesn't answer hides
-    /// only its own.
+    /// only its own. What the caller may not read any more when the last has answered is not in the list.
     pub async fn list_offers(
         &self,
         caller: &Caller,
@@ -50,27 +55,40 @@ impl Hub {
         kind: ListKind,
     ) -> Result<Offers, HubError> {
         self.seal.open()?;
+        let _place = self.charge_list(caller, kind).await?;
+        let readable =
+            |world: &World| decide::readable(world, caller.principal, entrance.endpoint, self.clock.now());
         let world = self.snapshot.fresh()?;
-        let servers = decide::readable(&world, caller.principal, entrance.endpoint, self.clock.now());
-        let servers = servers.into_iter().filter_map(|id| Some(world.server(id)?.share()));
+        let servers = readable(&world).into_iter().filter_map(|id| Some(world.server(id)?.share()));
         let asked = servers.map(|server| async move {
-            let listed = self.offers_of(caller, entrance, &server, kind);
-            let listed = tokio::time::timeout(FIRST_LIST, Box::pin(listed)).await;
-            let slow = || UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST }.into();
-            (listed.unwrap_or_else(|_| Err(slow())), server)
+            (Box::pin(self.offers_of(caller, entrance, &server, kind)).await, server)
         });
+        let answers = futures_util::future::join_all(asked).await;
+        let still = readable(&*self.snapshot.fresh()?);
         let mut offers = Offers::default();
-        for (listed, server) in futures_util::future::join_all(asked).await {
+        for (listed, server) in answers.into_iter().filter(|(_, server)| still.contains(&server.id)) {
             match listed {
-                Ok(items) => offers.items.extend(
-                    items.iter().filter_map(|item| shown(entrance.endpoint, &server.name, kind, item)),
-                ),
+                Ok(items) => {
+                    offers.items.extend(items.iter().map(|item| shown(entrance, &server.name, kind, item)))
+                }
                 Err(error) => offers.absent.push(absence(server.name.clone(), error)),
             }
         }
         let target = endpoint_name(&world, entrance.endpoint);
         self.record_read(caller, kind.method(), target.as_deref(), offers.items.len()).await;
         Ok(offers)
+    }
+
+    async fn charge_list(&self, caller: &Caller, kind: ListKind) -> Result<Option<Place>, HubError> {
+        let Some(user) = caller.principal.user() else { return Ok(None) };
+        match self.limits.charge(user, self.clock.now()) {
+            Ok(place) => Ok(Some(place)),
+            Err(after) => {
+                let denial = decide::refuse(caller.principal, Refusal::RateLimited, None);
+                self.floods.note_known(self, caller, denial, kind.method()).await;
+                Err(HubError::RateLimited { after })
+            }
+        }
     }
 
     /// Lists what one server offers, in the order of a call: decide, record, unseal, send.
@@ -100,9 +118,13 @@ impl Hub {
                 return Err(error.into());
             }
         };
+        caller.note_record();
         let listed = async {
-            let access = self.access(server, Scope::Person(user), values)?;
-            Ok(self.upstreams.list(recorded, server, access, kind).await?)
+            let access = self.access(server, scope(user, entrance.session), values)?;
+            let listed = timeout(FIRST_LIST, self.upstreams.list(recorded, server, access, kind)).await;
+            Ok(listed.unwrap_or_else(|_| {
+                Err(UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST })
+            })?)
         };
         let listed = tokio::select! {
             biased;
@@ -117,14 +139,13 @@ impl Hub {
     }
 }
 
-/// Writes an item under its name on an endpoint; a prompt whose name can't be used is left out.
-fn shown(endpoint: Endpoint, server: &ServerName, kind: ListKind, item: &Item) -> Option<Raw> {
-    if let Endpoint::Server(_) = endpoint {
-        return Some(item.raw().clone());
+/// Writes an item under its name on an endpoint.
+fn shown(entrance: Entrance<'_>, server: &ServerName, kind: ListKind, item: &Item) -> Raw {
+    if let Endpoint::Server(_) = entrance.endpoint {
+        return item.raw().clone();
     }
-    let name = match kind {
-        ListKind::Tools | ListKind::Prompts => shared_name(server, &item.name().parse::<ToolName>().ok()?),
+    item.renamed(&match kind {
+        ListKind::Tools | ListKind::Prompts => shared_name(server, item.name()),
         ListKind::Resources | ListKind::Templates => shared_uri(server.as_str(), item.name()),
-    };
-    Some(item.renamed(&name))
+    })
 }

@@ -410,7 +410,7 @@ fn counts(world: &World, grant: &Grant, now: Timestamp) -> bool {
 fn public_name(endpoint: Endpoint, entry: &ServerEntry, tool: &Tool) -> String {
     match endpoint {
         Endpoint::Server(_) => tool.name.to_string(),
-        Endpoint::All | Endpoint::Group(_) => shared_name(&entry.server().name, &tool.name),
+        Endpoint::All | Endpoint::Group(_) => shared_name(&entry.server().name, tool.name.as_str()),
     }
 }
 

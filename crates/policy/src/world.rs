@@ -67,8 +67,11 @@ impl ServerEntry {
     }
 
     fn rename_tools(&mut self) {
-        self.shared =
-            self.tools.keys().map(|tool| (shared_name(&self.server.name, tool), tool.clone())).collect();
+        self.shared = self
+            .tools
+            .keys()
+            .map(|tool| (shared_name(&self.server.name, tool.as_str()), tool.clone()))
+            .collect();
     }
 }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod bearer;
 pub mod breaker;
 pub mod catalog;
 mod confine;

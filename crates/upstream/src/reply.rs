@@ -1,6 +1,7 @@
 //! What comes back from a call: notifications as they come, then one answer.
 
 use bytes::Bytes;
+use mcphub_wire::answer::ResultType;
 use mcphub_wire::{Edit, Id, Notification, Outcome, Raw, Response, Version, message, method, progress};
 use tokio::time::timeout_at;
 
@@ -102,8 +103,12 @@ impl Reply {
                     }
                 }
                 Ok(Step::Final(response)) => {
-                    self.finish(Ok(()));
                     let answer = Answer { outcome: response.outcome, version: self.version };
+                    if let Err(error) = self.check(&answer) {
+                        self.finish(Err((&error, Phase::Asking)));
+                        return Some(Err(error));
+                    }
+                    self.finish(Ok(()));
                     return Some(Ok(ReplyMessage::Final(answer)));
                 }
                 Err(error) => {
@@ -133,6 +138,22 @@ impl Reply {
             step = timeout_at(self.deadline.at(), self.stream.next()) => {
                 step.unwrap_or_else(|_| Err(self.blame.timed_out(self.deadline.span())))
             }
+        }
+    }
+
+    /// Refuses a result that isn't complete: a modern server may say so only to a client that can go on, and the hub
+    /// tells servers of no such capability.
+    fn check(&self, answer: &Answer) -> Result<(), UpstreamError> {
+        let Outcome::Result(result) = &answer.outcome else { return Ok(()) };
+        if !self.version.is_modern() {
+            return Ok(());
+        }
+        match ResultType::read(result) {
+            Ok(ResultType::Complete) => Ok(()),
+            Ok(_) => Err(self
+                .blame
+                .garbage("its result isn't complete, though nothing was asked that would allow that")),
+            Err(fault) => Err(self.blame.garbage(fault.to_string())),
         }
     }
 

@@ -7,20 +7,20 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use mcphub_domain::{Clock, Server, ServerId, Timestamp, Transport, UserId};
-use mcphub_policy::{AskPermit, Permit, Recorded};
+use mcphub_policy::{AskPermit, Recorded};
 use mcphub_wire::Params;
 use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bearer::Bearer;
 use crate::breaker::BreakerState;
 use crate::counters::{Counters, Counts, UpstreamState};
 use crate::deadline::Deadline;
 use crate::error::{Blame, Phase, UpstreamError};
 use crate::http::{HttpConnection, Shared};
 use crate::key::ConnectionKey;
-use crate::lists::Reader;
 use crate::outbound::{Outbound, SetupError};
 use crate::outgoing::{Outgoing, Wanted};
 use crate::pool::{Connection, Lease, Place, Pool, Replaces};
@@ -125,9 +125,7 @@ impl Upstreams {
         call: ToolCall,
     ) -> Result<Reply, UpstreamError> {
         let permit = recorded.permit();
-        if !covers(permit, &call) {
-            return Err(UpstreamError::WrongPermit { server: call.server.name.clone() });
-        }
+        Bearer::of_call(permit).check(&call.server, &call.access)?;
         let request = Outgoing::call(&permit.route().tool, call.params, call.log_level);
         let trial = self.admit(&call.server, &call.access.key, Some(permit.user()))?;
         let lease = self.lease(&call.server, call.access)?;
@@ -141,7 +139,7 @@ impl Upstreams {
         question: Question,
     ) -> Result<Reply, UpstreamError> {
         let (permit, Question { server, access, wanted, params }) = (recorded.permit(), question);
-        Reader::of_ask(permit).check(&server, &access)?;
+        Bearer::of_ask(permit).check(&server, &access)?;
         let trial = self.admit(&server, &access.key, Some(permit.user()))?;
         let lease = self.lease(&server, access)?;
         send(&server, trial, lease, Outgoing::ask(&wanted, params)).await
@@ -362,20 +360,6 @@ async fn in_time<T>(
             done.unwrap_or_else(|_| Err(lease.blame().timed_out(deadline.span())))
         }
     }
-}
-
-/// Says whether a permit is for this server in this revision, and the connection and the caller's
-/// identity are those of the person who was permitted.
-fn covers(permit: &Permit, call: &ToolCall) -> bool {
-    let (route, server, key) = (permit.route(), &call.server, &call.access.key);
-    let same_server = route.server == server.id && key.server == server.id;
-    let same_revision = route.server_revision == server.revision && key.revision == server.revision;
-    let same_person = match key.scope.user() {
-        Some(user) => user == permit.user(),
-        None => !server.definition.is_personal(),
-    };
-    let same_caller = call.access.caller.is_none_or(|caller| caller == permit.user());
-    same_server && same_revision && same_person && same_caller
 }
 
 #[cfg(test)]

@@ -61,6 +61,14 @@ pub fn share(result: &Raw, carrier: Carrier, server: &str) -> Result<Raw, Fault>
     Ok(renamed.unwrap_or_else(|| result.clone()))
 }
 
+/// Writes the URI in the data of a server's error for a shared endpoint.
+///
+/// # Errors
+/// Refuses what was not read as a message before.
+pub fn share_data(data: &Raw, server: &str) -> Result<Raw, Fault> {
+    Ok(rename(data, server)?.unwrap_or_else(|| data.clone()))
+}
+
 /// Writes a tool's definition for a shared endpoint: the page that shows its results is its server's.
 ///
 /// # Errors
@@ -134,7 +142,7 @@ mod tests {
     use proptest::prelude::{any, prop_assert_eq, proptest};
     use serde_json::json;
 
-    use super::{Carrier, own_uri, share, share_tool, shared_uri};
+    use super::{Carrier, own_uri, share, share_data, share_tool, shared_uri};
     use crate::Raw;
 
     fn written(raw: &str, carrier: Carrier) -> String {
@@ -191,6 +199,18 @@ mod tests {
         ] {
             assert_eq!(written(raw, Carrier::Content), raw);
             assert_eq!(written(raw, Carrier::Contents), raw);
+        }
+    }
+
+    #[test]
+    fn an_errors_uri_is_written_and_its_other_data_are_not() {
+        let shared = |raw: &str| {
+            let raw = Raw::parse(raw.to_owned().into(), &crate::Limits::RESPONSE).unwrap();
+            String::from_utf8(share_data(&raw, "git").unwrap().to_vec()).unwrap()
+        };
+        assert_eq!(shared(r#"{"uri":"a:b","text":"a:b"}"#), r#"{"uri":"git+a:b","text":"a:b"}"#);
+        for untouched in [r#"{"uri": 7}"#, r#""a:b""#, "[1 ]"] {
+            assert_eq!(shared(untouched), untouched);
         }
     }
 

@@ -6,9 +6,9 @@ use mcphub_upstream::UpstreamError;
 
 use super::web::{Seen, Web};
 use super::{House, Server, answer, call};
-use crate::calls::Said;
 use crate::credentials::SeenSlot;
 use crate::error::HubError;
+use crate::running::Said;
 use crate::servers::UpdateServer;
 use crate::{Caller, Endpoint};
 

@@ -8,8 +8,8 @@ use mcphub_domain::{Clock, Timestamp};
 
 use super::web::Web;
 use super::{House, START, answer, call};
-use crate::calls::Said;
 use crate::heads::Extent;
+use crate::running::Said;
 
 #[tokio::test]
 async fn a_clock_that_steps_by_an_hour_stops_nobody() {

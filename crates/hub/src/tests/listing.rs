@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::web::{End, Plan, Web, result, status};
 use super::{House, answer, call};
-use crate::calls::Said;
+use crate::running::Said;
 use crate::servers::UpdateTool;
 use crate::{Endpoint, Listing};
 

@@ -1,5 +1,6 @@
 //! Prompts and resources: who may read them, and what they are called where several servers stand together.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
@@ -114,9 +115,15 @@ on_both! {
             }
             for (who, why, key) in &keys {
                 for (method, params) in &requests {
-                    let refused = ask(hub.address, path, key, method, params.clone()).json();
-                    assert_eq!(refused["error"]["code"], -32602, "{who}, {why}: {path} {method}: {refused}");
-                    assert!(!refused.to_string().contains("grant"), "it looks as if there were none: {refused}");
+                    let refused = ask(hub.address, path, key, method, params.clone());
+                    assert_eq!(refused.json()["error"]["code"], -32602, "{who}, {why}: {path} {method}");
+                    // A server of this name there is, of the other there is none.
+                    let elsewhere = params.to_string().replace("everything", "nothing---");
+                    let unknown = ask(hub.address, "/mcp", key, method, serde_json::from_str(&elsewhere).unwrap());
+                    let same = refused.body.replace("everything", "nothing---");
+                    if shared {
+                        assert_eq!((refused.status, same), (unknown.status, unknown.body), "{who}, {why}: {method}");
+                    }
                 }
                 for (method, member) in [("prompts/list", "prompts"), ("resources/list", "resources")] {
                     let listed = ask(hub.address, path, key, method, json!({})).json();
@@ -124,14 +131,98 @@ on_both! {
                 }
             }
         }
-        let refused = outcomes(&installation, "refused");
-        assert_eq!(refused.len(), 2 * keys.len() * 3, "{refused:?}");
-        let asked = outcomes(&installation, "ask.intent");
-        let read = asked.iter().find(|event| event["method"] == "resources/read").unwrap();
-        assert_eq!(read["arguments"].as_str().unwrap().len(), 64);
-        eventually("every question has its outcome", || {
-            (outcomes(&installation, "ask.outcome").len() == asked.len()).then_some(())
-        });
+        let refused = records(&installation, "refused");
+        assert_eq!(refused.len(), 4 * keys.len() * 3, "{refused:?}");
+        let names = |kind| {
+            let mut names: Vec<String> = records(&installation, kind).iter().map(thread).collect();
+            names.sort();
+            names
+        };
+        let asked = names("ask.intent");
+        assert_eq!(asked.len(), 4, "those who may not asked nobody: {asked:?}");
+        eventually("every question has its outcome", || (names("ask.outcome") == asked).then_some(()));
+    }
+
+    fn a_legacy_client_hears_in_its_own_words_that_there_is_no_such_resource(installation) {
+        installation.ok("user add alice --role user");
+        let bearer = format!("Bearer {}", installation.key("alice"));
+        let hub = installation.serve();
+        let json = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        let client = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client }).to_string();
+        let opened = send(hub.address, "POST", "/mcp", &json, &body);
+        let session = [&json[..], &[("Mcp-Session-Id", opened.header("mcp-session-id").unwrap())]].concat();
+        let body = json!({ "jsonrpc": "2.0", "id": 2, "method": "resources/read", "params": { "uri": "x+y:z" } });
+        let answer = send(hub.address, "POST", "/mcp", &session, &body.to_string());
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status, &error["code"], &error["data"]), (200, &json!(-32002), &json!({ "uri": "x+y:z" })));
+    }
+
+    fn a_record_says_all_that_was_asked_and_shows_no_secret(installation) {
+        let server = CredentialServer::start("MCPHUB_TEST_PYTHON_2", None);
+        let file = json!({ "mcpServers": { "notes": { "type": "streamable-http", "url": server.url } } });
+        installation.grant_all("alice", "notes", &file);
+        let key = installation.key("alice");
+        let hub = installation.serve();
+        for (query, more) in [("one", "a"), ("two", "a"), ("two", "b")] {
+            let uri = format!("notes://bob:hunter2@today/x?token={query}");
+            let params = json!({ "uri": uri, "arguments": {}, "more": more });
+            assert!(ask(hub.address, "/mcp/notes", &key, "resources/read", params).json()["error"].is_object());
+        }
+        let asked: Vec<Value> = records(&installation, "ask.intent").iter().map(|record| record["event"].clone()).collect();
+        assert!(asked.iter().all(|event| event["target"] == "notes://today/x"), "{asked:?}");
+        let digests: BTreeSet<&str> = asked.iter().map(|event| event["arguments"].as_str().unwrap()).collect();
+        assert_eq!((asked.len(), digests.len()), (3, 3), "{asked:?}");
+        assert!(!installation.ok("audit list --limit 1000 --json").contains("hunter2"));
+    }
+
+    fn questions_and_lists_count_as_calls(installation) {
+        let mut installation = installation;
+        installation.set("MCPHUB_LIMITS__CALLS_PER_MINUTE", "2");
+        let server = everything();
+        let name = "a-server-with-a-name-very-long";
+        let file = json!({ "mcpServers": { name: { "type": "streamable-http", "url": server.url } } });
+        installation.grant_all("alice", name, &file);
+        let key = installation.key("alice");
+        let hub = installation.serve();
+        let ask = |method: &str, params: Value| ask(hub.address, "/mcp", &key, method, params).json();
+        assert!(ask("prompts/list", json!({}))["result"].is_object());
+        assert!(ask("prompts/get", json!({ "name": format!("{name}__simple-prompt") }))["result"].is_object());
+        let before = records(&installation, "ask.intent").len();
+        let long = format!("{name}__a-prompt-whose-name-is-long");
+        for (method, params) in [
+            ("resources/list", json!({})),
+            ("resources/read", json!({ "uri": format!("{name}+{READ}") })),
+            ("prompts/get", json!({ "name": long })),
+        ] {
+            assert_eq!(ask(method, params)["error"]["code"], -31029, "{method}");
+        }
+        assert_eq!(records(&installation, "ask.intent").len(), before, "the server was asked nothing");
+    }
+
+    fn what_may_not_be_read_any_more_is_in_no_list_that_is_still_being_made(installation) {
+        let (server, silent) = (everything(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let silent_url = format!("http://{}/mcp", silent.local_addr().unwrap());
+        let file = json!({ "mcpServers": {
+            "here": { "type": "streamable-http", "url": server.url },
+            "silent": { "type": "streamable-http", "url": silent_url },
+        } });
+        installation.grant_all("alice", "here", &file);
+        installation.ok("group add others");
+        installation.ok("group join others alice");
+        installation.ok("grant add others silent --rights read");
+        let bearer = format!("Bearer {}", installation.key("alice"));
+        let hub = installation.serve();
+        let body = modern(1, "prompts/list", json!({}));
+        let mut answer = begin(hub.address, "POST", "/mcp", &headers(&bearer, "prompts/list", ""), &body);
+        eventually("one server has answered", || records(&installation, "ask.outcome").pop());
+        installation.ok("group leave devs alice");
+        let said = std::iter::from_fn(|| answer.line()).find(|line| line.contains("\"result\"")).unwrap();
+        let result: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(result["result"]["prompts"], json!([]), "{said}");
+        assert_eq!(result["result"]["_meta"]["mcphub/absent"][0]["server"], "silent");
+        let slow = records(&installation, "ask.outcome").into_iter().find(|record| record["event"]["status"] != "ok");
+        assert_eq!(slow.unwrap()["event"]["status"], "unreachable", "nobody cancelled it");
     }
 
     fn a_question_ends_with_the_right_to_ask_it(installation) {
@@ -144,12 +235,12 @@ on_both! {
         let (method, name) = ("resources/read", name_of(&params));
         let body = modern(1, method, params);
         let mut answer = begin(hub.address, "POST", "/mcp/notes", &headers(&bearer, method, &name), &body);
-        eventually("the question is asked", || outcomes(&installation, "ask.intent").pop());
+        eventually("the question is asked", || records(&installation, "ask.intent").pop());
         installation.ok("group leave devs alice");
         let said = std::iter::from_fn(|| answer.line()).find(|line| line.contains("-31001")).unwrap();
         assert!(said.contains("revoked"), "{said}");
         eventually("its outcome says so", || {
-            outcomes(&installation, "ask.outcome").into_iter().find(|event| event["status"] == "revoked")
+            records(&installation, "ask.outcome").into_iter().find(|record| record["event"]["status"] == "revoked")
         });
     }
 
@@ -204,9 +295,14 @@ fn headers<'a>(bearer: &'a str, method: &'a str, name: &'a str) -> Vec<(&'a str,
     headers
 }
 
-/// Lists the events of a kind in the log.
-fn outcomes(installation: &Installation, kind: &str) -> Vec<Value> {
+/// Lists the records of a kind in the log, the newest first.
+fn records(installation: &Installation, kind: &str) -> Vec<Value> {
     let records = installation.json("audit list --limit 1000");
-    let events = records.as_array().unwrap().iter().map(|record| record["event"].clone());
-    events.filter(|event| event["type"] == kind).collect()
+    let of_kind = |record: &&Value| record["event"]["type"] == kind;
+    records.as_array().unwrap().iter().filter(of_kind).cloned().collect()
+}
+
+/// Names what an intent and its outcome have in common.
+fn thread(record: &Value) -> String {
+    format!("{} {} {}", record["request"], record["event"]["server"], record["event"]["method"])
 }

@@ -30,7 +30,7 @@ fn tool_names() -> Vec<String> {
     let mut names: Vec<String> =
         ["get_me", "get_all", "set_me", "server1__get_me", "_x"].map(str::to_owned).into();
     names.extend([format!("set_{}", "b".repeat(60)), long.clone()]);
-    let twin = shared_name(&server(0).name, &long.parse().unwrap());
+    let twin = shared_name(&server(0).name, &long);
     names.extend(twin.strip_prefix("server0__").map(str::to_owned));
     names
 }
@@ -160,7 +160,7 @@ fn candidates() -> BTreeSet<String> {
     let mut names = BTreeSet::from([String::new(), "__".to_owned(), "server0__".to_owned()]);
     for name in tool_names() {
         for number in 0..SERVERS {
-            names.insert(shared_name(&server(number).name, &name.parse().unwrap()));
+            names.insert(shared_name(&server(number).name, &name));
             names.insert(format!("server{number}__{name}"));
         }
         names.insert(name);

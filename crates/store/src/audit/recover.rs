@@ -4,6 +4,7 @@
 //! transaction claims the chain, if it still is what was read, and writes the outcomes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::time::Duration;
 
 use mcphub_domain::audit::{CallStatus, Entry};
@@ -24,10 +25,21 @@ const PAGE: i64 = 16;
 /// Is what a dead process left open.
 #[derive(Default)]
 struct Remains {
-    /// A request may ask several servers.
-    open: HashMap<(RequestId, Option<ServerId>), Entry>,
+    /// A request may ask several servers, and one of them several times.
+    open: HashMap<Thread, Vec<Entry>>,
     /// The first record after those that were read.
     end: i64,
+}
+
+/// Is what an intent and its outcome have in common: the request, the server, and the tool or the method.
+type Thread = (RequestId, Option<ServerId>, String);
+
+fn subject(event: &Event) -> &str {
+    match event {
+        Event::CallIntent { tool, .. } | Event::CallOutcome { tool, .. } => tool.as_str(),
+        Event::AskIntent { method, .. } | Event::AskOutcome { method, .. } => method,
+        _ => "",
+    }
 }
 
 impl Store {
@@ -145,20 +157,28 @@ impl Remains {
 
     fn note(&mut self, record: Record) {
         let Some(request) = record.entry.request else { return };
-        let place = (request, record.entry.event.server());
+        let thread = (request, record.entry.event.server(), subject(&record.entry.event).to_owned());
         match record.entry.event {
             Event::CallIntent { .. } | Event::AskIntent { .. } => {
-                self.open.insert(place, record.entry);
+                self.open.entry(thread).or_default().push(record.entry);
             }
             Event::CallOutcome { .. } | Event::AskOutcome { .. } => {
-                self.open.remove(&place);
+                self.close(thread);
             }
             _ => {}
         }
     }
 
+    fn close(&mut self, thread: Thread) {
+        let MapEntry::Occupied(mut intents) = self.open.entry(thread) else { return };
+        intents.get_mut().pop();
+        if intents.get().is_empty() {
+            intents.remove();
+        }
+    }
+
     fn outcomes(self, now: Timestamp) -> Vec<Entry> {
-        let mut open: Vec<Entry> = self.open.into_values().collect();
+        let mut open: Vec<Entry> = self.open.into_values().flatten().collect();
         open.sort_by_key(|intent| (intent.at, intent.request));
         open.into_iter().filter_map(|intent| unknown(intent, now)).collect()
     }

@@ -11,8 +11,8 @@ use mcphub_domain::{
     Principal, RequestId, Rights, Role, Server, ServerDefinition, ServerId, Timestamp, Tool, ToolDigest,
     ToolName, ToolState, Transport, User, UserId,
 };
-use mcphub_policy::{Administration, Endpoint, Permit, PermitEntry, World, decide};
-use mcphub_store::audit::Intent;
+use mcphub_policy::{Administration, AskPermit, Endpoint, Permit, PermitEntry, World, decide};
+use mcphub_store::audit::{Intent, Question};
 use mcphub_store::credentials::SealedValue;
 use mcphub_store::servers::StoredTool;
 use mcphub_store::{Store, StoreError, WriteTx};
@@ -141,6 +141,17 @@ pub(crate) fn note_at(name: &str, at: Timestamp) -> Entry {
 
 /// Decides that alice may call `look` on the server `github`.
 pub(crate) fn permit() -> Permit {
+    let (world, principal) = granted();
+    decide::call(&world, principal, Endpoint::All, "github__look", NOW).unwrap()
+}
+
+pub(crate) fn ask_permit() -> AskPermit {
+    let (world, principal) = granted();
+    decide::ask(&world, principal, Endpoint::All, server("github").id, NOW).unwrap()
+}
+
+/// Builds a world in which alice may do everything on one server, and says who she is there.
+fn granted() -> (World, Principal) {
     let (alice, staff, github) = (user("alice"), group("staff"), server("github"));
     let key = key("laptop", &alice);
     let principal = Principal::Person { user: alice.id, key: key.id };
@@ -163,7 +174,7 @@ pub(crate) fn permit() -> Permit {
     let id = github.id;
     world.put_server(github);
     world.put_tools(id, vec![look]);
-    decide::call(&world, principal, Endpoint::All, "github__look", NOW).unwrap()
+    (world, principal)
 }
 
 pub(crate) fn intent(request: RequestId) -> Intent {
@@ -177,6 +188,16 @@ pub(crate) fn outcome(request: RequestId, status: CallStatus) -> Entry {
     let alice = user("alice");
     let actor = Actor::Person { user: alice.id, key: key("laptop", &alice).id };
     Entry { at: NOW, actor, event, request: Some(request), personal: BTreeMap::new() }
+}
+
+pub(crate) const fn question(method: &'static str) -> Question {
+    Question { method, target: None }
+}
+
+pub(crate) fn ask_outcome(request: RequestId, method: &str) -> Entry {
+    let (server, method, status) = (server("github").id, method.to_owned(), CallStatus::Ok);
+    let event = Event::AskOutcome { server, method, status, code: None, bytes: 1, micros: 2 };
+    Entry { event, ..outcome(request, status) }
 }
 
 pub(crate) fn request(number: u64) -> RequestId {

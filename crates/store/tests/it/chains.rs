@@ -8,7 +8,7 @@ use mcphub_store::audit::Search;
 use mcphub_store::testing::TestDatabase;
 use mcphub_store::{Process, Store};
 
-use crate::build::{intent, note, outcome, permit, request, user, write};
+use crate::build::{ask_outcome, ask_permit, intent, note, outcome, permit, question, request, user, write};
 
 /// Lists all records, the oldest first.
 async fn log(store: &Store) -> Vec<Record> {
@@ -118,6 +118,31 @@ both! {
         let (first, second) = futures_util::join!(one.recover(), other.recover());
         assert_eq!(first.unwrap() + second.unwrap(), 2);
         assert_eq!(unknown(&one).await.len(), 2);
+    }
+
+    async fn each_of_the_questions_of_one_request_is_closed_for_itself(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let ask = async |method| store.audit().open_ask(ask_permit(), question(method), intent(request(1))).await;
+        for method in ["prompts/list", "prompts/get", "resources/read", "resources/read"] {
+            ask(method).await.unwrap();
+        }
+        for method in ["prompts/list", "resources/read"] {
+            store.audit().durable(ask_outcome(request(1), method)).await.unwrap();
+        }
+        drop(store);
+        database.clock().advance(Duration::from_secs(11));
+        let store = database.open(Process::Serve).await;
+        assert_eq!(store.recover().await.unwrap(), 2);
+        let mut closed: Vec<String> = unknown(&store)
+            .await
+            .into_iter()
+            .filter_map(|record| match record.entry.event {
+                Event::AskOutcome { method, .. } => Some(method),
+                _ => None,
+            })
+            .collect();
+        closed.sort();
+        assert_eq!(closed, ["prompts/get", "resources/read"]);
     }
 
     async fn a_long_chain_of_the_dead_is_read_in_pages_without_a_turn(database: TestDatabase) {

@@ -257,29 +257,36 @@ async fn a_question_is_good_for_its_server_revision_and_person_alone() {
     let (hub, one) = (Hub::start(), server("one", &web.definition()));
     let other = server("other", &web.definition());
     let changed = Arc::new(Server { revision: 2, ..(*one).clone() });
-    let mut shared_key = access(&one, ALICE);
-    shared_key.key.scope = mcphub_upstream::Scope::Shared;
-    let mut foreign_caller = access(&one, ALICE);
-    foreign_caller.caller = Some(BOB);
-    let asks = [
-        (&other, access(&other, ALICE)),
-        (&changed, access(&changed, ALICE)),
-        (&one, access(&one, BOB)),
-        (&one, shared_key),
-        (&one, foreign_caller),
-    ];
-    for (number, (server, access)) in asks.into_iter().enumerate() {
+    let of = |server: &Arc<Server>, number: usize| {
+        let mut access = access(server, if number == 2 { BOB } else { ALICE });
+        match number {
+            3 => access.key.scope = mcphub_upstream::Scope::Shared,
+            4 => access.caller = Some(BOB),
+            _ => {}
+        }
+        access
+    };
+    for (number, server) in [&other, &changed, &one, &one, &one].into_iter().enumerate() {
         let permit = asked(&one, ALICE);
-        let refused = if number % 2 == 0 {
-            hub.upstreams.list(permit, server, access, ListKind::Prompts).await.err()
-        } else {
-            let (server, wanted, params) =
-                (Arc::clone(server), Wanted::Prompt("p".into()), Params::default());
-            hub.upstreams.ask(permit, Question { server, access, wanted, params }).await.err()
-        };
-        assert!(matches!(refused, Some(UpstreamError::WrongPermit { .. })), "{number}");
+        let listed = hub.upstreams.list(permit, server, of(server, number), ListKind::Prompts).await;
+        assert!(matches!(listed.err(), Some(UpstreamError::WrongPermit { .. })), "list {number}");
+        let (wanted, params) = (Wanted::Prompt("p".into()), Params::default());
+        let question = Question { server: Arc::clone(server), access: of(server, number), wanted, params };
+        let got = hub.upstreams.ask(asked(&one, ALICE), question).await;
+        assert!(matches!(got.err(), Some(UpstreamError::WrongPermit { .. })), "ask {number}");
     }
     assert!(web.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_modern_result_that_is_not_complete_is_no_answer() {
+    for kind in [json!("input_required"), json!("task"), json!("later"), json!(7)] {
+        let said = kind.clone();
+        let web = Web::modern(move |seen| result(seen, &json!({ "resultType": said, "content": [] }))).await;
+        let (hub, server) = (Hub::start(), server("s", &web.definition()));
+        let answer = hub.answer(&server, ALICE, r#"{"name":"x"}"#).await;
+        assert!(matches!(answer, Err(UpstreamError::Garbage { .. })), "{kind}: {answer:?}");
+    }
 }
 
 #[tokio::test]

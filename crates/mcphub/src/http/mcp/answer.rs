@@ -9,8 +9,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use mcphub_hub::{Answer, HubError, MissingCredential};
-use mcphub_wire::answer::Cache;
-use mcphub_wire::{Id, Outcome, Raw, answer, error, message, method};
+use mcphub_wire::answer::{Cache, CacheScope};
+use mcphub_wire::{Edit, Fault, Id, Object, Outcome, Raw, RpcError, answer, error, message, method};
 use serde_json::json;
 
 /// Says in whose words to answer.
@@ -191,21 +191,28 @@ pub(super) fn missing_credential(missing: &MissingCredential, id: &Id, words: Wo
     }
 }
 
-/// Writes a server's answer for the client: untouched within one era, translated between two.
-pub(super) fn forward(answer: &Answer, (id, method): (&Id, &str), words: Words) -> Bytes {
+/// Is what of a request decides how its answer is written.
+pub(super) struct Asked {
+    pub(super) id: Id,
+    pub(super) method: Box<str>,
+    /// The resource, as the client named it.
+    pub(super) uri: Option<Box<str>>,
+    pub(super) words: Words,
+}
+
+/// Writes a server's answer for the client: translated between two eras, untouched within one. But whoever may keep
+/// a result, the hub gave it to this caller alone.
+pub(super) fn forward(answer: &Answer, asked: &Asked) -> Bytes {
+    let id = &asked.id;
     let result = match &answer.outcome {
-        Outcome::Error(failure) => {
-            let code = match (words, failure.code) {
-                (Words::Modern, error::RESOURCE_NOT_FOUND) => error::INVALID_PARAMS,
-                (_, code) => code,
-            };
-            return message::error(Some(id), code, &failure.message, failure.data.as_ref());
-        }
+        Outcome::Error(failure) => return forward_error(failure, asked),
         Outcome::Result(result) => result,
     };
-    let translated = match (words, answer.version.is_modern()) {
+    let is_cacheable = method::is_cacheable(&asked.method);
+    let translated = match (asked.words, answer.version.is_modern()) {
+        (Words::Modern, true) if is_cacheable => make_private(result),
         (Words::Modern, true) | (Words::Legacy, false) => Ok(result.clone()),
-        (Words::Modern, false) => to_modern(result, method::is_cacheable(method).then_some(Cache::NONE)),
+        (Words::Modern, false) => to_modern(result, is_cacheable.then_some(Cache::NONE)),
         (Words::Legacy, true) => answer::to_legacy(result),
     };
     match translated {
@@ -214,8 +221,26 @@ pub(super) fn forward(answer: &Answer, (id, method): (&Id, &str), words: Words) 
     }
 }
 
+/// Writes a server's error; that a resource doesn't exist has a code of its own in legacy words only.
+fn forward_error(failure: &RpcError, asked: &Asked) -> Bytes {
+    let (id, text) = (Some(&asked.id), &failure.message);
+    match (asked.words, failure.code) {
+        (Words::Modern, error::RESOURCE_NOT_FOUND) => {
+            let data = asked.uri.as_ref().and_then(|uri| Raw::json(&json!({ "uri": uri })).ok());
+            message::error(id, error::INVALID_PARAMS, text, data.as_ref().or(failure.data.as_ref()))
+        }
+        _ => message::error(id, failure.code, text, failure.data.as_ref()),
+    }
+}
+
+/// Lets a result be kept for this caller alone, as long as the server says.
+fn make_private(result: &Raw) -> Result<Raw, Fault> {
+    let Cache { ttl_ms, .. } = Cache::read(&Object::parse(result)?);
+    Cache { ttl_ms, scope: CacheScope::Private }.write(Edit::new()).apply(result)
+}
+
 /// Writes a legacy result for a modern client.
-fn to_modern(result: &Raw, cache: Option<Cache>) -> Result<Raw, mcphub_wire::Fault> {
+fn to_modern(result: &Raw, cache: Option<Cache>) -> Result<Raw, Fault> {
     answer::to_modern(result, cache, &Raw::json(&server_info())?)
 }
 
@@ -254,4 +279,48 @@ fn missing_json(missing: &MissingCredential) -> serde_json::Value {
         "suspended": missing.suspended,
         "url": missing.url,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use mcphub_hub::Answer;
+    use mcphub_wire::{Id, Outcome, Raw, RpcError, Version};
+    use serde_json::{Value, json};
+
+    use super::{Asked, Words, forward};
+
+    fn written(outcome: Outcome, version: Version, words: Words) -> Value {
+        let (method, uri) = ("resources/read".into(), Some("s+a:b".into()));
+        let asked = Asked { id: Id::Integer(1), method, uri, words };
+        serde_json::from_slice(&forward(&Answer { outcome, version }, &asked)).unwrap()
+    }
+
+    fn read(result: &Value, version: Version, words: Words) -> Value {
+        written(Outcome::Result(Raw::json(result).unwrap()), version, words)["result"].clone()
+    }
+
+    #[test]
+    fn nobody_else_may_keep_what_a_caller_read() {
+        let (modern, legacy) = (Version::V2026_07_28, Version::V2025_11_25);
+        for (said, ttl) in [
+            (json!({ "resultType": "complete", "ttlMs": 9, "cacheScope": "public" }), 9),
+            (json!({ "resultType": "complete", "ttlMs": 9, "cacheScope": "private" }), 9),
+            (json!({ "resultType": "complete" }), 0),
+        ] {
+            let result = read(&said, modern, Words::Modern);
+            assert_eq!((&result["cacheScope"], &result["ttlMs"]), (&json!("private"), &json!(ttl)), "{said}");
+        }
+        let result = read(&json!({ "contents": [] }), legacy, Words::Modern);
+        assert_eq!((&result["cacheScope"], &result["ttlMs"]), (&json!("private"), &json!(0)));
+        assert_eq!(read(&json!({ "contents": [] }), legacy, Words::Legacy), json!({ "contents": [] }));
+    }
+
+    #[test]
+    fn that_a_resource_is_not_there_is_said_in_the_words_of_the_client() {
+        let missing = || Outcome::Error(RpcError { code: -32002, message: "no".into(), data: None });
+        let modern = written(missing(), Version::V2025_11_25, Words::Modern)["error"].clone();
+        assert_eq!((&modern["code"], &modern["data"]), (&json!(-32602), &json!({ "uri": "s+a:b" })));
+        let legacy = written(missing(), Version::V2025_11_25, Words::Legacy)["error"].clone();
+        assert_eq!((&legacy["code"], &legacy["data"]), (&json!(-32002), &Value::Null));
+    }
 }

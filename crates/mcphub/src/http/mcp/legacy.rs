@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::answer::{Last, Refused, Words, failed, json_body, server_info};
 use super::live::Live;
-use super::methods::{asks_a_server, list};
+use super::methods::{Client, asks_a_server, list};
 use super::modern::short;
 use super::post::{malformed, note_malformed, refuse_method, unreadable};
 use super::streaming::{Messages, until_cancelled};
@@ -153,7 +153,7 @@ enum Answering {
 
 async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: Request) -> Answering {
     if let Some(kind) = ListKind::of_method(&request.method) {
-        return Answering::Over(match list(visit, &request, kind, Words::Legacy).await {
+        return Answering::Over(match list(visit, &request, kind, Client::Legacy(session.id_hash)).await {
             Ok(result) => Last::ok(message::result(&request.id, &result)),
             Err(error) => refuse_method(visit, error, &request.id, Words::Legacy).await,
         });

@@ -11,7 +11,7 @@ use mcphub_wire::answer::{Cache, to_modern};
 use mcphub_wire::list::{ListKind, list_result};
 use mcphub_wire::{Edit, Fault, Params, Raw, Reference, ReferenceKind, Request, method};
 
-use super::answer::{Words, server_info};
+use super::answer::server_info;
 use super::visit::Visit;
 
 /// How many items one page of a list holds.
@@ -49,12 +49,28 @@ impl From<Fault> for MethodError {
     }
 }
 
+/// Says in which era a client asks, and in which session.
+#[derive(Clone, Copy)]
+pub(super) enum Client {
+    Modern,
+    Legacy([u8; 32]),
+}
+
+impl Client {
+    const fn session(self) -> Option<[u8; 32]> {
+        match self {
+            Self::Modern => None,
+            Self::Legacy(session) => Some(session),
+        }
+    }
+}
+
 /// Lists a page of what the caller may call or read.
 pub(super) async fn list(
     visit: &Visit,
     request: &Request,
     kind: ListKind,
-    words: Words,
+    client: Client,
 ) -> Result<Raw, MethodError> {
     let start = match request.params.as_ref().and_then(Params::cursor) {
         None => 0,
@@ -70,14 +86,15 @@ pub(super) async fn list(
             page(kind, (&tools, start), write, &absent)?
         }
         ListKind::Prompts | ListKind::Resources | ListKind::Templates => {
-            let entrance = Entrance { endpoint: visit.endpoint, path: &visit.path };
+            let entrance =
+                Entrance { endpoint: visit.endpoint, path: &visit.path, session: client.session() };
             let Offers { items, absent } = visit.hub.list_offers(&visit.caller, entrance, kind).await?;
             page(kind, (&items, start), |item| Ok(item.clone()), &absent)?
         }
     };
-    match words {
-        Words::Modern => Ok(to_modern(&result, Some(Cache::NONE), &Raw::json(&server_info())?)?),
-        Words::Legacy => Ok(result),
+    match client {
+        Client::Modern => Ok(to_modern(&result, Some(Cache::NONE), &Raw::json(&server_info())?)?),
+        Client::Legacy(_) => Ok(result),
     }
 }
 
@@ -160,6 +177,9 @@ fn page<T>(
     write: impl Fn(&T) -> Result<Raw, Fault>,
     absent: &[Absence],
 ) -> Result<Raw, MethodError> {
+    if start > 0 && start >= all.len() {
+        return Err(MethodError::Params("the list has changed since this cursor was given: begin anew"));
+    }
     let items: Vec<Raw> = all.iter().skip(start).take(PAGE).map(write).collect::<Result<_, _>>()?;
     let end = start + items.len();
     let next = (end < all.len()).then(|| write_cursor(kind, end));

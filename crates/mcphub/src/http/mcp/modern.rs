@@ -10,7 +10,7 @@ use mcphub_wire::{Envelope, Id, Notification, Raw, Request, Version, error, mess
 use serde_json::json;
 
 use super::answer::{Refused, Words, json_body, server_info};
-use super::methods::{asks_a_server, list};
+use super::methods::{Client, asks_a_server, list};
 use super::post::{malformed, refuse_method};
 use super::streaming::until_disconnect;
 use super::visit::Visit;
@@ -49,7 +49,7 @@ async fn answer_request(visit: Visit, request: Request) -> Response {
 }
 
 async fn answer_list(visit: Visit, request: Request, kind: ListKind) -> Response {
-    match list(&visit, &request, kind, Words::Modern).await {
+    match list(&visit, &request, kind, Client::Modern).await {
         Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
         Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await.into_response(),
     }

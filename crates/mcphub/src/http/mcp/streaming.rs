@@ -17,12 +17,12 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use mcphub_hub::{HubError, Running, Said};
 use mcphub_wire::sse::{Event, KEEP_ALIVE, encode};
-use mcphub_wire::{Id, Request};
+use mcphub_wire::{Params, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Last, Words, failed, forward};
+use super::answer::{Asked, Last, Words, failed, forward};
 use super::live::Entry;
 use super::methods::begin;
 use super::post::refuse_method;
@@ -55,9 +55,7 @@ struct Waiting {
 /// Is a call that runs: what it says goes through here.
 struct Talk {
     running: Running,
-    id: Id,
-    method: Box<str>,
-    words: Words,
+    asked: Asked,
 }
 
 /// Says what came of a call first.
@@ -110,13 +108,14 @@ pub(super) fn until_cancelled(visit: &Visit, request: Request, session: [u8; 32]
 
 async fn open(visit: Visit, request: Request, words: Words, session: Option<[u8; 32]>) -> Opened {
     let Request { id, method, params } = request;
+    let uri = params.as_ref().and_then(Params::uri).map(Into::into);
     let running = match begin(&visit, &method, params, session).await {
         Ok(running) => running,
         Err(failure) => {
             return Opened::Over(Box::pin(refuse_method(&visit, failure, &id, words)).await);
         }
     };
-    let mut talk = Talk { running, id, method, words };
+    let mut talk = Talk { running, asked: Asked { id, method, uri, words } };
     match talk.next().await {
         Message::Event(first) => Opened::Talking(first, Box::new(talk)),
         Message::Last(last) => Opened::Over(last),
@@ -163,14 +162,12 @@ async fn run(opening: Opening, outlet: &Outlet) {
 
 impl Talk {
     async fn next(&mut self) -> Message {
-        let refuse = |error: &HubError| Message::Last(failed(error, Some(&self.id)).into());
+        let refuse = |error: &HubError| Message::Last(failed(error, Some(&self.asked.id)).into());
         match self.running.next().await {
             Some(Said::Notification(bytes)) => Message::Event(bytes),
-            Some(Said::Answer(answer)) => {
-                Message::Last(Last::ok(forward(&answer, (&self.id, &self.method), self.words)))
-            }
+            Some(Said::Answer(answer)) => Message::Last(Last::ok(forward(&answer, &self.asked))),
             Some(Said::Failed(error)) => {
-                Message::Last(failed(&error, Some(&self.id)).with_ok_status().into())
+                Message::Last(failed(&error, Some(&self.asked.id)).with_ok_status().into())
             }
             Some(Said::Revoked) => refuse(&HubError::Revoked),
             None => refuse(&HubError::Internal("a reply ended without its answer".to_owned())),
