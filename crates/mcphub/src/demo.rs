@@ -198,9 +198,9 @@ impl Guide {
                     serde_json::to_string_pretty(&self.client(&key.text)).map_err(|_| std::fmt::Error)?;
                 writeln!(text, "\nA client's configuration for {name}:\n\n{client}\n")?;
                 writeln!(text, "A call with {name}'s key (another key gives another fingerprint):\n")?;
-                write!(text, "{}", self.curl(&key.text))?;
+                writeln!(text, "{}\n", self.curl(&key.text))?;
             }
-            Ok(())
+            write!(text, "Ctrl-C ends it. The keys are of this start alone: the next one makes others.")
         };
         write().map_err(fixed)?;
         Ok(text)

@@ -50,7 +50,7 @@ pub enum StoreError {
         power: &'static str,
     },
     /// The data directory is in use.
-    #[error("{path} is in use by another `mcphub serve`", path = path.display())]
+    #[error("{path} is in use by another hub: end that one, or give this one another --data-dir", path = path.display())]
     Locked {
         /// The data directory.
         path: PathBuf,

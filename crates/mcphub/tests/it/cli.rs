@@ -297,7 +297,11 @@ fn one_data_directory_has_one_hub_and_one_address_has_one_listener() {
     let installation = installation();
     let hub = installation.serve();
     let (code, error) = fails(&installation, "serve --listen 127.0.0.1:0");
-    assert!(code == 1 && error.contains("in use by another `mcphub serve`"), "{error}");
+    assert!(
+        code == 1
+            && error.contains("is in use by another hub: end that one, or give this one another --data-dir"),
+        "{error}"
+    );
     let (code, error) = fails(&installation, &format!("serve --listen {}", hub.address));
     assert!(code == 1 && error.contains("choose another address"), "{error}");
     hub.stop();
