@@ -1,7 +1,9 @@
 """An MCP client for tests, made of the official Python SDK: 2.x in both eras, 1.x in the legacy one.
 
     python client.py (--url URL | --stdio COMMAND-LINE) [--header 'Name: value']... [--env NAME=VALUE]...
-                     [--era auto|modern|legacy] [--elicit accept|decline|cancel] [--timeout SECONDS] ACTION
+                     [--era auto|modern|legacy] [--elicit accept|decline|cancel] [--able] [--level LEVEL] [--timeout SECONDS] ACTION
+
+`--able` lets servers ask the client's model and folders; `--level` says which log messages it wants.
 
     info                                            what was negotiated
     list [tools|prompts|resources|resource_templates]   all pages, as they came over the wire
@@ -212,24 +214,52 @@ class Peer:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Peer]:
         """Connects, negotiates the era and closes the session at the end."""
-        elicitation = self.elicit if self.options.elicit else None
+        answers: Json = {"elicitation_callback": self.elicit} if self.options.elicit else {}
+        if self.options.able:
+            answers |= {"sampling_callback": self.sample, "list_roots_callback": self.list_roots}
+        answers["logging_callback"] = self.hear
         timeout = self.options.timeout
         if MODERN_SDK:
             client = Client(self.transport(), mode=MODES[self.options.era], cache=None,
-                            read_timeout_seconds=timeout, elicitation_callback=elicitation)
+                            read_timeout_seconds=timeout, **answers)
             async with client as self.session:
+                await self.set_level()
                 yield self
         else:
             async with self.transport() as (read, write), ClientSession(
-                read, write, timedelta(seconds=timeout), elicitation_callback=elicitation
+                read, write, timedelta(seconds=timeout), **answers
             ) as self.session:
                 await self.session.initialize()
+                await self.set_level()
                 yield self
+
+    async def set_level(self) -> None:
+        """Says which log messages are wanted, where that is said once for all."""
+        if self.options.level and not (MODERN_SDK and self.session.protocol_version == MODES["modern"]):
+            await self.session.set_logging_level(self.options.level)
+
+    async def hear(self, params: Any) -> None:
+        """Takes a log message; the tap has it already."""
 
     async def elicit(self, context: Any, params: Any) -> types.ElicitResult:
         """Answers every question of the server in the way that was asked for."""
         self.tap.asked.append(wire(params))
-        return types.ElicitResult(action=self.options.elicit)
+        content = None
+        if self.options.elicit == "accept":
+            schema = getattr(params, "requested_schema", None) or getattr(params, "requestedSchema", None) or {}
+            content = {name: f"a {name}" for name in schema.get("properties", {})}
+        return types.ElicitResult(action=self.options.elicit, content=content)
+
+    async def sample(self, context: Any, params: Any) -> types.CreateMessageResult:
+        """Is the client's model."""
+        self.tap.asked.append(wire(params))
+        content = types.TextContent(type="text", text="Paris")
+        return types.CreateMessageResult(role="assistant", content=content, model="none")
+
+    async def list_roots(self, context: Any) -> types.ListRootsResult:
+        """Shows the client's folders."""
+        self.tap.asked.append({"roots": True})
+        return types.ListRootsResult(roots=[types.Root(uri="file:///one"), types.Root(uri="file:///two")])
 
     async def perform(self, action: Json) -> Json:
         """Runs one action; a protocol error is a result like any other."""
@@ -274,7 +304,9 @@ class Peer:
         sent, received, asked = len(self.tap.sent), len(self.tap.received), len(self.tap.asked)
         callback = ignore_progress if action.get("progress") else None
         with anyio.move_on_after(action.get("cancel_after")) as limit:
-            await self.session.call_tool(action["name"], action.get("arguments") or {}, progress_callback=callback)
+            await self.session.call_tool(
+                action["name"], action.get("arguments") or {}, progress_callback=callback, **self.level_of_call()
+            )
         if limit.cancelled_caught:
             await self.tell_cancelled(self.tap.last_sent("tools/call", sent))
             outcome: Json = {"cancelled": True}
@@ -283,9 +315,18 @@ class Peer:
         if callback:
             news = self.tap.received[received:]
             outcome["progress"] = [one["params"] for one in news if one.get("method") == "notifications/progress"]
+        logged = [one["params"] for one in self.tap.received[received:] if one.get("method") == "notifications/message"]
+        if logged:
+            outcome["logged"] = logged
         if self.tap.asked[asked:]:
             outcome["asked"] = self.tap.asked[asked:]
         return outcome
+
+    def level_of_call(self) -> Json:
+        """Says which log messages are wanted, where that is said with each call."""
+        if self.options.level and MODERN_SDK and self.session.protocol_version == MODES["modern"]:
+            return {"meta": {"io.modelcontextprotocol/logLevel": self.options.level}}
+        return {}
 
     async def tell_cancelled(self, request: Json | None) -> None:
         """Sends the cancellation that SDK 1.x, unlike 2.x, leaves to its user."""
@@ -378,6 +419,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--era", choices=MODES, default="auto")
     parser.add_argument("--elicit", choices=("accept", "decline", "cancel"))
+    parser.add_argument("--able", action="store_true")
+    parser.add_argument("--level")
     parser.add_argument("--timeout", type=float, default=30.0)
     actions = parser.add_subparsers(dest="action", required=True)
     for simple in ("info", "ping", "lines"):

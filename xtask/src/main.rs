@@ -1,10 +1,12 @@
-//! The project's own commands: `cargo xtask test`, `fuzz`, `up`, `bench`, `soak` and `postgres`.
+//! The project's own commands: `cargo xtask test`, `fuzz`, `up`, `bench`, `conformance`, `soak` and
+//! `postgres`.
 //!
 //! They bring what they need, so a machine with git and a Rust toolchain is enough. What can't be
 //! brought stops the command with its name; nothing is ever skipped.
 
 mod account;
 mod bench;
+mod conformance;
 mod failure;
 mod fuzz;
 mod postgres;
@@ -32,6 +34,8 @@ Commands:
   up [ARGS]                      build the release binary and run its demo; ARGS go to `mcphub demo`
   bench [ARGS]                   measure what a call through the hub costs, and write docs/benchmarks.md;
                                  ARGS go to the bench
+  conformance                    run the protocol's official suite against a server alone and through the
+                                 hub, and write the README's table
   soak [--minutes N] [--database sqlite|postgres|both]
                                  load the hub for 60 minutes on each database while servers die, and fail
                                  if descriptors, tasks, processes or memory grow
@@ -56,6 +60,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         ("fuzz", rest) => fuzz::run(&repository(), fuzz::seconds(rest)?),
         ("up", rest) => up::run(&repository(), rest),
         ("bench", rest) => bench::run(&repository(), rest),
+        ("conformance", []) => conformance::run(&repository(), conformance::Table::Written),
         ("soak", rest) => soak::run(&repository(), rest),
         ("postgres", []) => serve_postgres(),
         ("help" | "--help" | "-h", _) => {

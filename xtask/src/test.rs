@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::bench;
+use crate::conformance;
 use crate::failure::Failure;
 use crate::fuzz;
 use crate::postgres::Cluster;
@@ -53,6 +54,7 @@ pub(crate) fn run(repository: &Path, options: &Options) -> Result<(), Failure> {
         let deny = deny::install(repository)?;
         check_format_and_lints(repository)?;
         run_tests(repository, &peers, &options.cargo_test)?;
+        conformance::run(repository, conformance::Table::Compared)?;
         bench::trial(repository)?;
         soak::trial(repository)?;
         deny::check(repository, &deny)?;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
 use crate::calls::scope;
+use crate::client::Client;
 use crate::credentials::SealedValues;
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -39,8 +40,8 @@ pub struct Ask {
     pub about: About,
     /// The request's parameters.
     pub params: Params,
-    /// Names the client's connection, for servers that want one of their own for each.
-    pub session: Option<[u8; 32]>,
+    /// Whom the server may ask something in return.
+    pub client: Client,
 }
 
 /// Says what a question is about.
@@ -183,8 +184,10 @@ impl Hub {
         ask: Ask,
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
-        let access = self.access(&server, scope(user, ask.session), values)?;
-        let question = mcphub_upstream::Question { server, access, wanted, params: ask.params };
+        let Client { session, about: client, .. } = ask.client;
+        let access =
+            self.access(&server, scope(user, session), (client.abilities, client.prefers), values)?;
+        let question = mcphub_upstream::Question { server, access, wanted, params: ask.params, client };
         Ok(self.upstreams.ask(recorded, question).await?)
     }
 
@@ -216,7 +219,7 @@ fn owner(world: &World, ask: &Ask) -> Option<(Arc<Server>, Option<String>)> {
 
 impl Ask {
     fn entrance(&self) -> Entrance<'_> {
-        Entrance { endpoint: self.endpoint, path: &self.path, session: self.session }
+        Entrance { endpoint: self.endpoint, path: &self.path, client: &self.client }
     }
 }
 

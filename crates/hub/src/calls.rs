@@ -9,10 +9,12 @@ use mcphub_policy::{Denial, Endpoint, Permit, Recorded, World, decide};
 use mcphub_store::audit::Intent;
 use mcphub_upstream::{Reply, Scope};
 use mcphub_wire::Params;
+use mcphub_wire::mirror::Arguments;
 use mcphub_wire::shared::Carrier;
 use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
+use crate::client::Client;
 use crate::credentials::SealedValues;
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -31,8 +33,8 @@ pub struct ToolCall {
     pub name: String,
     /// The request's parameters.
     pub params: Params,
-    /// Names the client's connection, for servers that want one of their own for each.
-    pub session: Option<[u8; 32]>,
+    /// Whom the server may ask something in return.
+    pub client: Client,
 }
 
 /// Is a call that may be sent: decided, charged, and with its sealed values at hand.
@@ -116,11 +118,21 @@ impl Hub {
         let permit = decide::call(world, caller.principal, call.endpoint, &call.name, now)?;
         let place =
             self.limits.charge(permit.user(), now).map_err(|after| HubError::RateLimited { after })?;
+        self.compare_headers(&permit, call)?;
         let entry = world.server(permit.route().server).ok_or_else(|| gone(&permit))?;
         let server = entry.share();
         let values = self.find_values(permit.user(), &server, entry.needs()).await?;
         self.look_again(permit.user(), &server);
         Ok(Cleared { permit, values, server, place })
+    }
+
+    /// Refuses a call whose headers say something else than its arguments which they repeat.
+    fn compare_headers(&self, permit: &Permit, call: &ToolCall) -> Result<(), HubError> {
+        let Some(headers) = &call.client.headers else { return Ok(()) };
+        let route = permit.route();
+        let Some(mirrored) = self.catalog.mirrored(route.server, &route.tool) else { return Ok(()) };
+        let arguments = Arguments::read(call.params.arguments());
+        mirrored.iter().try_for_each(|one| one.check(&arguments, headers)).map_err(HubError::HeaderMismatch)
     }
 
     pub(crate) async fn record_intent(
@@ -149,8 +161,12 @@ impl Hub {
         call: ToolCall,
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
-        let access = self.access(&server, scope(user, call.session), sealed)?;
-        let request = mcphub_upstream::ToolCall { server, access, params: call.params, log_level: None };
+        let Client { session, about: client, .. } = call.client;
+        let access =
+            self.access(&server, scope(user, session), (client.abilities, client.prefers), sealed)?;
+        let route = recorded.permit().route();
+        let mirrored = self.catalog.mirrored(route.server, &route.tool);
+        let request = mcphub_upstream::ToolCall { server, access, params: call.params, mirrored, client };
         // Boxed: else its state would be moved with that of each function around it.
         Ok(Box::pin(self.upstreams.call_tool(recorded, request)).await?)
     }
@@ -190,6 +206,7 @@ fn denial_of(error: &HubError, principal: Principal, name: &str) -> Option<Denia
         HubError::RateLimited { .. } => refuse(Refusal::RateLimited),
         HubError::MissingCredential(_) => refuse(Refusal::MissingCredential),
         HubError::Sealed => refuse(Refusal::Sealed),
+        HubError::HeaderMismatch(_) => refuse(Refusal::Malformed),
         // Nobody knows what tools its server has, so there was nothing to decide.
         HubError::Upstream(_) => refuse(Refusal::UnknownTool),
         _ => None,

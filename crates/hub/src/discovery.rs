@@ -8,7 +8,8 @@ use mcphub_domain::server::Approval;
 use mcphub_domain::{Effect, Event, Principal, RequestId, Server, Slot, Tool, ToolName, ToolState, UserId};
 use mcphub_policy::{Administration, decide};
 use mcphub_store::servers::StoredTool;
-use mcphub_upstream::{Access, Scope, ToolDefinition, UpstreamError, Values};
+use mcphub_upstream::{Access, Prefers, Scope, ToolDefinition, UpstreamError, Values};
+use mcphub_wire::Abilities;
 
 use crate::caller::Caller;
 use crate::credentials::SealedValues;
@@ -98,7 +99,9 @@ impl Hub {
         let world = self.snapshot.fresh()?;
         let permit = decide::look(&world, Principal::Hub, server.id, user, self.clock.now())?;
         let recorded = self.audit.open_look(permit, RequestId::random(&self.entropy)).await?;
-        let access = self.access(server, user.map_or(Scope::Shared, Scope::Person), sealed)?;
+        // Some servers show tools only to clients that can do what these need.
+        let scope = user.map_or(Scope::Shared, Scope::Person);
+        let access = self.access(server, scope, (Abilities::ALL, Prefers::Modern), sealed)?;
         Ok(self.upstreams.list_tools(recorded, &Arc::new(server.clone()), access).await?)
     }
 
@@ -143,10 +146,11 @@ impl Hub {
         &self,
         server: &Server,
         scope: Scope,
+        client: (Abilities, Prefers),
         sealed: SealedValues,
     ) -> Result<Access, HubError> {
         let missing = || HubError::Invalid(format!("server {} needs a person's own values", server.name));
-        let key = mcphub_upstream::key(server, scope, sealed.revisions()).ok_or_else(missing)?;
+        let key = mcphub_upstream::key(server, scope, client, sealed.revisions()).ok_or_else(missing)?;
         let (hub, used) = (self.handle(), sealed.clone());
         let still = move || {
             let Some(hub) = hub.upgrade() else { return false };

@@ -8,6 +8,7 @@ use mcphub_policy::Denial;
 use mcphub_store::StoreError;
 use mcphub_upstream::UpstreamError;
 use mcphub_vault::VaultError;
+use mcphub_wire::header::HeaderError;
 
 /// Says why a use case was refused or failed. Every refusal has been recorded already.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,9 @@ pub enum HubError {
     /// It is based on a revision that somebody else has changed since.
     #[error("{0}")]
     Stale(String),
+    /// The headers of the request say something else than its body.
+    #[error("{0}")]
+    HeaderMismatch(HeaderError),
     /// The server behind the hub failed.
     #[error("{0}")]
     Upstream(UpstreamError),

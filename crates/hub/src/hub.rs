@@ -31,6 +31,7 @@ use crate::lease::Leases;
 use crate::limits::Limits;
 use crate::lookout::Lookout;
 use crate::personal::Personal;
+use crate::rounds::Kept;
 use crate::seal::{KeySource, Seal};
 use crate::snapshot::Snapshot;
 
@@ -68,6 +69,7 @@ pub struct Hub {
     pub(crate) heads: Heads,
     pub(crate) lookout: Lookout,
     pub(crate) counters: Counters,
+    pub(crate) kept: Kept,
     pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
     /// When a stranger's key last made the hub ask the database.
     pub(crate) asked: tokio::sync::Mutex<Option<tokio::time::Instant>>,
@@ -134,6 +136,7 @@ impl Hub {
             heads: Heads::new(&settings.heads, install),
             lookout: Lookout::default(),
             counters: Counters::default(),
+            kept: Kept::default(),
             sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
             asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::caller::Caller;
 use crate::calls::scope;
+use crate::client::Client;
 use crate::discovery::FIRST_LIST;
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -39,8 +40,8 @@ pub struct Entrance<'a> {
     pub endpoint: Endpoint,
     /// Its path, for the log.
     pub path: &'a str,
-    /// Names the client's connection, for servers that want one of their own for each.
-    pub session: Option<[u8; 32]>,
+    /// The client, whose abilities may decide what a server offers.
+    pub client: &'a Client,
 }
 
 impl Hub {
@@ -120,7 +121,9 @@ impl Hub {
         };
         caller.note_record();
         let listed = async {
-            let access = self.access(server, scope(user, entrance.session), values)?;
+            let Client { session, about, .. } = entrance.client;
+            let access =
+                self.access(server, scope(user, *session), (about.abilities, about.prefers), values)?;
             let listed = timeout(FIRST_LIST, self.upstreams.list(recorded, server, access, kind)).await;
             Ok(listed.unwrap_or_else(|_| {
                 Err(UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST })

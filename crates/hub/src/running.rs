@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mcphub_domain::audit::{CallStatus, Entry};
 use mcphub_domain::{Actor, Event, RequestId, Server, ServerId, ServerName, Timestamp, ToolName};
 use mcphub_policy::{AskPermit, Endpoint, Permit};
-use mcphub_upstream::{Answer, Reply, ReplyMessage, UpstreamError};
+use mcphub_upstream::{Answer, Inquiry, Reply, ReplyMessage, UpstreamError};
 use mcphub_wire::shared::{Carrier, share, share_data};
 use mcphub_wire::{Fault, Object, Outcome, Raw, RpcError};
 
@@ -57,6 +57,8 @@ impl SharedBy {
 pub enum Said {
     /// A notification about the call, such as progress, with the caller's own token.
     Notification(bytes::Bytes),
+    /// What the server asks of the client; its answer is awaited.
+    Inquiry(Inquiry),
     /// The answer.
     Answer(Answer),
     /// The server failed; nothing more follows.
@@ -87,6 +89,7 @@ impl Running {
                     self.outcome.add(bytes.len());
                     Some(Said::Notification(bytes))
                 }
+                Some(Ok(ReplyMessage::Inquiry(inquiry))) => Some(Said::Inquiry(inquiry)),
                 Some(Ok(ReplyMessage::Final(answer))) => Some(self.end(answer)),
                 Some(Err(error)) => {
                     self.outcome.finish(CallStatus::Unreachable, None);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mcphub_domain::{Event, Principal, UserId};
 use mcphub_store::sessions::Session;
+use mcphub_wire::method;
 use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
@@ -56,6 +57,7 @@ impl Hub {
             endpoint: new.endpoint.clone(),
             version: new.version.clone(),
             capabilities: new.capabilities,
+            log_level: None,
             created_at: now,
             seen_at: now,
             ended_at: None,
@@ -97,6 +99,19 @@ impl Hub {
         }
         self.sessions.lock().put((owner, id_hash), session.clone());
         Ok(session)
+    }
+
+    /// Sets the lowest level of log messages that a session's client hears.
+    pub async fn set_log_level(
+        &self,
+        caller: &Caller,
+        session: &Session,
+        level: &str,
+    ) -> Result<(), HubError> {
+        self.record_read(caller, method::SET_LEVEL, Some(&session.endpoint), 0).await;
+        self.store.set_log_level(session, level).await?;
+        self.sessions.lock().pop(&(session.owner, session.id_hash));
+        Ok(())
     }
 
     /// Ends a session of the caller's.

@@ -21,6 +21,8 @@ pub struct Session {
     pub version: String,
     /// The client's capabilities, as JSON.
     pub capabilities: String,
+    /// The lowest level of log messages that the client asked for.
+    pub log_level: Option<String>,
     /// When it was opened.
     pub created_at: Timestamp,
     /// When it was last used, as far as that was noted.
@@ -61,13 +63,14 @@ impl Store {
         tx.act_for(&owner.to_string()).await?;
         let rows = tx
             .all(
-                "SELECT owner_id, key_id, endpoint, version, capabilities, created_at, seen_at, ended_at, id_hash
+                "SELECT owner_id, key_id, endpoint, version, capabilities, log_level, created_at, seen_at, ended_at,
+                        id_hash
                    FROM sessions WHERE owner_id = $1 AND ended_at IS NULL
                   ORDER BY seen_at DESC, created_at DESC LIMIT $2 OFFSET $3",
                 values![owner.to_string(), SURPLUS, i64::try_from(keep).unwrap_or(i64::MAX)],
             )
             .await?;
-        rows.iter().rev().map(|row| read(row, row.array(8)?)).collect()
+        rows.iter().rev().map(|row| read(row, row.array(9)?)).collect()
     }
 
     /// Finds a session of a person. Somebody else's is not found.
@@ -76,7 +79,7 @@ impl Store {
         tx.act_for(&owner.to_string()).await?;
         let row = tx
             .one(
-                "SELECT owner_id, key_id, endpoint, version, capabilities, created_at, seen_at, ended_at FROM sessions
+                "SELECT owner_id, key_id, endpoint, version, capabilities, log_level, created_at, seen_at, ended_at FROM sessions
                   WHERE id_hash = $1 AND owner_id = $2",
                 values![id_hash.as_slice(), owner.to_string()],
             )
@@ -96,6 +99,18 @@ impl Store {
             .await?;
         tx.commit().await?;
         if touched == 0 { Err(StoreError::missing("the session")) } else { Ok(()) }
+    }
+
+    /// Sets the lowest level of log messages that a session's client hears.
+    pub async fn set_log_level(&self, session: &Session, level: &str) -> Result<(), StoreError> {
+        let mut tx = self.app().write().await?;
+        tx.act_for(&session.owner.to_string()).await?;
+        tx.execute(
+            "UPDATE sessions SET log_level = $2 WHERE id_hash = $1 AND owner_id = $3 AND ended_at IS NULL",
+            values![session.id_hash.as_slice(), level, session.owner.to_string()],
+        )
+        .await?;
+        tx.commit().await
     }
 
     /// Ends a session of a person.
@@ -119,8 +134,9 @@ fn read(row: &Row, id_hash: [u8; 32]) -> Result<Session, StoreError> {
         endpoint: row.get(2)?,
         version: row.get(3)?,
         capabilities: row.get(4)?,
-        created_at: Timestamp::from_micros(row.get(5)?),
-        seen_at: Timestamp::from_micros(row.get(6)?),
-        ended_at: row.get::<Option<i64>>(7)?.map(Timestamp::from_micros),
+        log_level: row.get(5)?,
+        created_at: Timestamp::from_micros(row.get(6)?),
+        seen_at: Timestamp::from_micros(row.get(7)?),
+        ended_at: row.get::<Option<i64>>(8)?.map(Timestamp::from_micros),
     })
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use mcphub_domain::tool::Annotations;
-use mcphub_domain::{ServerId, ServerName, ToolDigest, ToolName};
+use mcphub_domain::{Server, ServerId, ToolDigest, ToolName, Transport};
 use mcphub_wire::list::Item;
+use mcphub_wire::mirror::{Mirrored, mirrored};
+use mcphub_wire::{Limits, Raw};
 
 /// Is a tool as its server defines it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,22 +39,39 @@ impl ToolDefinition {
 }
 
 /// Reads a server's tools, in its order. Two of one name are both left out: nobody could say which is
-/// meant.
-pub(crate) fn tidy(server: &ServerName, items: &[Item]) -> Vec<ToolDefinition> {
+/// meant; so is, over HTTP, one whose arguments can't be repeated in headers as it wants.
+pub(crate) fn tidy(server: &Server, items: &[Item]) -> Vec<ToolDefinition> {
     let mut named: HashMap<&str, usize> = HashMap::new();
     for item in items {
         *named.entry(item.name()).or_default() += 1;
     }
     let single = |item: &&Item| named.get(item.name()) == Some(&1);
-    let tools: Vec<ToolDefinition> = items.iter().filter(single).filter_map(ToolDefinition::read).collect();
+    let is_http = matches!(server.definition.transport, Transport::Http(_));
+    let fits = |item: &&Item| match mirrored(item.raw()) {
+        Err(reason) if is_http => {
+            tracing::warn!(server = %server.name, tool = item.name(), %reason, "a tool is left out");
+            false
+        }
+        Ok(_) | Err(_) => true,
+    };
+    let tools: Vec<ToolDefinition> =
+        items.iter().filter(single).filter(fits).filter_map(ToolDefinition::read).collect();
     let left_out = items.len() - tools.len();
     if left_out > 0 {
-        tracing::warn!(%server, left_out, "some tools are left out: their names can't be used, or stand twice");
+        tracing::warn!(server = %server.name, left_out, "some tools are left out: their names or headers can't be used, or stand twice");
     }
     tools
 }
 
-type Definitions = HashMap<ServerId, Arc<HashMap<ToolName, (ToolDigest, Bytes)>>>;
+type Definitions = HashMap<ServerId, Arc<Known>>;
+
+/// Is what is known of one server.
+#[derive(Default)]
+struct Known {
+    tools: HashMap<ToolName, (ToolDigest, Bytes)>,
+    /// The arguments that headers repeat, of the few tools that have such.
+    mirrored: HashMap<ToolName, Arc<[Mirrored]>>,
+}
 
 /// Holds the last definitions of all servers' tools.
 #[derive(Default)]
@@ -64,10 +83,17 @@ impl Catalog {
     /// Replaces a server's tools.
     pub fn put(&self, server: ServerId, tools: &[ToolDefinition]) {
         let entry = |tool: &ToolDefinition| (tool.name.clone(), (tool.digest, tool.definition.clone()));
-        let tools = Arc::new(tools.iter().map(entry).collect());
+        let repeats = |tool: &ToolDefinition| {
+            let found = mirrored(&Raw::parse(tool.definition.clone(), &Limits::RESPONSE).ok()?).ok()?;
+            (!found.is_empty()).then(|| (tool.name.clone(), found.into()))
+        };
+        let known = Arc::new(Known {
+            tools: tools.iter().map(entry).collect(),
+            mirrored: tools.iter().filter_map(repeats).collect(),
+        });
         self.definitions.rcu(|before| {
             let mut after = Definitions::clone(before);
-            after.insert(server, Arc::clone(&tools));
+            after.insert(server, Arc::clone(&known));
             after
         });
     }
@@ -75,8 +101,13 @@ impl Catalog {
     /// Returns a tool's definition, if it is the one with this digest: the one that was approved.
     pub fn get(&self, server: ServerId, name: &ToolName, digest: &ToolDigest) -> Option<Bytes> {
         let definitions = self.definitions.load();
-        let (known, definition) = definitions.get(&server)?.get(name)?;
+        let (known, definition) = definitions.get(&server)?.tools.get(name)?;
         (known == digest).then(|| definition.clone())
+    }
+
+    /// Returns the arguments of a tool that headers repeat; nearly always none.
+    pub fn mirrored(&self, server: ServerId, name: &ToolName) -> Option<Arc<[Mirrored]>> {
+        self.definitions.load().get(&server)?.mirrored.get(name).map(Arc::clone)
     }
 
     /// Forgets a server's tools.
@@ -91,15 +122,28 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use mcphub_domain::{Effect, ServerId};
+    use mcphub_domain::server::ServerState;
+    use mcphub_domain::{Effect, Server, ServerId, Timestamp};
     use mcphub_wire::list::{ListKind, ListPage};
     use mcphub_wire::{Limits, Raw};
 
     use super::{Catalog, ToolDefinition, tidy};
 
+    fn server() -> Server {
+        Server {
+            id: ServerId::from_bytes([1; 16]),
+            name: "s".parse().unwrap(),
+            definition: serde_json::from_str(r#"{"type":"streamable-http","url":"https://example.com/mcp"}"#)
+                .unwrap(),
+            state: ServerState::Enabled,
+            revision: 1,
+            created_at: Timestamp::from_micros(0),
+        }
+    }
+
     fn tools(json: &str) -> Vec<ToolDefinition> {
         let raw = Raw::parse(format!(r#"{{"tools":{json}}}"#).into(), &Limits::RESPONSE).unwrap();
-        tidy(&"s".parse().unwrap(), &ListPage::parse(ListKind::Tools, &raw).unwrap().items)
+        tidy(&server(), &ListPage::parse(ListKind::Tools, &raw).unwrap().items)
     }
 
     #[test]
@@ -119,6 +163,26 @@ mod tests {
         ));
         let names: Vec<&str> = found.iter().map(|tool| tool.name.as_str()).collect();
         assert_eq!(names, ["a"]);
+    }
+
+    #[test]
+    fn arguments_are_repeated_in_headers_or_the_tool_is_left_out() {
+        let schema = |header: &str| {
+            format!(
+                r#"{{"type":"object","properties":{{"r":{{"type":"string","x-mcp-header":"{header}"}}}}}}"#
+            )
+        };
+        let (good, bad) = (schema("Region"), schema("not a name"));
+        let found = tools(&format!(
+            r#"[{{"name":"a","inputSchema":{good}}},{{"name":"b","inputSchema":{bad}}},{{"name":"c"}}]"#
+        ));
+        let names: Vec<&str> = found.iter().map(|tool| tool.name.as_str()).collect();
+        assert_eq!(names, ["a", "c"]);
+        let (catalog, id) = (Catalog::default(), ServerId::from_bytes([1; 16]));
+        catalog.put(id, &found);
+        let headers =
+            |name: &str| catalog.mirrored(id, &name.parse().unwrap()).map(|all| all[0].header().to_owned());
+        assert_eq!((headers("a").as_deref(), headers("c")), (Some("mcp-param-region"), None));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 /// How many times its span a call may take that keeps telling of progress.
 const HARD: u32 = 10;
+/// How long a client has to answer what a server asks in the middle of a call: a person may have to think.
+pub const ANSWER: Duration = Duration::from_mins(10);
 
 /// Ends a call that is silent for too long, and every call in the end.
 #[derive(Clone, Copy, Debug)]
@@ -13,17 +15,28 @@ pub(crate) struct Deadline {
     span: Duration,
     soft: Instant,
     hard: Instant,
+    waited: bool,
 }
 
 impl Deadline {
     pub(crate) fn starting(span: Duration) -> Self {
         let now = Instant::now();
-        Self { span, soft: now + span, hard: now + span.saturating_mul(HARD) }
+        Self { span, soft: now + span, hard: now + span.saturating_mul(HARD), waited: false }
     }
 
     /// Gives the call its span again, for it told of progress.
     pub(crate) fn extend(&mut self) {
-        self.soft = Instant::now() + self.span;
+        self.soft = self.soft.max(Instant::now() + self.span);
+    }
+
+    /// Waits for the client as well, whom the server asked something: once more for each question, but for the
+    /// whole call not longer than one answer may take.
+    pub(crate) fn wait_for_client(&mut self) {
+        if !self.waited {
+            self.waited = true;
+            self.hard += ANSWER;
+        }
+        self.soft = self.soft.max(Instant::now() + ANSWER + self.span);
     }
 
     pub(crate) fn at(&self) -> Instant {
@@ -41,7 +54,7 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::Deadline;
+    use super::{ANSWER, Deadline};
 
     #[tokio::test(start_paused = true)]
     async fn progress_prolongs_it_to_ten_times_its_span_at_most() {
@@ -53,5 +66,19 @@ mod tests {
             deadline.extend();
         }
         assert_eq!(deadline.at(), start + Duration::from_secs(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_person_who_is_asked_has_time_to_think_but_not_for_ever() {
+        let (start, span) = (Instant::now(), Duration::from_secs(10));
+        let mut deadline = Deadline::starting(span);
+        deadline.wait_for_client();
+        assert_eq!(deadline.at(), start + ANSWER + span);
+        for _ in 0..20 {
+            advance(Duration::from_secs(9)).await;
+            deadline.extend();
+            deadline.wait_for_client();
+        }
+        assert_eq!(deadline.at(), start + ANSWER + 10 * span);
     }
 }

@@ -13,13 +13,14 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Response};
 use ipnet::IpNet;
 use mcphub_wire::discover::Discovery;
-use mcphub_wire::{Id, Outcome, Version, error, header};
+use mcphub_wire::{Abilities, Id, Outcome, Version, error, header};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::destination::{Destination, HttpRequest};
 use crate::error::{Blame, UpstreamError};
+use crate::key::{ConnectionKey, Prefers};
 use crate::legacy::{Cancel, Session};
 use crate::outbound::{Body, Outbound};
 use crate::outgoing::Outgoing;
@@ -65,6 +66,9 @@ impl Shared {
 pub(crate) struct HttpConnection {
     pub(crate) blame: Blame,
     pub(crate) shared: Shared,
+    /// What a session's server is told that clients can do.
+    pub(crate) abilities: Abilities,
+    prefers: Prefers,
     destination: Destination,
     era: ArcSwapOption<Era>,
     /// Who holds it finds the era out.
@@ -99,7 +103,7 @@ impl HttpConnection {
         blame: Blame,
         shared: Shared,
         target: ResolvedHttp,
-        networks: Vec<IpNet>,
+        (networks, key): (Vec<IpNet>, &ConnectionKey),
     ) -> Result<Arc<Self>, UpstreamError> {
         let destination = Destination::new(target.url.as_str(), target.headers, networks);
         let destination = destination.ok_or_else(|| UpstreamError::UnusableValue {
@@ -107,8 +111,9 @@ impl HttpConnection {
             place: "the URL".to_owned(),
             reason: "it can't be sent over HTTP",
         })?;
+        let (abilities, prefers) = (key.abilities, key.prefers);
         let (era, probing) = (ArcSwapOption::empty(), Mutex::default());
-        Ok(Arc::new(Self { blame, shared, destination, era, probing }))
+        Ok(Arc::new(Self { blame, shared, abilities, prefers, destination, era, probing }))
     }
 
     /// Makes sure that the server answers, and in which era.
@@ -171,9 +176,33 @@ impl HttpConnection {
         });
     }
 
+    /// Finds the era out, beginning with the one that is preferred.
+    async fn probe(self: &Arc<Self>) -> Result<Era, UpstreamError> {
+        if self.prefers == Prefers::Modern {
+            return self.probe_modern().await;
+        }
+        match Session::open(self).await {
+            Ok(session) => Ok(Era::Legacy(session)),
+            // It answers, but not to `initialize`.
+            Err(error @ UpstreamError::Garbage { .. }) => match self.discover().await? {
+                Some(version) => Ok(Era::Modern(version)),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
     /// Asks in modern words; whoever doesn't understand them gets `initialize`. Only a clear answer
     /// makes a server modern, and no single code makes it legacy.
-    async fn probe(self: &Arc<Self>) -> Result<Era, UpstreamError> {
+    async fn probe_modern(self: &Arc<Self>) -> Result<Era, UpstreamError> {
+        match self.discover().await? {
+            Some(version) => Ok(Era::Modern(version)),
+            None => Ok(Era::Legacy(Session::open(self).await?)),
+        }
+    }
+
+    /// Asks which modern version the server speaks, if any.
+    async fn discover(self: &Arc<Self>) -> Result<Option<Version>, UpstreamError> {
         let newest = Version::V2026_07_28;
         let id = self.shared.next_id();
         let response = self.post_request(&Outgoing::discover(), id, &Era::Modern(newest)).await?;
@@ -187,11 +216,8 @@ impl HttpConnection {
             return Err(self.unauthorized(status));
         }
         match read_answer(self, response, id).await {
-            Ok(Arrival::Response(answer)) => match modern_version(&answer.outcome) {
-                Some(version) => Ok(Era::Modern(version)),
-                None => Ok(Era::Legacy(Session::open(self).await?)),
-            },
-            Ok(Arrival::Other) => Ok(Era::Legacy(Session::open(self).await?)),
+            Ok(Arrival::Response(answer)) => Ok(modern_version(&answer.outcome)),
+            Ok(Arrival::Other) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -248,6 +274,12 @@ impl HttpConnection {
                 let name = HeaderValue::try_from(header::encode_value(name).as_ref())
                     .map_err(|_| self.blame.garbage("the name of the tool fits into no header"))?;
                 own.push((NAME, name));
+            }
+            for (name, value) in request.param_headers() {
+                let unfit = |_| self.blame.garbage(format!("the argument of {name} fits into no header"));
+                let value = HeaderValue::try_from(value).map_err(unfit)?;
+                let unfit = |_| self.blame.garbage("an argument's header has a name that is none");
+                own.push((HeaderName::try_from(name.as_str()).map_err(unfit)?, value));
             }
         }
         Ok(own)

@@ -1,7 +1,8 @@
 //! Who may share a connection.
 
 use mcphub_domain::server::Isolation;
-use mcphub_domain::{Server, ServerId, UserId};
+use mcphub_domain::{Server, ServerId, Transport, UserId};
+use mcphub_wire::Abilities;
 use sha2::{Digest, Sha256};
 
 /// Says for whom a connection is.
@@ -38,6 +39,20 @@ pub struct ConnectionKey {
     pub personal_revision: i64,
     /// For whom it is.
     pub scope: Scope,
+    /// What the clients can do that use it: a legacy server is told once, when the connection opens.
+    pub abilities: Abilities,
+    /// Which era is tried first.
+    pub prefers: Prefers,
+}
+
+/// Says which era to speak with a server that speaks both: that of the client, so that nothing has to be translated.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Prefers {
+    /// 2026-07-28 and later.
+    #[default]
+    Modern,
+    /// The revisions with sessions.
+    Legacy,
 }
 
 impl Scope {
@@ -67,8 +82,15 @@ impl Scope {
 /// Names the connection that a caller uses, or nothing if the server needs a person and `caller` is
 /// [`Scope::Shared`], the hub itself.
 ///
-/// `caller` is the narrowest scope there is; it is widened as far as the server's definition allows.
-pub fn key(server: &Server, caller: Scope, revisions: Revisions) -> Option<ConnectionKey> {
+/// `caller` is the narrowest scope there is; it is widened as far as the server's definition allows. All clients share a
+/// process, which costs more than a session: it is told that everything is possible, and what a client can't do is
+/// refused when it is asked.
+pub fn key(
+    server: &Server,
+    caller: Scope,
+    (abilities, prefers): (Abilities, Prefers),
+    revisions: Revisions,
+) -> Option<ConnectionKey> {
     let definition = &server.definition;
     let scope = match (definition.isolation, definition.is_personal()) {
         (_, false) => Scope::Shared,
@@ -78,12 +100,18 @@ pub fn key(server: &Server, caller: Scope, revisions: Revisions) -> Option<Conne
     if definition.is_personal() && scope.user().is_none() {
         return None;
     }
+    let (abilities, prefers) = match definition.transport {
+        Transport::Http(_) => (abilities.legacy(), prefers),
+        Transport::Stdio(_) => (Abilities::ALL, Prefers::Modern),
+    };
     Some(ConnectionKey {
         server: server.id,
         revision: server.revision,
         shared_revision: revisions.shared,
         personal_revision: if scope == Scope::Shared { 0 } else { revisions.personal },
         scope,
+        abilities,
+        prefers,
     })
 }
 
@@ -92,8 +120,9 @@ mod tests {
     use mcphub_domain::server::ServerState;
     use mcphub_domain::{Server, ServerId, Timestamp, UserId};
 
-    use super::{Revisions, Scope, key};
+    use super::{Abilities, Prefers, Revisions, Scope, key};
 
+    const ANYBODY: (Abilities, Prefers) = (Abilities::NONE, Prefers::Modern);
     const ALICE: UserId = UserId::from_bytes([1; 16]);
     const SESSION: Scope = Scope::Session(ALICE, [7; 32]);
 
@@ -109,7 +138,7 @@ mod tests {
     }
 
     fn scope(definition: &str, caller: Scope) -> Option<Scope> {
-        key(&server(definition), caller, Revisions { shared: 1, personal: 2 }).map(|key| key.scope)
+        key(&server(definition), caller, ANYBODY, Revisions { shared: 1, personal: 2 }).map(|key| key.scope)
     }
 
     #[test]
@@ -138,7 +167,7 @@ mod tests {
     #[test]
     fn a_person_s_changes_touch_no_shared_connection() {
         let server = server(r#"{"type":"stdio","command":"x"}"#);
-        let of = |personal| key(&server, Scope::Person(ALICE), Revisions { shared: 1, personal });
+        let of = |personal| key(&server, Scope::Person(ALICE), ANYBODY, Revisions { shared: 1, personal });
         assert_eq!(of(1), of(2));
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use mcphub_wire::legacy::{InitializeResult, initialized};
-use mcphub_wire::{Id, Outcome, Version, header, progress};
+use mcphub_wire::{Edit, Id, LogLevel, Object, Outcome, Raw, Version, header, message, method, progress};
 
 use crate::error::UpstreamError;
 use crate::http::{BEST_EFFORT, Era, HttpConnection, Own, era_headers};
@@ -24,7 +24,7 @@ impl Session {
     pub(crate) async fn open(connection: &Arc<HttpConnection>) -> Result<Arc<Self>, UpstreamError> {
         let blame = &connection.blame;
         let id = connection.shared.next_id();
-        let response = connection.post(initialize(id), Own::new()).await?;
+        let response = connection.post(initialize(id, connection.abilities), Own::new()).await?;
         if let status @ (401 | 403) = response.status().as_u16() {
             return Err(connection.unauthorized(status));
         }
@@ -36,14 +36,18 @@ impl Session {
             Arrival::Response(answer) => answer.outcome,
             Arrival::Other => return Err(blame.garbage("it did not answer `initialize`")),
         };
-        let version = opened(&outcome).map_err(|reason| blame.garbage(reason))?;
-        let session = Arc::new(Self { version, id: session_id });
-        let headers = era_headers(&Era::Legacy(Arc::clone(&session)));
-        let acknowledged = connection.post(initialized(), headers).await?;
-        match acknowledged.status().is_success() {
-            true => Ok(session),
-            false => Err(blame.garbage("it refused `notifications/initialized`")),
+        let opened = opened(&outcome).map_err(|reason| blame.garbage(reason))?;
+        let session = Arc::new(Self { version: opened.version, id: session_id });
+        let headers = || era_headers(&Era::Legacy(Arc::clone(&session)));
+        let acknowledged = connection.post(initialized(), headers()).await?;
+        if !acknowledged.status().is_success() {
+            return Err(blame.garbage("it refused `notifications/initialized`"));
         }
+        if let Some(request) = ask_for_logs(&opened, connection.shared.next_id()) {
+            let (connection, headers) = (Arc::clone(connection), headers());
+            connection.shared.clone().spawn(async move { connection.post_quietly(request, headers).await });
+        }
+        Ok(session)
     }
 
     /// Closes the session, as far as the server cares.
@@ -58,15 +62,20 @@ impl Session {
     }
 }
 
-/// Reads the version of a session from the answer to `initialize`.
-pub(crate) fn opened(outcome: &Outcome) -> Result<Version, String> {
+/// Reads the answer to `initialize`.
+pub(crate) fn opened(outcome: &Outcome) -> Result<InitializeResult, String> {
     match outcome {
-        Outcome::Result(result) => match InitializeResult::read(result) {
-            Ok(result) => Ok(result.version),
-            Err(fault) => Err(fault.to_string()),
-        },
+        Outcome::Result(result) => InitializeResult::read(result).map_err(|fault| fault.to_string()),
         Outcome::Error(error) => Err(format!("it refused `initialize` with error {}", error.code)),
     }
+}
+
+/// Asks a server that writes log messages for all of them: a level holds for the whole session, which clients of
+/// different wishes share.
+pub(crate) fn ask_for_logs(opened: &InitializeResult, id: i64) -> Option<Bytes> {
+    let writes = Object::parse(&opened.capabilities).is_ok_and(|able| able.get("logging").is_some());
+    let level = Edit::new().set("level", Raw::string(LogLevel::Debug.as_str()));
+    writes.then(|| message::request(&Id::Integer(id), method::SET_LEVEL, None, &level))
 }
 
 /// Tells a legacy server that a request is given up, unless it was answered before: there, a closed
@@ -90,8 +99,8 @@ impl Cancel {
     }
 
     /// Returns the session, to answer what the server asks.
-    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
-        self.0.as_ref().map(|(_, session, _)| session)
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
+        self.0.as_ref().map(|(_, session, _)| Arc::clone(session))
     }
 }
 

@@ -41,7 +41,7 @@ impl Upstreams {
     ) -> Result<Vec<ToolDefinition>, UpstreamError> {
         let bearer = Bearer::of_look(recorded.permit());
         let items = self.pages(&bearer, server, access, ListKind::Tools).await?;
-        Ok(tidy(&server.name, &items))
+        Ok(tidy(server, &items))
     }
 
     /// Follows a list to its end.

@@ -1,13 +1,16 @@
 //! The requests that go to servers: the hub's own id, token and metadata around the client's parameters.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use mcphub_domain::ToolName;
 use mcphub_wire::discover::{legacy_meta, modern_meta};
 use mcphub_wire::legacy::InitializeParams;
 use mcphub_wire::list::ListKind;
-use mcphub_wire::{Edit, Id, Params, Raw, Version, message, meta_key, method, progress};
+use mcphub_wire::mirror::{Arguments, Mirrored};
+use mcphub_wire::{Abilities, Edit, Id, Params, Raw, Version, message, meta_key, method, progress};
+
+use crate::client::Client;
 
 /// Names what a server is asked for, as the server names it.
 #[derive(Clone, Debug)]
@@ -38,45 +41,65 @@ pub(crate) struct Outgoing {
     pub(crate) name: Option<Box<str>>,
     /// The client's own progress token, to be put back into what comes.
     pub(crate) token: Option<Raw>,
+    /// Whom a server may ask something in return.
+    pub(crate) client: Client,
     params: Option<Params>,
+    mirrored: Option<Arc<[Mirrored]>>,
     edit: Edit,
-    log_level: Option<Box<str>>,
 }
 
 impl Outgoing {
     /// Calls the tool that the permit names; what the client called it doesn't leave the hub.
-    pub(crate) fn call(tool: &ToolName, params: Params, log_level: Option<Box<str>>) -> Self {
+    pub(crate) fn call(tool: &ToolName, params: Params, client: Client) -> Self {
         Self {
             method: method::TOOLS_CALL,
             name: Some(tool.as_str().into()),
             token: progress::requested_token(&params).ok().flatten(),
             edit: Edit::new().name(tool.as_str()),
             params: Some(params),
-            log_level,
+            mirrored: None,
+            client,
         }
+    }
+
+    /// Repeats arguments in headers.
+    pub(crate) fn mirroring(self, mirrored: Option<Arc<[Mirrored]>>) -> Self {
+        Self { mirrored, ..self }
+    }
+
+    /// Lists the headers that repeat arguments, with their values.
+    pub(crate) fn param_headers(&self) -> Vec<(String, String)> {
+        let Some(mirrored) = &self.mirrored else { return Vec::new() };
+        let arguments = Arguments::read(self.params.as_ref().and_then(Params::arguments));
+        let written = mirrored.iter().map(|one| Some((one.header().to_owned(), one.value(&arguments)?)));
+        written.flatten().collect()
     }
 
     /// Asks for a page of a list.
     pub(crate) fn list(kind: ListKind, cursor: Option<&str>) -> Self {
         let edit = cursor.map_or_else(Edit::new, |cursor| Edit::new().cursor(cursor));
-        Self { method: kind.method(), name: None, token: None, params: None, edit, log_level: None }
+        Self { edit, ..Self::bare(kind.method()) }
     }
 
     /// Asks for a prompt, a resource or a completion, by the server's own name for it.
-    pub(crate) fn ask(wanted: &Wanted, params: Params) -> Self {
+    pub(crate) fn ask(wanted: &Wanted, params: Params, client: Client) -> Self {
         let (name, edit) = match wanted {
             Wanted::Prompt(name) => (Some(name.clone()), Edit::new().name(name)),
             Wanted::Resource(uri) => (Some(uri.clone()), Edit::new().uri(uri)),
             Wanted::Completion(reference) => (None, Edit::new().set("ref", reference.clone())),
         };
         let token = progress::requested_token(&params).ok().flatten();
-        Self { method: wanted.method(), name, token, edit, params: Some(params), log_level: None }
+        Self { method: wanted.method(), name, token, client, edit, params: Some(params), mirrored: None }
     }
 
     /// Asks what a modern server speaks.
     pub(crate) fn discover() -> Self {
-        let method = method::DISCOVER;
-        Self { method, name: None, token: None, params: None, edit: Edit::new(), log_level: None }
+        Self::bare(method::DISCOVER)
+    }
+
+    fn bare(method: &'static str) -> Self {
+        let client = Client::able(Abilities::ALL);
+        Self { method, name: None, token: None, client, params: None, mirrored: None, edit: Edit::new() }
     }
 
     /// Writes the request. The progress token is the request's own id, which no other request has.
@@ -87,10 +110,10 @@ impl Outgoing {
             None => edit.remove_meta(meta_key::PROGRESS_TOKEN),
         };
         let edit = if version.is_modern() {
-            let edit = modern_meta(edit, version, &Raw::empty_object(), &CLIENT_INFO);
-            match &self.log_level {
-                Some(level) => edit.set_meta(meta_key::LOG_LEVEL, Raw::string(level)),
-                None => edit,
+            let edit = modern_meta(edit, version, &self.client.capabilities, &CLIENT_INFO);
+            match self.client.log_level {
+                Some(level) => edit.set_meta(meta_key::LOG_LEVEL, Raw::string(level.as_str())),
+                None => edit.remove_meta(meta_key::LOG_LEVEL),
             }
         } else {
             legacy_meta(edit)
@@ -99,11 +122,11 @@ impl Outgoing {
     }
 }
 
-/// Writes the request that opens a legacy connection.
-pub(crate) fn initialize(id: i64) -> Bytes {
+/// Writes the request that opens a legacy connection, for clients that can do this.
+pub(crate) fn initialize(id: i64, abilities: Abilities) -> Bytes {
     let params = InitializeParams {
         requested: Version::V2025_11_25.as_str().into(),
-        capabilities: Raw::empty_object(),
+        capabilities: abilities.legacy().to_raw(),
         client_info: CLIENT_INFO.clone(),
     };
     params.request(&Id::Integer(id))
@@ -122,7 +145,7 @@ static CLIENT_INFO: LazyLock<Raw> = LazyLock::new(|| {
 mod tests {
     use mcphub_wire::{Envelope, Params, Version};
 
-    use super::Outgoing;
+    use super::{Client, Outgoing};
 
     fn params(json: &str) -> Params {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{json}}}"#);
@@ -130,7 +153,7 @@ mod tests {
     }
 
     fn written(json: &str, version: Version) -> String {
-        let outgoing = Outgoing::call(&"real".parse().unwrap(), params(json), None);
+        let outgoing = Outgoing::call(&"real".parse().unwrap(), params(json), Client::NOBODY);
         String::from_utf8(outgoing.write(7, version).to_vec()).unwrap()
     }
 

@@ -19,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Blame, UpstreamError};
 use crate::http::{BEST_EFFORT, Shared};
+use crate::inquiry::{Back, Inquiry, own_answer, refusal};
 use crate::key::Scope;
 use crate::process::Stop;
 use crate::reply::Step;
-use crate::response::{limits, refuse};
+use crate::response::limits;
 
 /// How many notifications may wait for a caller.
 const NOTIFICATIONS: usize = 64;
@@ -34,6 +35,8 @@ const LONG_LINE: usize = 256 << 10;
 pub(crate) const MESSAGES: usize = 16;
 /// How long the rest of what a process said is waited for after its end.
 const REST: Duration = Duration::from_millis(500);
+/// Why a process that several people share can't ask anybody.
+const SHARED: &str = "several people share this server's process, so it can ask nobody: an admin may give each person one with isolation = \"person\"";
 /// How many lines in a row may be no messages.
 const STRAYS: usize = 100;
 
@@ -58,14 +61,20 @@ struct Calls {
 }
 
 struct Slot {
-    notifications: mpsc::Sender<Waiting>,
-    room: Arc<Semaphore>,
+    outlet: Outlet,
     answer: oneshot::Sender<Result<Response, UpstreamError>>,
 }
 
-/// Is a notification that waits, with its share of the room for those.
+/// Is the way to one call for what comes before its answer.
+#[derive(Clone)]
+struct Outlet {
+    waiting: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
+}
+
+/// Is a notification or a question that waits, with its share of the room for those.
 struct Waiting {
-    notification: Notification,
+    step: Step,
     _room: OwnedSemaphorePermit,
 }
 
@@ -124,7 +133,8 @@ impl Pipe {
             return Err(end.clone());
         }
         let room = Arc::new(Semaphore::new(NOTIFIED));
-        calls.open.insert(id, Slot { notifications, room, answer });
+        let outlet = Outlet { waiting: notifications, room };
+        calls.open.insert(id, Slot { outlet, answer });
         Ok(StdioReply {
             pipe: Arc::clone(self),
             id,
@@ -217,7 +227,7 @@ impl Pipe {
         match Envelope::parse_with(&line, &limits(self.shared.max_response)) {
             Ok(Envelope::Response(response)) => self.answer(response),
             Ok(Envelope::Notification(notification)) => self.notify(notification, line.len()),
-            Ok(Envelope::Request(request)) => self.serve(&request),
+            Ok(Envelope::Request(request)) => self.serve(request, line.len()),
             Err(error) => {
                 if let Some(Id::Integer(id)) = error.id
                     && let Some(slot) = self.calls.lock().open.remove(&id)
@@ -258,15 +268,43 @@ impl Pipe {
             _ => None,
         };
         if let Some(slot) = slot
-            && slot.offer(notification, size) == Offered::Refused
+            && slot.outlet.offer(Step::Notification(notification), size) == Offered::Refused
         {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn serve(&self, request: &Request) {
-        if self.outgoing.try_send(refuse(request)).is_err() {
-            tracing::debug!(server = %self.blame.0, "a request of the server stays unanswered: it reads too slowly");
+    /// Takes what the server asks. It names no call, so it goes to the call that began last, whose person is the only
+    /// one that this process works for; of a process that several people share, nobody is asked.
+    fn serve(self: &Arc<Self>, request: Request, size: usize) {
+        if let Some(answer) = own_answer(&request) {
+            return self.send_soon(answer);
+        }
+        if self.scope == Scope::Shared {
+            return self.send_soon(refusal(&request, SHARED));
+        }
+        // Dropped where nobody takes it, which answers it; but not while the calls are locked.
+        let inquiry = Step::Inquiry(Inquiry::new(request, Back::Stdio(Arc::clone(self))));
+        let slot = {
+            let calls = self.calls.lock();
+            calls.open.iter().max_by_key(|(id, _)| **id).map(|(_, slot)| slot.outlet.clone())
+        };
+        if let Some(outlet) = slot
+            && outlet.offer(inquiry, size) == Offered::Refused
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends what nobody waits for.
+    pub(crate) fn send_soon(self: &Arc<Self>, body: Bytes) {
+        if let Err(mpsc::error::TrySendError::Full(body)) = self.outgoing.try_send(body) {
+            let pipe = Arc::clone(self);
+            self.shared.spawn(async move {
+                if timeout(BEST_EFFORT, pipe.send(body)).await.is_err() {
+                    tracing::debug!(server = %pipe.blame.0, "a message was not taken: it reads too slowly");
+                }
+            });
         }
     }
 
@@ -303,11 +341,11 @@ enum Offered {
     Refused,
 }
 
-impl Slot {
-    fn offer(&self, notification: Notification, size: usize) -> Offered {
+impl Outlet {
+    fn offer(&self, step: Step, size: usize) -> Offered {
         let share = u32::try_from(size.min(NOTIFIED)).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(share) else { return Offered::Refused };
-        match self.notifications.try_send(Waiting { notification, _room: room }) {
+        match self.waiting.try_send(Waiting { step, _room: room }) {
             Err(mpsc::error::TrySendError::Full(_)) => Offered::Refused,
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Offered::Taken,
         }
@@ -330,8 +368,8 @@ async fn write_line(stdin: &mut ChildStdin, message: &Bytes) -> std::io::Result<
 impl StdioReply {
     /// Waits for the next message. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
-        if let Some(Waiting { notification, .. }) = self.notifications.recv().await {
-            return Ok(Step::Notification(notification));
+        if let Some(Waiting { step, .. }) = self.notifications.recv().await {
+            return Ok(step);
         }
         let answer = (&mut self.answer).await;
         self.finished = true;
@@ -357,14 +395,6 @@ impl Drop for StdioReply {
         if self.finished || !was_open {
             return;
         }
-        let body = progress::cancelled(&Id::Integer(self.id), "the caller gave up");
-        if let Err(mpsc::error::TrySendError::Full(body)) = self.pipe.outgoing.try_send(body) {
-            let pipe = Arc::clone(&self.pipe);
-            self.pipe.shared.spawn(async move {
-                if timeout(BEST_EFFORT, pipe.send(body)).await.is_err() {
-                    tracing::debug!(server = %pipe.blame.0, "a cancellation was not taken");
-                }
-            });
-        }
+        self.pipe.send_soon(progress::cancelled(&Id::Integer(self.id), "the caller gave up"));
     }
 }

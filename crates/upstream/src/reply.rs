@@ -2,11 +2,17 @@
 
 use bytes::Bytes;
 use mcphub_wire::answer::ResultType;
-use mcphub_wire::{Edit, Id, Notification, Outcome, Raw, Response, Version, message, method, progress};
+use mcphub_wire::{
+    Abilities, Edit, Fault, Id, InputRequired, LogLevel, Notification, Outcome, Raw, Response, Version,
+    message, method, progress,
+};
 use tokio::time::timeout_at;
 
+use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::{Blame, Phase, UpstreamError};
+use crate::inquiry::Inquiry;
+use crate::outgoing::Outgoing;
 use crate::pipe::StdioReply;
 use crate::pool::Lease;
 use crate::response::HttpReply;
@@ -19,13 +25,17 @@ pub struct Answer {
     pub outcome: Outcome,
     /// The version that the server speaks; the result is in its words.
     pub version: Version,
+    /// What the server expects next.
+    pub expects: ResultType,
 }
 
 /// Is one thing that a call brings.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum ReplyMessage {
     /// A notification for the client, ready to be sent on; progress carries the client's own token.
     Notification(Bytes),
+    /// What the server asks of the client; its answer is awaited.
+    Inquiry(Inquiry),
     /// The answer; nothing follows.
     Final(Answer),
 }
@@ -37,6 +47,9 @@ pub struct Reply {
     id: i64,
     /// The client's progress token.
     token: Option<Raw>,
+    method: &'static str,
+    abilities: Abilities,
+    log_level: Option<LogLevel>,
     version: Version,
     deadline: Deadline,
     trial: Option<Trial>,
@@ -53,6 +66,7 @@ pub(crate) enum Stream {
 /// Is one message of a stream.
 pub(crate) enum Step {
     Notification(Notification),
+    Inquiry(Inquiry),
     Final(Response),
 }
 
@@ -73,16 +87,12 @@ impl Stream {
 }
 
 impl Reply {
-    pub(crate) fn new(
-        sent: Sent,
-        token: Option<Raw>,
-        deadline: Deadline,
-        trial: Trial,
-        lease: Lease,
-    ) -> Self {
+    pub(crate) fn new(sent: Sent, request: Outgoing, deadline: Deadline, trial: Trial, lease: Lease) -> Self {
         let Sent { stream, id, version } = sent;
-        let blame = lease.blame();
-        Self { stream, id, token, version, deadline, trial: Some(trial), lease, blame }
+        let Outgoing { method, token, client, .. } = request;
+        let Client { abilities, log_level, .. } = client;
+        let (blame, trial) = (lease.blame(), Some(trial));
+        Self { stream, id, token, method, abilities, log_level, version, deadline, trial, lease, blame }
     }
 
     /// Names the version that the server speaks.
@@ -102,13 +112,22 @@ impl Reply {
                         return Some(Ok(ReplyMessage::Notification(bytes)));
                     }
                 }
-                Ok(Step::Final(response)) => {
-                    let answer = Answer { outcome: response.outcome, version: self.version };
-                    if let Err(error) = self.check(&answer) {
-                        self.finish(Err((&error, Phase::Asking)));
-                        return Some(Err(error));
+                Ok(Step::Inquiry(inquiry)) => {
+                    if let Some(inquiry) = self.admit(inquiry) {
+                        return Some(Ok(ReplyMessage::Inquiry(inquiry)));
                     }
+                }
+                Ok(Step::Final(response)) => {
+                    let Response { outcome, .. } = response;
+                    let expects = match self.check(&outcome) {
+                        Ok(expects) => expects,
+                        Err(error) => {
+                            self.finish(Err((&error, Phase::Asking)));
+                            return Some(Err(error));
+                        }
+                    };
                     self.finish(Ok(()));
+                    let answer = Answer { outcome, version: self.version, expects };
                     return Some(Ok(ReplyMessage::Final(answer)));
                 }
                 Err(error) => {
@@ -119,12 +138,12 @@ impl Reply {
         }
     }
 
-    /// Waits for the answer and drops the notifications before it.
+    /// Waits for the answer and drops what comes before it.
     pub async fn answer(mut self) -> Result<Answer, UpstreamError> {
         loop {
             match self.next().await {
                 Some(Ok(ReplyMessage::Final(answer))) => return Ok(answer),
-                Some(Ok(ReplyMessage::Notification(_))) => {}
+                Some(Ok(ReplyMessage::Notification(_) | ReplyMessage::Inquiry(_))) => {}
                 Some(Err(error)) => return Err(error),
                 None => return Err(self.blame.garbage("no answer")),
             }
@@ -141,19 +160,37 @@ impl Reply {
         }
     }
 
-    /// Refuses a result that isn't complete: a modern server may say so only to a client that can go on, and the hub
-    /// tells servers of no such capability.
-    fn check(&self, answer: &Answer) -> Result<(), UpstreamError> {
-        let Outcome::Result(result) = &answer.outcome else { return Ok(()) };
-        if !self.version.is_modern() {
-            return Ok(());
+    /// Lets a server ask what the client can do, and gives it time for the answer.
+    fn admit(&mut self, inquiry: Inquiry) -> Option<Inquiry> {
+        if self.abilities.allow(&inquiry.method, inquiry.params.as_ref()) {
+            self.deadline.wait_for_client();
+            return Some(inquiry);
         }
-        match ResultType::read(result) {
-            Ok(ResultType::Complete) => Ok(()),
-            Ok(_) => Err(self
-                .blame
-                .garbage("its result isn't complete, though nothing was asked that would allow that")),
-            Err(fault) => Err(self.blame.garbage(fault.to_string())),
+        inquiry.refuse("the client can't do this");
+        None
+    }
+
+    /// Reads what the server expects next. A result that isn't complete is refused, unless the client can go on with it.
+    fn check(&self, outcome: &Outcome) -> Result<ResultType, UpstreamError> {
+        let Outcome::Result(result) = outcome else { return Ok(ResultType::Complete) };
+        if !self.version.is_modern() {
+            return Ok(ResultType::Complete);
+        }
+        let garbage = |fault: Fault| self.blame.garbage(fault.to_string());
+        let expects = ResultType::read(result).map_err(garbage)?;
+        let goes_on = match expects {
+            ResultType::Complete => true,
+            ResultType::InputRequired => {
+                InputRequired::read(result, self.abilities).map_err(garbage)?;
+                method::may_require_input(self.method)
+            }
+            ResultType::Task => self.method == method::TOOLS_CALL && self.abilities.takes_tasks(),
+        };
+        match goes_on {
+            true => Ok(expects),
+            false => {
+                Err(self.blame.garbage("its result isn't complete, though the client can't go on with it"))
+            }
         }
     }
 
@@ -170,7 +207,7 @@ impl Reply {
                 self.deadline.extend();
                 self.token.as_ref().map(|token| progress::with_token(notification, token))
             }
-            method::MESSAGE => {
+            method::MESSAGE if self.log_level.is_some_and(|lowest| LogLevel::of(notification) >= lowest) => {
                 let params = notification.params.as_ref();
                 Some(message::notification(method::MESSAGE, params, &Edit::new()))
             }

@@ -6,10 +6,11 @@ use bytes::{Bytes, BytesMut};
 use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use mcphub_wire::sse::Decoder;
-use mcphub_wire::{Envelope, Limits, Raw, Request, message, method};
+use mcphub_wire::{Envelope, Limits, Request};
 
 use crate::error::UpstreamError;
-use crate::http::{Era, HttpConnection, era_headers, is_ours};
+use crate::http::{HttpConnection, is_ours};
+use crate::inquiry::{Back, Inquiry, own_answer};
 use crate::legacy::Cancel;
 use crate::outbound::Body;
 use crate::reply::Step;
@@ -134,34 +135,27 @@ impl HttpReply {
                 false => Err(blame.garbage("it answered a request that was not sent")),
             },
             Ok(Envelope::Notification(notification)) => Ok(Some(Step::Notification(notification))),
-            Ok(Envelope::Request(request)) => self.serve(&request).map(|()| None),
+            Ok(Envelope::Request(request)) => self.serve(request),
             Err(error) => Err(blame.garbage(error.to_string())),
         }
     }
 
-    /// Answers what a legacy server asks in the middle of a call. A modern server may not ask.
-    fn serve(&mut self, request: &Request) -> Result<(), UpstreamError> {
-        let connection = &self.connection;
+    /// Takes what a legacy server asks in the middle of a call. A modern server may not ask.
+    fn serve(&mut self, request: Request) -> Result<Option<Step>, UpstreamError> {
         self.requests += 1;
         let session = self.cancel.as_ref().and_then(Cancel::session);
         let (Some(session), true) = (session, self.requests <= MOST_REQUESTS) else {
-            return Err(connection.blame.garbage("it sent requests where it may not"));
+            return Err(self.connection.blame.garbage("it sent requests where it may not"));
         };
-        let (answer, headers) = (refuse(request), era_headers(&Era::Legacy(Arc::clone(session))));
-        let connection = Arc::clone(connection);
-        let shared = connection.shared.clone();
-        shared.spawn(async move { connection.post_quietly(answer, headers).await });
-        Ok(())
+        let back = Back::Http(Arc::clone(&self.connection), session);
+        match own_answer(&request) {
+            Some(answer) => {
+                back.send(answer);
+                Ok(None)
+            }
+            None => Ok(Some(Step::Inquiry(Inquiry::new(request, back)))),
+        }
     }
-}
-
-/// Answers a server's request: it may ping; the hub declares no capability for anything else.
-pub(crate) fn refuse(request: &Request) -> Bytes {
-    if &*request.method == method::PING {
-        return message::result(&request.id, &Raw::empty_object());
-    }
-    let code = mcphub_wire::error::METHOD_NOT_FOUND;
-    message::error(Some(&request.id), code, "the hub does not offer this method", None)
 }
 
 /// Bounds what a server may send.
@@ -182,7 +176,7 @@ pub(crate) async fn read_answer(
     loop {
         match reply.next().await {
             Ok(Step::Final(answer)) => return Ok(Arrival::Response(answer)),
-            Ok(Step::Notification(_)) => {}
+            Ok(Step::Notification(_) | Step::Inquiry(_)) => {}
             Err(UpstreamError::Garbage { .. }) => return Ok(Arrival::Other),
             Err(error) => return Err(error),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mcphub_domain::{Clock, Server};
 use mcphub_wire::legacy::initialized;
-use mcphub_wire::{Response, Version};
+use mcphub_wire::{Abilities, Response, Version};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::error::{Blame, UpstreamError};
 use crate::http::{Shared, modern_version};
 use crate::key::ConnectionKey;
-use crate::legacy::opened;
+use crate::legacy::{ask_for_logs, opened};
 use crate::log::Log;
 use crate::mask::Mask;
 use crate::outgoing::{Outgoing, initialize};
@@ -157,8 +157,14 @@ impl Attempt {
 
     /// Opens a session, or says why the process doesn't.
     async fn initialize(&self) -> Result<Result<Version, String>, UpstreamError> {
-        match opened(&self.ask(initialize).await?.response().await?.outcome) {
-            Ok(version) => self.pipe.send(initialized()).await.map(|()| Ok(version)),
+        match opened(&self.ask(|id| initialize(id, Abilities::ALL)).await?.response().await?.outcome) {
+            Ok(opened) => {
+                self.pipe.send(initialized()).await?;
+                if let Some(request) = ask_for_logs(&opened, self.pipe.shared.next_id()) {
+                    self.pipe.send(request).await?;
+                }
+                Ok(Ok(opened.version))
+            }
             Err(reason) => Ok(Err(reason)),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mcphub_domain::{Clock, Server, ServerId, Timestamp, Transport, UserId};
 use mcphub_policy::{AskPermit, Recorded};
 use mcphub_wire::Params;
+use mcphub_wire::mirror::Mirrored;
 use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bearer::Bearer;
 use crate::breaker::BreakerState;
+use crate::client::Client;
 use crate::counters::{Counters, Counts, UpstreamState};
 use crate::deadline::Deadline;
 use crate::error::{Blame, Phase, UpstreamError};
@@ -63,8 +65,10 @@ pub struct ToolCall {
     pub access: Access,
     /// The parameters of the client's request. Their `name` is replaced by the permit's.
     pub params: Params,
-    /// The lowest level of log messages that the client wants; only modern servers can be told.
-    pub log_level: Option<Box<str>>,
+    /// The arguments that headers repeat, if any.
+    pub mirrored: Option<Arc<[Mirrored]>>,
+    /// Whom the server may ask something in return.
+    pub client: Client,
 }
 
 /// Is a question about a prompt, a resource or a completion.
@@ -77,6 +81,8 @@ pub struct Question {
     pub wanted: Wanted,
     /// The parameters of the client's request. What names the thing is replaced by `wanted`.
     pub params: Params,
+    /// Whom the server may ask something in return.
+    pub client: Client,
 }
 
 /// Holds the connections to all servers.
@@ -126,7 +132,7 @@ impl Upstreams {
     ) -> Result<Reply, UpstreamError> {
         let permit = recorded.permit();
         Bearer::of_call(permit).check(&call.server, &call.access)?;
-        let request = Outgoing::call(&permit.route().tool, call.params, call.log_level);
+        let request = Outgoing::call(&permit.route().tool, call.params, call.client).mirroring(call.mirrored);
         let trial = self.admit(&call.server, &call.access.key, Some(permit.user()))?;
         let lease = self.lease(&call.server, call.access)?;
         send(&call.server, trial, lease, request).await
@@ -138,11 +144,11 @@ impl Upstreams {
         recorded: Recorded<AskPermit>,
         question: Question,
     ) -> Result<Reply, UpstreamError> {
-        let (permit, Question { server, access, wanted, params }) = (recorded.permit(), question);
+        let (permit, Question { server, access, wanted, params, client }) = (recorded.permit(), question);
         Bearer::of_ask(permit).check(&server, &access)?;
         let trial = self.admit(&server, &access.key, Some(permit.user()))?;
         let lease = self.lease(&server, access)?;
-        send(&server, trial, lease, Outgoing::ask(&wanted, params)).await
+        send(&server, trial, lease, Outgoing::ask(&wanted, params, client)).await
     }
 
     /// Closes connections at once: their calls end with [`UpstreamError::Closed`], their processes
@@ -254,7 +260,8 @@ impl Upstreams {
             Transport::Http(target) => {
                 let target = values.resolve_http(target).map_err(|error| blame.target(error))?;
                 let networks = definition.networks.clone();
-                HttpConnection::new(blame, self.shared.clone(), target, networks).map(Connection::Http)
+                HttpConnection::new(blame, self.shared.clone(), target, (networks, &key))
+                    .map(Connection::Http)
             }
             Transport::Stdio(target) => {
                 let target = values.resolve_stdio(target).map_err(|error| blame.target(error))?;
@@ -339,7 +346,7 @@ pub(crate) async fn send(
         Err(error) => Err((error, Phase::Connecting)),
     };
     match sent {
-        Ok(sent) => Ok(Reply::new(sent, request.token, deadline, trial, lease)),
+        Ok(sent) => Ok(Reply::new(sent, request, deadline, trial, lease)),
         Err((error, phase)) => {
             trial.end(Err((&error, phase)));
             Err(error)

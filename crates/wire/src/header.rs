@@ -64,6 +64,14 @@ pub enum HeaderError {
         /// Says what is wrong with it.
         problem: Problem,
     },
+    /// Reports a header that doesn't say what the argument says which it repeats.
+    #[error("header {header} {problem}")]
+    Parameter {
+        /// Names the header.
+        header: Box<str>,
+        /// Says what is wrong with it.
+        problem: Problem,
+    },
     /// Reports a version that the hub doesn't speak.
     #[error("protocol version {requested:?} is not supported")]
     UnsupportedVersion {
@@ -106,7 +114,7 @@ impl HeaderError {
     pub fn code(&self) -> i64 {
         match self {
             Self::MissingMeta(_) => error::INVALID_PARAMS,
-            Self::Mismatch { .. } => error::HEADER_MISMATCH,
+            Self::Mismatch { .. } | Self::Parameter { .. } => error::HEADER_MISMATCH,
             Self::UnsupportedVersion { .. } => error::UNSUPPORTED_PROTOCOL_VERSION,
             Self::Invalid(_) => error::INVALID_REQUEST,
         }
@@ -116,11 +124,8 @@ impl HeaderError {
     #[must_use]
     pub fn data(&self) -> Option<Raw> {
         let Self::UnsupportedVersion { requested } = self else { return None };
-        let versions: Vec<Raw> = Version::MODERN
-            .iter()
-            .chain(&Version::LEGACY)
-            .map(|version| Raw::string(version.as_str()))
-            .collect();
+        let versions: Vec<Raw> =
+            Version::MODERN.iter().map(|version| Raw::string(version.as_str())).collect();
         let mut data = ObjectWriter::new(128);
         data.array("supported", versions.iter().map(Raw::as_bytes));
         data.text("requested", requested);

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod answer;
+pub mod capabilities;
 pub mod discover;
 pub mod edit;
 pub mod envelope;
@@ -8,12 +9,15 @@ pub mod error;
 mod fault;
 pub mod header;
 mod id;
+pub mod input;
 mod json;
 pub mod legacy;
+mod level;
 mod limits;
 pub mod list;
 pub mod message;
 pub mod method;
+pub mod mirror;
 mod object;
 mod params;
 pub mod progress;
@@ -24,10 +28,13 @@ pub mod sse;
 mod version;
 mod write;
 
+pub use capabilities::Abilities;
 pub use edit::Edit;
 pub use envelope::{Envelope, Notification, Outcome, ParseError, Request, Response, RpcError};
 pub use fault::Fault;
 pub use id::Id;
+pub use input::{InputRequest, InputRequired};
+pub use level::LogLevel;
 pub use limits::Limits;
 pub use object::{Member, Object};
 pub use params::{Meta, Params, meta_key};

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use crate::edit::Edit;
 use crate::fault::Fault;
 use crate::json::Scanner;
+use crate::limits::Limits;
 use crate::object::{Member, Object, refuse_lookalike};
 use crate::raw::Raw;
 
@@ -140,6 +142,26 @@ impl Params {
     #[must_use]
     pub fn members(&self) -> &[Member] {
         self.object.members()
+    }
+
+    /// Reads parameters that came inside another message.
+    ///
+    /// # Errors
+    /// Refuses what is no object, or could be read in two ways.
+    pub fn parse(value: &Raw) -> Result<Self, Fault> {
+        let bytes = value.clone().into_bytes();
+        let mut scanner = Scanner::new(&bytes, &Limits::CHECKED)?;
+        let (params, verdict) = Self::read(&mut scanner)?;
+        scanner.finish()?;
+        verdict.map(|()| params)
+    }
+
+    /// Returns the changed parameters.
+    ///
+    /// # Errors
+    /// Refuses a change that makes them ambiguous.
+    pub fn edited(&self, edit: &Edit) -> Result<Self, Fault> {
+        edit.apply_to_params(Some(self)).map_or_else(|| Ok(Self::default()), |changed| Self::parse(&changed))
     }
 
     /// Reads an object; the second value is the first thing that JSON allows and a message doesn't.

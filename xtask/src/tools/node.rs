@@ -1,4 +1,4 @@
-//! Node, and on it the protocol's own example server.
+//! Node, and on it the protocol's own example server and its conformance suite.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ pub(crate) struct Node {
     pub(crate) program: PathBuf,
     /// The script of `@modelcontextprotocol/server-everything`.
     pub(crate) everything: PathBuf,
+    /// The script of `@modelcontextprotocol/conformance`.
+    pub(crate) conformance: PathBuf,
 }
 
 /// Ensures Node 22 and the packages of `peers/node`.
@@ -40,8 +42,9 @@ pub(crate) fn install(repository: &Path, python: &Path) -> Result<Node, Failure>
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
         run::silent("npm ci", &mut npm).map(|_| ())
     })?;
-    let everything = "node_modules/@modelcontextprotocol/server-everything/dist/index.js";
-    Ok(Node { program, everything: packages.folder.join(everything) })
+    let scripts = packages.folder.join("node_modules/@modelcontextprotocol");
+    let everything = scripts.join("server-everything/dist/index.js");
+    Ok(Node { program, everything, conformance: scripts.join("conformance/dist/index.js") })
 }
 
 fn copy(description: &Path, place: &Path) -> Result<(), Failure> {

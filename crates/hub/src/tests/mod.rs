@@ -20,13 +20,14 @@ use crate::credentials::{SeenSlot, SlotView};
 use crate::groups::NewGrant;
 use crate::keys::NewKey;
 use crate::users::NewUser;
-use crate::{Caller, Endpoint, Hub, KeySource, Settings, ToolCall};
+use crate::{Caller, Client, Endpoint, Hub, KeySource, Settings, ToolCall};
 
 mod backup;
 mod calls;
 mod clock;
 mod keys;
 mod listing;
+mod rounds;
 mod sessions;
 mod vault;
 #[path = "../../../upstream/tests/it/web.rs"]
@@ -142,7 +143,7 @@ fn call(server: &Server) -> ToolCall {
         path: format!("/mcp/{}", server.name),
         name: "do".to_owned(),
         params: envelope.params().unwrap().clone(),
-        session: None,
+        client: Client::default(),
     }
 }
 

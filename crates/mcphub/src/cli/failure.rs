@@ -59,7 +59,7 @@ impl From<HubError> for Failure {
             HubError::Sealed => "sealed",
             HubError::Unavailable { .. } => "unavailable",
             HubError::NotFound { .. } => "not_found",
-            HubError::Invalid(_) => "invalid",
+            HubError::Invalid(_) | HubError::HeaderMismatch(_) => "invalid",
             HubError::Conflict(_) => "conflict",
             HubError::Stale(_) => "stale",
             HubError::Upstream(_) => "upstream",

@@ -175,7 +175,7 @@ impl From<HubError> for ApiError {
             HubError::Sealed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "sealed", detail).after(A_WHILE),
             HubError::Unavailable { reason } => Self::unavailable(&reason),
             HubError::NotFound { what } => Self::not_found(&what),
-            HubError::Invalid(_) => {
+            HubError::Invalid(_) | HubError::HeaderMismatch(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).recorded_as(Refusal::Invalid)
             }
             HubError::Conflict(_) => {

@@ -28,5 +28,6 @@ mod peers;
 mod power;
 mod recorded;
 mod revocation;
+mod rounds;
 mod routes;
 mod starved;

@@ -30,6 +30,7 @@ fn session(owner: &User, key: &HubKey) -> Session {
         endpoint: "/mcp/github".to_owned(),
         version: "2025-06-18".to_owned(),
         capabilities: "{}".to_owned(),
+        log_level: None,
         created_at: Timestamp::from_micros(4),
         seen_at: Timestamp::from_micros(5),
         ended_at: None,

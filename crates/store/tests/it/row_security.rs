@@ -35,6 +35,7 @@ async fn start(database: &TestDatabase) -> Store {
             endpoint: "/mcp".to_owned(),
             version: "2025-06-18".to_owned(),
             capabilities: "{}".to_owned(),
+            log_level: None,
             created_at: owner.created_at,
             seen_at: owner.created_at,
             ended_at: None,

@@ -25,6 +25,7 @@ async fn add_session(
         endpoint: "/mcp".to_owned(),
         version: "2025-06-18".to_owned(),
         capabilities: "{}".to_owned(),
+        log_level: None,
         created_at: clock.now(),
         seen_at: clock.now(),
         ended_at: None,

@@ -17,10 +17,10 @@ use mcphub_domain::{
 };
 use mcphub_policy::{AskPermit, Endpoint, LookPermit, Recorded, Recorder, World, decide};
 use mcphub_upstream::{
-    Access, Answer, Caller, ConnectionKey, Reply, ReplyMessage, Revisions, Scope, Settings, ToolCall,
-    UpstreamError, Upstreams, Values, key,
+    Access, Answer, Caller, Client, ConnectionKey, Prefers, Reply, ReplyMessage, Revisions, Scope, Settings,
+    ToolCall, UpstreamError, Upstreams, Values, key,
 };
-use mcphub_wire::{Envelope, Outcome, Params};
+use mcphub_wire::{Abilities, Envelope, Outcome, Params};
 use tempfile::TempDir;
 
 pub(crate) const ALICE: UserId = UserId::from_bytes([0xa; 16]);
@@ -132,7 +132,8 @@ pub(crate) fn values(who: UserId) -> Values {
 }
 
 pub(crate) fn connection(server: &Server, who: UserId) -> ConnectionKey {
-    key(server, Scope::Person(who), Revisions { shared: 1, personal: 1 }).unwrap()
+    key(server, Scope::Person(who), (Abilities::NONE, Prefers::Modern), Revisions { shared: 1, personal: 1 })
+        .unwrap()
 }
 
 pub(crate) fn access(server: &Server, who: UserId) -> Access {
@@ -149,7 +150,8 @@ pub(crate) fn tool_call(server: &Arc<Server>, who: UserId, params: &str) -> Tool
         server: Arc::clone(server),
         access: access(server, who),
         params: parse_params(params),
-        log_level: None,
+        mirrored: None,
+        client: Client::NOBODY,
     }
 }
 
@@ -260,6 +262,7 @@ pub(crate) async fn all(mut reply: Reply) -> Vec<String> {
     while let Some(message) = reply.next().await {
         found.push(match message.unwrap() {
             ReplyMessage::Notification(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            ReplyMessage::Inquiry(inquiry) => inquiry.method.to_string(),
             ReplyMessage::Final(answer) => text(&answer),
         });
     }

@@ -12,7 +12,7 @@ use crate::harness::{
 };
 use crate::web::{End, Web, error, event, events, initialized, result, status};
 use mcphub_domain::Server;
-use mcphub_upstream::{Access, Question, ReplyMessage, ToolCall, UpstreamError, Wanted};
+use mcphub_upstream::{Access, Client, Question, ReplyMessage, ToolCall, UpstreamError, Wanted};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::{Outcome, Params, Version};
 
@@ -271,7 +271,13 @@ async fn a_question_is_good_for_its_server_revision_and_person_alone() {
         let listed = hub.upstreams.list(permit, server, of(server, number), ListKind::Prompts).await;
         assert!(matches!(listed.err(), Some(UpstreamError::WrongPermit { .. })), "list {number}");
         let (wanted, params) = (Wanted::Prompt("p".into()), Params::default());
-        let question = Question { server: Arc::clone(server), access: of(server, number), wanted, params };
+        let question = Question {
+            server: Arc::clone(server),
+            access: of(server, number),
+            wanted,
+            params,
+            client: Client::NOBODY,
+        };
         let got = hub.upstreams.ask(asked(&one, ALICE), question).await;
         assert!(matches!(got.err(), Some(UpstreamError::WrongPermit { .. })), "ask {number}");
     }
@@ -312,7 +318,7 @@ async fn a_question_goes_out_under_the_servers_own_name_and_a_list_to_its_end() 
     assert_eq!(list(ListKind::Resources).await, [""; 0], "who doesn't know the method has none");
     let params = parse_params(r#"{"name":"one__own","arguments":{"x": 1.0},"_meta":{"progressToken":"t"}}"#);
     let (server, wanted) = (Arc::clone(&one), Wanted::Prompt("own".into()));
-    let question = Question { server, access: access(&one, ALICE), wanted, params };
+    let question = Question { server, access: access(&one, ALICE), wanted, params, client: Client::NOBODY };
     let answer = hub.upstreams.ask(asked(&one, ALICE), question).await.unwrap().answer().await.unwrap();
     let answer = answer_json(&answer);
     assert_eq!((&answer["seen"]["name"], &answer["name"]), (&json!("own"), &json!("own")));

@@ -9,8 +9,10 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use mcphub_hub::{Answer, HubError, MissingCredential};
-use mcphub_wire::answer::{Cache, CacheScope};
-use mcphub_wire::{Edit, Fault, Id, Object, Outcome, Raw, RpcError, answer, error, message, method};
+use mcphub_wire::answer::{Cache, CacheScope, ResultType};
+use mcphub_wire::{
+    Edit, Fault, Id, Object, Outcome, Params, Raw, Request, RpcError, answer, error, message, method,
+};
 use serde_json::json;
 
 /// Says in whose words to answer.
@@ -122,6 +124,7 @@ pub(super) fn failed(failure: &HubError, id: Option<&Id>) -> Refused {
         }
         HubError::Sealed => unavailable(error::SEALED, &text),
         HubError::Unavailable { .. } => unavailable(error::AUDIT_UNAVAILABLE, &text),
+        HubError::HeaderMismatch(problem) => Refused::new(StatusCode::BAD_REQUEST, problem.code(), &text),
         HubError::Upstream(_) => Refused::new(StatusCode::OK, error::UPSTREAM_UNAVAILABLE, &text),
         HubError::Invalid(_) | HubError::Conflict(_) | HubError::Stale(_) => {
             Refused::new(StatusCode::OK, error::INVALID_PARAMS, &text)
@@ -195,41 +198,60 @@ pub(super) fn missing_credential(missing: &MissingCredential, id: &Id, words: Wo
 pub(super) struct Asked {
     pub(super) id: Id,
     pub(super) method: Box<str>,
-    /// The resource, as the client named it.
-    pub(super) uri: Option<Box<str>>,
+    /// The tool, prompt or resource, as the client named it.
+    pub(super) target: Option<Box<str>>,
+    pub(super) arguments: Option<Raw>,
     pub(super) words: Words,
+}
+
+impl Asked {
+    pub(super) fn of(request: &Request, words: Words) -> Self {
+        let (id, method) = (request.id.clone(), request.method.clone());
+        let params = request.params.as_ref();
+        let target = params.and_then(|params| params.name().or_else(|| params.uri())).map(Into::into);
+        let arguments = params.and_then(Params::arguments).cloned();
+        Self { id, method, target, arguments, words }
+    }
 }
 
 /// Writes a server's answer for the client: translated between two eras, untouched within one. But whoever may keep
 /// a result, the hub gave it to this caller alone.
-pub(super) fn forward(answer: &Answer, asked: &Asked) -> Bytes {
+pub(super) fn forward(answer: &Answer, asked: &Asked) -> Last {
     let id = &asked.id;
     let result = match &answer.outcome {
         Outcome::Error(failure) => return forward_error(failure, asked),
         Outcome::Result(result) => result,
     };
-    let is_cacheable = method::is_cacheable(&asked.method);
+    let is_cacheable = method::is_cacheable(&asked.method) && answer.expects == ResultType::Complete;
     let translated = match (asked.words, answer.version.is_modern()) {
         (Words::Modern, true) if is_cacheable => make_private(result),
         (Words::Modern, true) | (Words::Legacy, false) => Ok(result.clone()),
         (Words::Modern, false) => to_modern(result, is_cacheable.then_some(Cache::NONE)),
         (Words::Legacy, true) => answer::to_legacy(result),
     };
-    match translated {
+    Last::ok(match translated {
         Ok(result) => message::result(id, &result),
         Err(fault) => message::error(Some(id), error::UPSTREAM_UNAVAILABLE, &fault.to_string(), None),
-    }
+    })
 }
 
 /// Writes a server's error; that a resource doesn't exist has a code of its own in legacy words only.
-fn forward_error(failure: &RpcError, asked: &Asked) -> Bytes {
+fn forward_error(failure: &RpcError, asked: &Asked) -> Last {
     let (id, text) = (Some(&asked.id), &failure.message);
     match (asked.words, failure.code) {
         (Words::Modern, error::RESOURCE_NOT_FOUND) => {
-            let data = asked.uri.as_ref().and_then(|uri| Raw::json(&json!({ "uri": uri })).ok());
-            message::error(id, error::INVALID_PARAMS, text, data.as_ref().or(failure.data.as_ref()))
+            let data = asked.target.as_ref().and_then(|uri| Raw::json(&json!({ "uri": uri })).ok());
+            let data = data.as_ref().or(failure.data.as_ref());
+            Last::ok(message::error(id, error::INVALID_PARAMS, text, data))
         }
-        _ => message::error(id, failure.code, text, failure.data.as_ref()),
+        (words, code) => {
+            let body = message::error(id, code, text, failure.data.as_ref());
+            let is_refusal = matches!(code, error::HEADER_MISMATCH | error::MISSING_CLIENT_CAPABILITY);
+            match words {
+                Words::Modern if is_refusal => Last { status: StatusCode::BAD_REQUEST, ..Last::ok(body) },
+                Words::Modern | Words::Legacy => Last::ok(body),
+            }
+        }
     }
 }
 
@@ -287,12 +309,13 @@ mod tests {
     use mcphub_wire::{Id, Outcome, Raw, RpcError, Version};
     use serde_json::{Value, json};
 
-    use super::{Asked, Words, forward};
+    use super::{Asked, ResultType, Words, forward};
 
     fn written(outcome: Outcome, version: Version, words: Words) -> Value {
-        let (method, uri) = ("resources/read".into(), Some("s+a:b".into()));
-        let asked = Asked { id: Id::Integer(1), method, uri, words };
-        serde_json::from_slice(&forward(&Answer { outcome, version }, &asked)).unwrap()
+        let (method, target) = ("resources/read".into(), Some("s+a:b".into()));
+        let asked = Asked { id: Id::Integer(1), method, target, arguments: None, words };
+        let answer = Answer { outcome, version, expects: ResultType::Complete };
+        serde_json::from_slice(&forward(&answer, &asked).body).unwrap()
     }
 
     fn read(result: &Value, version: Version, words: Words) -> Value {

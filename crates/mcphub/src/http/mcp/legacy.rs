@@ -4,18 +4,19 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use mcphub_hub::{HubError, NewSession, Session};
+use mcphub_hub::{Client, HubError, NewSession, Session};
 use mcphub_wire::header::{Headers, SESSION_ID};
 use mcphub_wire::legacy::{InitializeParams, InitializeResult};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::{
-    Envelope, Fault, Id, Notification, Raw, Request, Version, error, message, method, progress,
+    Envelope, Fault, Id, LogLevel, Notification, Raw, Request, Version, error, message, method, progress,
 };
 use serde_json::json;
 
 use super::answer::{Last, Refused, Words, failed, json_body, server_info};
+use super::client;
 use super::live::Live;
-use super::methods::{Client, asks_a_server, list};
+use super::methods::{asks_a_server, list};
 use super::modern::short;
 use super::post::{malformed, note_malformed, refuse_method, unreadable};
 use super::streaming::{Messages, until_cancelled};
@@ -64,7 +65,7 @@ fn welcome(version: Version) -> Result<Raw, Fault> {
     Ok(InitializeResult {
         version,
         capabilities: Raw::json(&json!({
-            "tools": { "listChanged": true }, "prompts": {}, "resources": {}, "completions": {},
+            "tools": { "listChanged": true }, "prompts": {}, "resources": {}, "completions": {}, "logging": {},
         }))?,
         server_info: Raw::json(&server_info())?,
         instructions: None,
@@ -79,15 +80,20 @@ pub(super) async fn answer(visit: Visit, live: Live, headers: &Headers<'_>, mess
         Err(refused) => return malformed(&visit, refused.of(id_of(&message))).await,
     };
     match message {
-        Envelope::Request(request) => match answer_request(&visit, &live, &session, request).await {
-            Answering::Over(last) => last.into_response(),
-            Answering::Going(messages) => messages.respond().await,
-        },
+        Envelope::Request(request) => {
+            match answer_request(&visit, &live, &session, request, client::of_session(&session)).await {
+                Answering::Over(last) => last.into_response(),
+                Answering::Going(messages) => messages.respond().await,
+            }
+        }
         Envelope::Notification(notification) => {
             take_note(&live, &session, &notification);
             StatusCode::ACCEPTED.into_response()
         }
-        Envelope::Response(_) => StatusCode::ACCEPTED.into_response(),
+        Envelope::Response(response) => {
+            live.answer(&session.id_hash, response);
+            StatusCode::ACCEPTED.into_response()
+        }
     }
 }
 
@@ -114,7 +120,10 @@ pub(super) async fn batch(visit: Visit, live: Live, headers: &Headers<'_>, body:
                 take_note(&live, &session, &notification);
                 None
             }
-            Envelope::Response(_) => None,
+            Envelope::Response(response) => {
+                live.answer(&session.id_hash, response);
+                None
+            }
         };
         held += answer.as_ref().map_or(0, Bytes::len);
         answers.extend(answer);
@@ -139,7 +148,9 @@ async fn answer_one(visit: &Visit, live: &Live, session: &Session, request: Requ
     if let Err(error) = visit.hub.take_in_message(&visit.caller).await {
         return Some(Last::from(failed(&error, Some(&request.id))).body);
     }
-    match answer_request(visit, live, session, request).await {
+    // Nobody can be asked anything in an answer that comes whole.
+    let client = client::unable(client::of_session(session));
+    match answer_request(visit, live, session, request, client).await {
         Answering::Over(last) => Some(last.body),
         Answering::Going(messages) => messages.last().await.map(|last| last.body),
     }
@@ -151,9 +162,15 @@ enum Answering {
     Going(Messages),
 }
 
-async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: Request) -> Answering {
+async fn answer_request(
+    visit: &Visit,
+    live: &Live,
+    session: &Session,
+    request: Request,
+    client: Client,
+) -> Answering {
     if let Some(kind) = ListKind::of_method(&request.method) {
-        return Answering::Over(match list(visit, &request, kind, Client::Legacy(session.id_hash)).await {
+        return Answering::Over(match list(visit, &request, kind, (&client, Words::Legacy)).await {
             Ok(result) => Last::ok(message::result(&request.id, &result)),
             Err(error) => refuse_method(visit, error, &request.id, Words::Legacy).await,
         });
@@ -163,9 +180,10 @@ async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: 
             visit.hub.record_read(&visit.caller, method::PING, None, 0).await;
             Last::ok(message::result(&request.id, &Raw::empty_object()))
         }
+        method::SET_LEVEL => set_level(visit, session, &request).await,
         method if asks_a_server(method) => match live.call(session.id_hash, &request.id) {
             Some(entry) => {
-                return Answering::Going(until_cancelled(visit, request, session.id_hash, entry));
+                return Answering::Going(until_cancelled(visit, request, client, entry));
             }
             None => {
                 let text = "a request with this id is still running";
@@ -180,6 +198,21 @@ async fn answer_request(visit: &Visit, live: &Live, session: &Session, request: 
         }
     };
     Answering::Over(last)
+}
+
+/// Notes which log messages the client wants to hear.
+async fn set_level(visit: &Visit, session: &Session, request: &Request) -> Last {
+    let level = request.params.as_ref().and_then(|params| params.text("level"));
+    let Some(level) = level.and_then(|level| LogLevel::parse(&level)) else {
+        let text =
+            "params.level must be one of debug, info, notice, warning, error, critical, alert, emergency";
+        let refused = Refused::new(StatusCode::OK, error::INVALID_PARAMS, text);
+        return note_malformed(visit, refused.of(Some(request.id.clone()))).await;
+    };
+    match visit.hub.set_log_level(&visit.caller, session, level.as_str()).await {
+        Ok(()) => Last::ok(message::result(&request.id, &Raw::empty_object())),
+        Err(error) => failed(&error, Some(&request.id)).with_ok_status().into(),
+    }
 }
 
 fn take_note(live: &Live, session: &Session, notification: &Notification) {

@@ -4,14 +4,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mcphub_domain::audit::Refusal;
 use mcphub_hub::{
-    About, Absence, Ask, Endpoint, Entrance, HubError, ListedTool, Listing, MissingCredential, Offers,
-    Running, ToolCall,
+    About, Absence, Ask, Client, Endpoint, Entrance, HubError, ListedTool, Listing, MissingCredential,
+    Offers, Running, ToolCall,
 };
 use mcphub_wire::answer::{Cache, to_modern};
 use mcphub_wire::list::{ListKind, list_result};
 use mcphub_wire::{Edit, Fault, Params, Raw, Reference, ReferenceKind, Request, method};
 
-use super::answer::server_info;
+use super::answer::{Words, server_info};
 use super::visit::Visit;
 
 /// How many items one page of a list holds.
@@ -49,28 +49,12 @@ impl From<Fault> for MethodError {
     }
 }
 
-/// Says in which era a client asks, and in which session.
-#[derive(Clone, Copy)]
-pub(super) enum Client {
-    Modern,
-    Legacy([u8; 32]),
-}
-
-impl Client {
-    const fn session(self) -> Option<[u8; 32]> {
-        match self {
-            Self::Modern => None,
-            Self::Legacy(session) => Some(session),
-        }
-    }
-}
-
 /// Lists a page of what the caller may call or read.
 pub(super) async fn list(
     visit: &Visit,
     request: &Request,
     kind: ListKind,
-    client: Client,
+    (client, words): (&Client, Words),
 ) -> Result<Raw, MethodError> {
     let start = match request.params.as_ref().and_then(Params::cursor) {
         None => 0,
@@ -86,15 +70,14 @@ pub(super) async fn list(
             page(kind, (&tools, start), write, &absent)?
         }
         ListKind::Prompts | ListKind::Resources | ListKind::Templates => {
-            let entrance =
-                Entrance { endpoint: visit.endpoint, path: &visit.path, session: client.session() };
+            let entrance = Entrance { endpoint: visit.endpoint, path: &visit.path, client };
             let Offers { items, absent } = visit.hub.list_offers(&visit.caller, entrance, kind).await?;
             page(kind, (&items, start), |item| Ok(item.clone()), &absent)?
         }
     };
-    match client {
-        Client::Modern => Ok(to_modern(&result, Some(Cache::NONE), &Raw::json(&server_info())?)?),
-        Client::Legacy(_) => Ok(result),
+    match words {
+        Words::Modern => Ok(to_modern(&result, Some(Cache::NONE), &Raw::json(&server_info())?)?),
+        Words::Legacy => Ok(result),
     }
 }
 
@@ -108,11 +91,11 @@ pub(super) async fn begin(
     visit: &Visit,
     method: &str,
     params: Option<Params>,
-    session: Option<[u8; 32]>,
+    client: Client,
 ) -> Result<Running, MethodError> {
     match method {
-        method::TOOLS_CALL => call_tool(visit, params, session).await,
-        _ => Box::pin(ask(visit, method, params, session)).await,
+        method::TOOLS_CALL => call_tool(visit, params, client).await,
+        _ => Box::pin(ask(visit, method, params, client)).await,
     }
 }
 
@@ -120,7 +103,7 @@ async fn ask(
     visit: &Visit,
     method: &str,
     params: Option<Params>,
-    session: Option<[u8; 32]>,
+    client: Client,
 ) -> Result<Running, MethodError> {
     let params = params.ok_or(MethodError::Params("the method needs params"))?;
     let about = match method {
@@ -141,7 +124,7 @@ async fn ask(
             ReferenceKind::Resource => MethodError::UnknownResource(reference.target().to_owned()),
         },
     };
-    let ask = Ask { endpoint: visit.endpoint, path: visit.path.clone(), about, params, session };
+    let ask = Ask { endpoint: visit.endpoint, path: visit.path.clone(), about, params, client };
     match visit.hub.ask(&visit.caller, ask).await {
         Ok(running) => Ok(running),
         Err(HubError::Denied(_) | HubError::NotFound { .. }) => Err(unknown),
@@ -150,15 +133,11 @@ async fn ask(
 }
 
 /// Starts a call of a tool.
-async fn call_tool(
-    visit: &Visit,
-    params: Option<Params>,
-    session: Option<[u8; 32]>,
-) -> Result<Running, MethodError> {
+async fn call_tool(visit: &Visit, params: Option<Params>, client: Client) -> Result<Running, MethodError> {
     let params = params.ok_or(MethodError::Params("tools/call needs params"))?;
     let name = params.name().ok_or(MethodError::Params("params.name must be a string"))?.to_owned();
     let path = visit.path.clone();
-    let call = ToolCall { endpoint: visit.endpoint, path, name: name.clone(), params, session };
+    let call = ToolCall { endpoint: visit.endpoint, path, name: name.clone(), params, client };
     match visit.hub.call_tool(&visit.caller, call).await {
         Ok(running) => Ok(running),
         Err(HubError::Denied(denial)) if denial.reason() == Refusal::ChangedTool => {

@@ -1,9 +1,10 @@
 //! The MCP front end: `/mcp` and `/mcp/{name}`, for modern and legacy clients on one endpoint.
 //!
 //! `visit` is who came where, `legacy` and `modern` the two protocol eras, `methods` what both share,
-//! `answer` how an outcome becomes a message, `streaming` how a call's messages become a response.
+//! `answer` how an outcome becomes a message, `talk` what a call says, `streaming` how that becomes a response.
 
 mod answer;
+mod client;
 mod get;
 mod legacy;
 mod live;
@@ -11,6 +12,7 @@ mod methods;
 mod modern;
 mod post;
 mod streaming;
+mod talk;
 mod visit;
 
 use axum::Router;

@@ -2,24 +2,35 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use mcphub_hub::Client;
 use mcphub_wire::answer::Cache;
 use mcphub_wire::discover::Discovery;
 use mcphub_wire::header::{self, HeaderError, Headers};
 use mcphub_wire::list::ListKind;
+use mcphub_wire::mirror::ParamHeaders;
 use mcphub_wire::{Envelope, Id, Notification, Raw, Request, Version, error, message, method};
 use serde_json::json;
 
 use super::answer::{Refused, Words, json_body, server_info};
-use super::methods::{Client, asks_a_server, list};
+use super::client;
+use super::methods::{asks_a_server, list};
 use super::post::{malformed, refuse_method};
 use super::streaming::until_disconnect;
 use super::visit::Visit;
 
 /// Answers one message of a modern client. All but a call is boxed, so that a call's state is small.
-pub(super) async fn answer(visit: Visit, headers: &Headers<'_>, message: Envelope) -> Response {
+pub(super) async fn answer(
+    visit: Visit,
+    headers: &Headers<'_>,
+    params: ParamHeaders,
+    message: Envelope,
+) -> Response {
     match message {
         Envelope::Request(request) => match header::check(headers, &request) {
-            Ok(_) => answer_request(visit, request).await,
+            Ok(_) => {
+                let client = client::of_request(&request, params);
+                answer_request(visit, request, client).await
+            }
             Err(problem) => Box::pin(malformed(&visit, refuse(&problem).of(Some(request.id)))).await,
         },
         Envelope::Notification(notification) => Box::pin(accept(visit, headers, &notification)).await,
@@ -31,12 +42,12 @@ pub(super) async fn answer(visit: Visit, headers: &Headers<'_>, message: Envelop
     }
 }
 
-async fn answer_request(visit: Visit, request: Request) -> Response {
+async fn answer_request(visit: Visit, request: Request, client: Client) -> Response {
     if asks_a_server(&request.method) {
-        return until_disconnect(visit, request).await;
+        return until_disconnect(visit, request, client).await;
     }
     if let Some(kind) = ListKind::of_method(&request.method) {
-        return Box::pin(answer_list(visit, request, kind)).await;
+        return Box::pin(answer_list(visit, request, kind, client)).await;
     }
     match &*request.method {
         method::DISCOVER => Box::pin(discover(&visit, &request.id)).await,
@@ -48,8 +59,8 @@ async fn answer_request(visit: Visit, request: Request) -> Response {
     }
 }
 
-async fn answer_list(visit: Visit, request: Request, kind: ListKind) -> Response {
-    match list(&visit, &request, kind, Client::Modern).await {
+async fn answer_list(visit: Visit, request: Request, kind: ListKind, client: Client) -> Response {
+    match list(&visit, &request, kind, (&client, Words::Modern)).await {
         Ok(result) => json_body(StatusCode::OK, message::result(&request.id, &result)),
         Err(error) => refuse_method(&visit, error, &request.id, Words::Modern).await.into_response(),
     }

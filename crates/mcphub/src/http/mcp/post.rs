@@ -61,11 +61,11 @@ pub(in crate::http) async fn answer_post(
         Err(refused) => return Box::pin(malformed(&visit, refused)).await,
     };
     let live = state.live.clone();
-    let fields = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let fields: Headers<'_> = fields.collect();
+    let all = || parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let fields: Headers<'_> = all().collect();
     match Envelope::parse(&body) {
         Ok(message) => match header::era(&fields, &message) {
-            Era::Modern => modern::answer(visit, &fields, message).await,
+            Era::Modern => modern::answer(visit, &fields, all().collect(), message).await,
             Era::Initialize => Box::pin(legacy::initialize(visit, live, message)).await,
             Era::Session => Box::pin(legacy::answer(visit, live, &fields, message)).await,
             Era::Bad => Box::pin(malformed(&visit, no_era(message))).await,

@@ -15,17 +15,16 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use mcphub_hub::{HubError, Running, Said};
+use mcphub_hub::Client;
+use mcphub_wire::Request;
 use mcphub_wire::sse::{Event, KEEP_ALIVE, encode};
-use mcphub_wire::{Params, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Asked, Last, Words, failed, forward};
+use super::answer::Last;
 use super::live::Entry;
-use super::methods::begin;
-use super::post::refuse_method;
+use super::talk::{Message, Opened, Side, Talk, open};
 use super::visit::Visit;
 use crate::http::peer::HangUp;
 
@@ -38,30 +37,10 @@ pub(crate) const WAITING: usize = 64;
 /// How many bytes of them wait; a longer one waits alone.
 pub(crate) const WAITING_BYTES: usize = 1 << 20;
 
-/// Is a message to the client.
-enum Message {
-    /// A notification; more follows.
-    Event(Bytes),
-    /// The answer.
-    Last(Last),
-}
-
 /// Is a message that waits for the client, with its share of the room for those.
 struct Waiting {
     message: Message,
     _room: Option<OwnedSemaphorePermit>,
-}
-
-/// Is a call that runs: what it says goes through here.
-struct Talk {
-    running: Running,
-    asked: Asked,
-}
-
-/// Says what came of a call first.
-enum Opened {
-    Over(Last),
-    Talking(Bytes, Box<Talk>),
 }
 
 type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
@@ -71,7 +50,7 @@ enum Until {
     /// The client goes away.
     Disconnect,
     /// The client says so, or ends her session; going away means nothing.
-    Cancelled(Entry),
+    Cancelled(Arc<Entry>),
 }
 
 /// Is the end of a stream where messages go in.
@@ -90,8 +69,8 @@ pub(super) struct Messages {
 }
 
 /// Answers a modern client: a client that goes away cancels its call.
-pub(super) async fn until_disconnect(visit: Visit, request: Request) -> Response {
-    let mut opening: Opening = Box::pin(open(visit.clone(), request, Words::Modern, None));
+pub(super) async fn until_disconnect(visit: Visit, request: Request, client: Client) -> Response {
+    let mut opening: Opening = Box::pin(open(visit.clone(), request, client, Side::Modern));
     let opening = match timeout(SILENCE, &mut opening).await {
         Ok(Opened::Over(last)) => return last.into_response(),
         Ok(talking) => Box::pin(std::future::ready(talking)),
@@ -101,25 +80,11 @@ pub(super) async fn until_disconnect(visit: Visit, request: Request) -> Response
 }
 
 /// Starts a call of a legacy client: it goes on without her, until it is cancelled or her session ends.
-pub(super) fn until_cancelled(visit: &Visit, request: Request, session: [u8; 32], entry: Entry) -> Messages {
-    let opening = Box::pin(open(visit.clone(), request, Words::Legacy, Some(session)));
+pub(super) fn until_cancelled(visit: &Visit, request: Request, client: Client, entry: Entry) -> Messages {
+    let entry = Arc::new(entry);
+    let side = Side::legacy(Arc::clone(&entry), request.params.clone());
+    let opening = Box::pin(open(visit.clone(), request, client, side));
     pump(visit, opening, Until::Cancelled(entry))
-}
-
-async fn open(visit: Visit, request: Request, words: Words, session: Option<[u8; 32]>) -> Opened {
-    let Request { id, method, params } = request;
-    let uri = params.as_ref().and_then(Params::uri).map(Into::into);
-    let running = match begin(&visit, &method, params, session).await {
-        Ok(running) => running,
-        Err(failure) => {
-            return Opened::Over(Box::pin(refuse_method(&visit, failure, &id, words)).await);
-        }
-    };
-    let mut talk = Talk { running, asked: Asked { id, method, uri, words } };
-    match talk.next().await {
-        Message::Event(first) => Opened::Talking(first, Box::new(talk)),
-        Message::Last(last) => Opened::Over(last),
-    }
 }
 
 /// Gives a call a task of its own.
@@ -160,21 +125,6 @@ async fn run(opening: Opening, outlet: &Outlet) {
     }
 }
 
-impl Talk {
-    async fn next(&mut self) -> Message {
-        let refuse = |error: &HubError| Message::Last(failed(error, Some(&self.asked.id)).into());
-        match self.running.next().await {
-            Some(Said::Notification(bytes)) => Message::Event(bytes),
-            Some(Said::Answer(answer)) => Message::Last(Last::ok(forward(&answer, &self.asked))),
-            Some(Said::Failed(error)) => {
-                Message::Last(failed(&error, Some(&self.asked.id)).with_ok_status().into())
-            }
-            Some(Said::Revoked) => refuse(&HubError::Revoked),
-            None => refuse(&HubError::Internal("a reply ended without its answer".to_owned())),
-        }
-    }
-}
-
 impl Outlet {
     /// Hands a message on. While the client takes nothing, the call waits; but not longer than she
     /// has the right to it, nor than `STALLED`.
@@ -182,7 +132,7 @@ impl Outlet {
         tokio::select! {
             biased;
             () = self.send(message) => {}
-            () = talk.running.revoked() => self.hang_up(),
+            () = talk.revoked() => self.hang_up(),
             () = sleep(STALLED) => self.hang_up(),
         }
     }

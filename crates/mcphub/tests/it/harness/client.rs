@@ -130,10 +130,13 @@ fn unchunk(raw: &[u8]) -> String {
     text(whole)
 }
 
-/// Writes a modern request.
+/// Writes a modern request, of a client that can't be asked anything unless the parameters say so.
 pub(crate) fn modern(id: u64, method: &str, mut params: Value) -> String {
     params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
-    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+    let capabilities = &mut params["_meta"]["io.modelcontextprotocol/clientCapabilities"];
+    if capabilities.is_null() {
+        *capabilities = json!({});
+    }
     json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string()
 }
 

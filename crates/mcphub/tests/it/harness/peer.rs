@@ -15,6 +15,17 @@ pub(crate) struct Peer {
     pub(crate) url: String,
 }
 
+impl Peer {
+    /// Starts a server that prints where it listens.
+    pub(crate) fn listening(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().strip_prefix("listening ").expect("the server says where it listens");
+        Self { url: format!("http://127.0.0.1:{port}/mcp"), child }
+    }
+}
+
 impl Drop for Peer {
     fn drop(&mut self) {
         self.child.kill().expect("the peer can be ended");
@@ -59,11 +70,7 @@ impl CredentialServer {
         if let Some(record) = record {
             command.arg("--record").arg(record);
         }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().strip_prefix("listening ").expect("the server says where it listens");
-        Peer { url: format!("http://127.0.0.1:{port}/mcp"), child }
+        Peer::listening(&mut command)
     }
 }
 

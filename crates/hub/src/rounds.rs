@@ -1,0 +1,198 @@
+//! Requests of several rounds: a server asks something in return, and the client comes again with the answer.
+//!
+//! What a client brings back is sealed for her, her request and a time, so a server gets only what it gave. A legacy
+//! server's call can't come again: it is kept, and waits for her.
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mcphub_domain::{Timestamp, UserId};
+use mcphub_upstream::{ANSWER, Inquiry};
+use mcphub_vault::{Context, Sealed};
+use mcphub_wire::Raw;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::caller::Caller;
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::running::Running;
+
+/// How many calls of one person may wait for her answer.
+const KEPT_PER_PERSON: usize = 16;
+/// How many calls may wait in all.
+const KEPT: usize = 1_024;
+/// How long a state can be, in bytes, before it is sealed.
+pub(crate) const LONGEST_STATE: usize = 256 << 10;
+
+/// Is what a state is good for: this request again, and no other.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound<'a> {
+    /// The endpoint's path.
+    pub path: &'a str,
+    /// The request's method.
+    pub method: &'a str,
+    /// The tool, prompt or resource, as the client names it.
+    pub target: &'a str,
+    /// The arguments.
+    pub arguments: Option<&'a Raw>,
+}
+
+/// Is what a client brings back, opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// What the server gave.
+    Server(Box<str>),
+    /// The name of a call that waits.
+    Kept([u8; 16]),
+}
+
+/// Holds the calls that wait for an answer.
+#[derive(Default)]
+pub(crate) struct Kept(Mutex<HashMap<[u8; 16], Waiting>>);
+
+struct Waiting {
+    owner: UserId,
+    /// Takes who comes for the call.
+    door: oneshot::Sender<oneshot::Sender<Box<(Running, Inquiry)>>>,
+}
+
+impl Hub {
+    /// Seals what a client is to bring back within ten minutes.
+    pub fn seal_state(&self, caller: &Caller, bound: Bound<'_>, state: &State) -> Result<String, HubError> {
+        let until = self.clock.now().plus(ANSWER);
+        let (kind, content) = match state {
+            State::Server(text) if text.len() > LONGEST_STATE => {
+                return Err(HubError::Invalid("the server's state is too long".to_owned()));
+            }
+            State::Server(text) => (b's', text.as_bytes()),
+            State::Kept(name) => (b'k', &name[..]),
+        };
+        let plain = [&until.as_micros().to_be_bytes()[..], &[kind], content].concat();
+        let (owner, name) = (owner(caller)?.to_string(), bound.digest());
+        let sealed = self.seal.open()?.vault.seal(&place(&owner, &name), &plain, &self.entropy)?;
+        Ok(URL_SAFE_NO_PAD.encode(sealed.as_bytes()))
+    }
+
+    /// Opens what a client brings back: only hers, only for the same request, and only in time.
+    pub fn open_state(&self, caller: &Caller, bound: Bound<'_>, text: &str) -> Result<State, HubError> {
+        let useless = || {
+            HubError::Invalid("requestState is not one for this request, or too old: begin anew".to_owned())
+        };
+        let sealed = URL_SAFE_NO_PAD.decode(text).map_err(|_| useless())?;
+        let sealed = Sealed::from_bytes(sealed).map_err(|_| useless())?;
+        let (owner, name) = (owner(caller)?.to_string(), bound.digest());
+        let plain = self.seal.open()?.vault.open(&place(&owner, &name), &sealed).map_err(|_| useless())?;
+        let (until, rest) = plain.expose().split_first_chunk::<8>().ok_or_else(useless)?;
+        if Timestamp::from_micros(i64::from_be_bytes(*until)) < self.clock.now() {
+            return Err(useless());
+        }
+        match rest.split_first() {
+            Some((b's', text)) => {
+                String::from_utf8(text.to_vec()).ok().map(|text| State::Server(text.into()))
+            }
+            Some((b'k', name)) => name.try_into().ok().map(State::Kept),
+            _ => None,
+        }
+        .ok_or_else(useless)
+    }
+
+    /// Keeps a call until its client comes for it. It ends with her right, with the hub, and after ten minutes.
+    pub fn keep(&self, caller: &Caller, mut running: Running, inquiry: Inquiry) -> Result<State, HubError> {
+        let owner = owner(caller)?;
+        let (name, (door, mut comes)) = (self.entropy.bytes::<16>(), oneshot::channel());
+        {
+            let mut kept = self.kept.0.lock();
+            let hers = kept.values().filter(|waiting| waiting.owner == owner).count();
+            if hers >= KEPT_PER_PERSON || kept.len() >= KEPT {
+                return Err(HubError::Invalid("too many calls wait for an answer".to_owned()));
+            }
+            kept.insert(name, Waiting { owner, door });
+        }
+        let (hub, stop) = (self.handle(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let call = tokio::select! {
+                biased;
+                // Its end is recorded as what it is.
+                () = running.revoked() => running.next().await.and(None),
+                () = stop.cancelled() => None,
+                who = &mut comes => who.ok(),
+                () = sleep(ANSWER) => None,
+            };
+            if let Some(hub) = hub.upgrade() {
+                hub.kept.0.lock().remove(&name);
+            }
+            if let Some(who) = call
+                && who.send(Box::new((running, inquiry))).is_err()
+            {
+                tracing::debug!("a client went away as it came for its call");
+            }
+        });
+        Ok(State::Kept(name))
+    }
+
+    /// Hands a kept call over, once.
+    pub async fn resume(
+        &self,
+        caller: &Caller,
+        method: &str,
+        name: [u8; 16],
+    ) -> Result<(Running, Inquiry), HubError> {
+        let gone = || HubError::Invalid("the call doesn't wait any more: begin anew".to_owned());
+        let owner = owner(caller)?;
+        let waiting = {
+            let mut kept = self.kept.0.lock();
+            match kept.get(&name) {
+                Some(waiting) if waiting.owner == owner => kept.remove(&name),
+                _ => None,
+            }
+        };
+        let (who, comes) = oneshot::channel();
+        waiting.ok_or_else(gone)?.door.send(who).map_err(|_| gone())?;
+        let call = comes.await.map_err(|_| gone())?;
+        self.record_read(caller, method, None, 1).await;
+        Ok(*call)
+    }
+}
+
+impl Bound<'_> {
+    /// Digests the request, whatever the order and spacing of its arguments.
+    fn digest(&self) -> String {
+        let arguments = self.arguments.map_or(&b"{}"[..], |raw| raw.as_bytes());
+        let canonical = serde_json::from_slice::<serde_json::Value>(arguments)
+            .ok()
+            .and_then(|value| serde_json_canonicalizer::to_vec(&value).ok());
+        let mut digest = Sha256::new();
+        for part in [
+            self.path.as_bytes(),
+            self.method.as_bytes(),
+            self.target.as_bytes(),
+            canonical.as_deref().unwrap_or(arguments),
+        ] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        hex::encode(digest.finalize())
+    }
+}
+
+fn owner(caller: &Caller) -> Result<UserId, HubError> {
+    let nobody = || HubError::Invalid("only a person is asked".to_owned());
+    caller.principal().user().ok_or_else(nobody)
+}
+
+/// Says where a state is sealed for: one person, and one request.
+const fn place<'a>(owner: &'a str, request: &'a str) -> Context<'a> {
+    Context {
+        table: "requests",
+        column: "state",
+        row: request,
+        owner,
+        name: "",
+        version: 1,
+        destination: None,
+    }
+}

@@ -1,0 +1,191 @@
+"""An MCP server that asks back: the person, the client's model, the client's folders.
+
+Under the Python SDK 1.x it asks as legacy servers do, in the middle of a call; under 2.x as modern ones do, by a result
+that asks for input, and it speaks no other era.
+
+    python asking_server.py --stdio | --http PORT
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+from typing import Any
+
+import uvicorn
+from mcp.types import SamplingMessage, TextContent
+
+try:
+    from mcp.server.mcpserver import Context
+    from mcp.server.mcpserver import MCPServer as Server
+    from mcp.types import (
+        CreateMessageRequest,
+        CreateMessageRequestParams,
+        ElicitRequest,
+        ElicitRequestFormParams,
+        InputRequiredResult,
+        ListRootsRequest,
+    )
+
+    MODERN = True
+except ImportError:
+    from mcp.server.fastmcp import Context
+    from mcp.server.fastmcp import FastMCP as Server
+
+    MODERN = False
+
+from pydantic import BaseModel
+
+server = Server("asking-server", log_level="WARNING")
+
+
+def tool(function: Any) -> Any:
+    return server.tool(structured_output=False)(function)
+
+
+class Name(BaseModel):
+    name: str
+
+
+class Color(BaseModel):
+    color: str
+
+
+def prompt() -> dict[str, Any]:
+    question = SamplingMessage(role="user", content=TextContent(type="text", text="What is the capital of France?"))
+    return {"messages": [question], "max_tokens": 100}
+
+
+if MODERN:
+
+    def form(message: str, schema: type[BaseModel]) -> ElicitRequest:
+        params = ElicitRequestFormParams(message=message, requested_schema=schema.model_json_schema())
+        return ElicitRequest(params=params)
+
+    def answer(context: Context, key: str) -> Any:
+        return (context.input_responses or {}).get(key)
+
+    @tool
+    def greet(context: Context) -> str | InputRequiredResult:
+        """Asks for a name."""
+        given = answer(context, "name")
+        if given is None:
+            return InputRequiredResult(input_requests={"name": form("Who are you?", Name)})
+        return f"Hello, {given.content['name']}!" if given.action == "accept" else f"{given.action}: hello anyway."
+
+    @tool
+    def ask_model(context: Context) -> str | InputRequiredResult:
+        """Asks the client's model."""
+        given = answer(context, "model")
+        if given is None:
+            request = CreateMessageRequest(params=CreateMessageRequestParams(**prompt()))
+            return InputRequiredResult(input_requests={"model": request})
+        return f"The model says: {given.content.text}"
+
+    @tool
+    def count_folders(context: Context) -> str | InputRequiredResult:
+        """Asks for the client's folders."""
+        given = answer(context, "roots")
+        if given is None:
+            return InputRequiredResult(input_requests={"roots": ListRootsRequest()})
+        return f"folders: {', '.join(str(root.uri) for root in given.roots)}"
+
+    @tool
+    def ask_twice(context: Context) -> str | InputRequiredResult:
+        """Asks for a name, then for a color."""
+        state = json.loads(context.request_state or "{}")
+        if "name" in state:
+            return f"{state['name']} likes {answer(context, 'color').content['color']}."
+        if (given := answer(context, "name")) is None:
+            return InputRequiredResult(input_requests={"name": form("Who are you?", Name)})
+        state = json.dumps({"name": given.content["name"]})
+        return InputRequiredResult(input_requests={"color": form("Which color?", Color)}, request_state=state)
+
+else:
+
+    @tool
+    async def greet(context: Context) -> str:
+        """Asks for a name."""
+        given = await context.elicit("Who are you?", Name)
+        return f"Hello, {given.data.name}!" if given.action == "accept" else f"{given.action}: hello anyway."
+
+    @tool
+    async def ask_model(context: Context) -> str:
+        """Asks the client's model."""
+        given = await context.session.create_message(**prompt(), related_request_id=context.request_id)
+        return f"The model says: {given.content.text}"
+
+    @tool
+    async def count_folders(context: Context) -> str:
+        """Asks for the client's folders."""
+        from mcp import types
+        from mcp.shared.message import ServerMessageMetadata
+
+        given = await context.session.send_request(
+            types.ServerRequest(types.ListRootsRequest()),
+            types.ListRootsResult,
+            metadata=ServerMessageMetadata(related_request_id=context.request_id),
+        )
+        return f"folders: {', '.join(str(root.uri) for root in given.roots)}"
+
+    @tool
+    async def ask_twice(context: Context) -> str:
+        """Asks for a name, then for a color."""
+        name = await context.elicit("Who are you?", Name)
+        color = await context.elicit("Which color?", Color)
+        return f"{name.data.name} likes {color.data.color}."
+
+
+@tool
+async def log_some(context: Context) -> str:
+    """Writes a log message of each of three levels."""
+    for level in ("debug", "info", "error"):
+        await context.log(level, f"one of level {level}")
+    return "logged"
+
+
+class NoSessions:
+    """Wraps an ASGI application and refuses whoever wants to open a session."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        message = await receive()
+        if b'"initialize"' in message.get("body", b""):
+            headers = [(b"content-type", b"application/json")]
+            error = {"code": -32022, "message": "no sessions here", "data": {"supported": ["2026-07-28"]}}
+            body = json.dumps({"jsonrpc": "2.0", "id": 1, "error": error}).encode()
+            await send({"type": "http.response.start", "status": 400, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+            return
+        pending = [message]
+
+        async def replay() -> Any:
+            return pending.pop() if pending else await receive()
+
+        await self.app(scope, replay, send)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--stdio", action="store_true")
+    where.add_argument("--http", type=int)
+    options = parser.parse_args()
+    if options.stdio:
+        server.run("stdio")
+        return
+    with socket.create_server(("127.0.0.1", options.http)) as listener:
+        print(f"listening {listener.getsockname()[1]}", flush=True)
+        app = NoSessions(server.streamable_http_app()) if MODERN else server.streamable_http_app()
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
