@@ -1,4 +1,4 @@
-"""An MCP server that asks back: the person, the client's model, the client's folders.
+"""An MCP server that asks back, the person, the client's model, the client's folders, and tells what changes.
 
 Under the Python SDK 1.x it asks as legacy servers do, in the middle of a call; under 2.x as modern ones do, by a result
 that asks for input, and it speaks no other era.
@@ -38,6 +38,15 @@ except ImportError:
 from pydantic import BaseModel
 
 server = Server("asking-server", log_level="WARNING")
+
+
+NOTE = "notes://a"
+
+
+@server.resource(NOTE)
+def note() -> str:
+    """Is the only note."""
+    return "a note"
 
 
 def tool(function: Any) -> Any:
@@ -102,7 +111,29 @@ if MODERN:
         state = json.dumps({"name": given.content["name"]})
         return InputRequiredResult(input_requests={"color": form("Which color?", Color)}, request_state=state)
 
+    @tool
+    async def touch(context: Context) -> str:
+        """Tells that the note and the list of prompts have changed."""
+        await context.notify_resource_updated(NOTE)
+        await context.notify_prompts_changed()
+        return "touched"
+
 else:
+
+    @server._mcp_server.subscribe_resource()
+    async def subscribe(uri: Any) -> None:
+        """Takes a subscription; everybody is told anyway."""
+
+    @server._mcp_server.unsubscribe_resource()
+    async def unsubscribe(uri: Any) -> None:
+        """Takes the end of one."""
+
+    @tool
+    async def touch(context: Context) -> str:
+        """Tells that the note and the list of prompts have changed."""
+        await context.session.send_resource_updated(NOTE)
+        await context.session.send_prompt_list_changed()
+        return "touched"
 
     @tool
     async def greet(context: Context) -> str:

@@ -53,6 +53,13 @@ pub enum About {
     Resource(String),
     /// A completion for an argument of either.
     Completion(Reference),
+    /// A task that a call began, by the id that the hub gave it.
+    Task {
+        /// What is to be done: the method.
+        method: &'static str,
+        /// Its id.
+        id: String,
+    },
 }
 
 /// Is a question that may be sent.
@@ -88,7 +95,7 @@ impl Hub {
             reply = self.send_ask(recorded, (server, values), wanted, ask) => reply, // unseal, send
         };
         match reply {
-            Ok(reply) => Ok(Running { reply, lease, outcome, shared, _place: place }),
+            Ok(reply) => Ok(Running { reply, lease, outcome, shared, began: None, _place: place }),
             Err(error) => {
                 outcome.end(status_of(&error));
                 Err(error)
@@ -108,8 +115,24 @@ impl Hub {
         self.seal.open()?;
         let now = self.clock.now();
         let nobodys = || decide::refuse(caller.principal, Refusal::UnknownOffer, Some(&ask.about.target()));
-        let (server, own) = owner(world, ask).ok_or_else(nobodys)?;
-        let permit = decide::ask(world, caller.principal, ask.endpoint, server.id, now)?;
+        let task = match &ask.about {
+            About::Task { id, .. } => Some(self.open_task(caller, &ask.path, id).ok_or_else(nobodys)?),
+            _ => None,
+        };
+        let (permit, server, own) = match &task {
+            Some(task) => {
+                let permit = decide::task(world, caller.principal, ask.endpoint, &task.tool, now)?;
+                let entry = world
+                    .server(permit.server())
+                    .filter(|entry| entry.server().id.to_string() == task.server);
+                (permit, entry.ok_or_else(nobodys)?.share(), Some(task.id.clone()))
+            }
+            None => {
+                let (server, own) = owner(world, ask).ok_or_else(nobodys)?;
+                let permit = decide::ask(world, caller.principal, ask.endpoint, server.id, now)?;
+                (permit, server, own)
+            }
+        };
         let place =
             self.limits.charge(permit.user(), now).map_err(|after| HubError::RateLimited { after })?;
         let values = self.find_values(permit.user(), &server, &server.definition.needs()).await?;
@@ -131,7 +154,8 @@ impl Hub {
         server: &Arc<Server>,
     ) -> Result<Option<String>, HubError> {
         let name = ask.about.whole_target();
-        if ask.about.kind() != ReferenceKind::Prompt || name.len() < SHORTENED {
+        let is_prompt = ask.about.kind() == ReferenceKind::Prompt && !matches!(ask.about, About::Task { .. });
+        if !is_prompt || name.len() < SHORTENED {
             return Ok(None);
         }
         let prompts = Box::pin(self.offers_of(caller, ask.entrance(), server, ListKind::Prompts)).await?;
@@ -170,7 +194,9 @@ impl Hub {
             arguments: hex::encode(Sha256::digest(asked.as_ref().map_or(&b""[..], |raw| raw.as_bytes()))),
             personal: self.personal_of(caller).await?,
         };
-        let question = Question { method: wanted.method(), target: Some(ask.about.target()) };
+        // A task's own name says nothing to who reads the log; the tool that began it does.
+        let target = permit.task_of().map_or_else(|| ask.about.target(), str::to_owned);
+        let question = Question { method: wanted.method(), target: Some(target) };
         let recorded = self.audit.open_ask(permit, question, intent).await?;
         caller.note_record();
         Ok(recorded)
@@ -226,7 +252,7 @@ impl Ask {
 impl About {
     const fn kind(&self) -> ReferenceKind {
         match self {
-            Self::Prompt(_) => ReferenceKind::Prompt,
+            Self::Prompt(_) | Self::Task { .. } => ReferenceKind::Prompt,
             Self::Resource(_) => ReferenceKind::Resource,
             Self::Completion(reference) => reference.kind(),
         }
@@ -235,6 +261,7 @@ impl About {
     fn whole_target(&self) -> &str {
         match self {
             Self::Prompt(target) | Self::Resource(target) => target,
+            Self::Task { id, .. } => id,
             Self::Completion(reference) => reference.target(),
         }
     }
@@ -254,6 +281,7 @@ impl About {
             Self::Prompt(name) => Wanted::Prompt(name.as_str().into()),
             Self::Resource(uri) => Wanted::Resource(uri.as_str().into()),
             Self::Completion(reference) => Wanted::Completion(reference.raw().clone()),
+            Self::Task { method, id } => Wanted::Task { method, id: id.as_str().into() },
         }
     }
 
@@ -261,6 +289,7 @@ impl About {
         Ok(match self {
             Self::Prompt(_) => Wanted::Prompt(own.into()),
             Self::Resource(_) => Wanted::Resource(own.into()),
+            Self::Task { method, .. } => Wanted::Task { method, id: own.into() },
             Self::Completion(reference) => {
                 let renamed = reference.renamed(own);
                 Wanted::Completion(renamed.map_err(|fault| HubError::Internal(fault.to_string()))?)
@@ -272,6 +301,7 @@ impl About {
         match self {
             Self::Prompt(_) => Some(Carrier::Messages),
             Self::Resource(_) => Some(Carrier::Contents),
+            Self::Task { .. } => Some(Carrier::Task),
             Self::Completion(_) => None,
         }
     }

@@ -49,13 +49,14 @@ impl Hub {
     /// Runs one tool on behalf of `caller`.
     ///
     /// The order is the security argument: decide, record, unseal, send.
-    pub async fn call_tool(&self, caller: &Caller, call: ToolCall) -> Result<Running, HubError> {
+    pub async fn call_tool(&self, caller: &Caller, mut call: ToolCall) -> Result<Running, HubError> {
         let now = self.clock.now();
         let world = self.snapshot.fresh()?; // too old to trust = refuse
         let cleared = self.permit(&world, caller, &call, now).await?; // route, rights, limits, credentials; a refusal is recorded inside
         let lease = self.lease(&cleared.permit, &call.name);
         let shared = SharedBy::of(call.endpoint, &cleared.server, Carrier::Content);
         let outcome = OutcomeRecord::of(self, &cleared.permit, caller, now);
+        let began = Some((cleared.server.id, std::mem::take(&mut call.name)));
         let recorded = match self.record_intent(cleared.permit, caller, &call).await {
             Ok(recorded) => recorded, // durable before the effect
             Err(error) => {
@@ -69,7 +70,7 @@ impl Hub {
             reply = self.dispatch(recorded, cleared.server, cleared.values, call) => reply, // unseal, send
         };
         match reply {
-            Ok(reply) => Ok(Running { reply, lease, outcome, shared, _place: cleared.place }),
+            Ok(reply) => Ok(Running { reply, lease, outcome, shared, began, _place: cleared.place }),
             Err(error) => {
                 outcome.end(status_of(&error));
                 Err(error)

@@ -34,6 +34,7 @@ use crate::personal::Personal;
 use crate::rounds::Kept;
 use crate::seal::{KeySource, Seal};
 use crate::snapshot::Snapshot;
+use crate::watches::Watches;
 
 /// Says how the hub is to be.
 pub struct Settings {
@@ -70,6 +71,7 @@ pub struct Hub {
     pub(crate) lookout: Lookout,
     pub(crate) counters: Counters,
     pub(crate) kept: Kept,
+    pub(crate) watches: Watches,
     pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
     /// When a stranger's key last made the hub ask the database.
     pub(crate) asked: tokio::sync::Mutex<Option<tokio::time::Instant>>,
@@ -137,6 +139,7 @@ impl Hub {
             lookout: Lookout::default(),
             counters: Counters::default(),
             kept: Kept::default(),
+            watches: Watches::default(),
             sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
             asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,
@@ -213,6 +216,11 @@ impl Hub {
     /// Tells of every change of the world, by its revision.
     pub fn changes(&self) -> watch::Receiver<i64> {
         self.changed.subscribe()
+    }
+
+    /// Waits until the hub is to stop.
+    pub async fn stopping(&self) {
+        self.stop.cancelled().await;
     }
 
     /// Runs something that a stop waits for.

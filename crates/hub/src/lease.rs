@@ -31,6 +31,8 @@ enum Leased {
     Call { name: String, server: ServerId, server_revision: i64, digest: ToolDigest },
     /// To read what this server offers beside tools.
     Ask { server: ServerId, server_revision: i64 },
+    /// To ask how a task of this tool stands.
+    Task { name: Box<str>, server: ServerId, server_revision: i64 },
 }
 
 /// Keeps something open. Dropped, it is forgotten.
@@ -85,7 +87,13 @@ impl Leases {
         self.hold(Held {
             principal: permit.principal(),
             endpoint: permit.endpoint(),
-            leased: Leased::Ask { server: permit.server(), server_revision: permit.server_revision() },
+            leased: {
+                let (server, server_revision) = (permit.server(), permit.server_revision());
+                match permit.task_of() {
+                    Some(name) => Leased::Task { name: name.into(), server, server_revision },
+                    None => Leased::Ask { server, server_revision },
+                }
+            },
             revoked: CancellationToken::new(),
         })
     }
@@ -137,6 +145,11 @@ impl Held {
                     route.server == *server
                         && route.server_revision == *server_revision
                         && route.digest == *digest
+                })
+            }
+            Leased::Task { name, server, server_revision } => {
+                decide::task(world, principal, endpoint, name, now).is_ok_and(|permit| {
+                    permit.server() == *server && permit.server_revision() == *server_revision
                 })
             }
             Leased::Ask { server, server_revision } => decide::ask(world, principal, endpoint, *server, now)

@@ -38,8 +38,10 @@ mod rounds;
 mod running;
 mod seal;
 mod snapshot;
+mod tasks;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 pub use asks::{About, Ask};
 pub use auth::Answered;
@@ -67,3 +69,4 @@ pub use rounds::{Bound, State};
 pub use running::{Running, Said};
 pub use seal::KeySource;
 pub use sessions::{NewSession, OpenedSession};
+pub use watches::{Heard, RESOURCES, Watch, Wish};

@@ -18,6 +18,8 @@ use crate::hub::Hub;
 const AGE: Duration = Duration::from_secs(60);
 /// How long a server is left alone that was looked at for the first time: it has no tools, or failed.
 const AGAIN: Duration = Duration::from_secs(10);
+/// How long a list is taken for what a server has that tells of each change.
+const TOLD: Duration = Duration::from_secs(1);
 /// How many looks are remembered; with more, all are forgotten, which costs a look each.
 const REMEMBERED: usize = 100_000;
 
@@ -134,6 +136,14 @@ impl Hub {
     pub(crate) fn look_again(&self, user: UserId, server: &Server) {
         let look = if suffices(server) { None } else { Some(user) };
         if self.lookout.is_due((server.id, look), server.revision, AGE) {
+            self.look(server.clone(), look);
+        }
+    }
+
+    /// Looks again at a server that told that its tools have changed; at most once a second.
+    pub(crate) fn look_as_told(&self, user: UserId, server: &Server) {
+        let look = if suffices(server) { None } else { Some(user) };
+        if self.lookout.is_due((server.id, look), server.revision, TOLD) {
             self.look(server.clone(), look);
         }
     }

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::caller::Caller;
+use crate::client::Client;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::running::Running;
@@ -138,8 +139,8 @@ impl Hub {
     pub async fn resume(
         &self,
         caller: &Caller,
-        method: &str,
-        name: [u8; 16],
+        (method, client): (&str, &Client),
+        (name, token): ([u8; 16], Option<Raw>),
     ) -> Result<(Running, Inquiry), HubError> {
         let gone = || HubError::Invalid("the call doesn't wait any more: begin anew".to_owned());
         let owner = owner(caller)?;
@@ -152,9 +153,10 @@ impl Hub {
         };
         let (who, comes) = oneshot::channel();
         waiting.ok_or_else(gone)?.door.send(who).map_err(|_| gone())?;
-        let call = comes.await.map_err(|_| gone())?;
+        let (mut running, inquiry) = *comes.await.map_err(|_| gone())?;
+        running.reply.go_on_for(&client.about, token);
         self.record_read(caller, method, None, 1).await;
-        Ok(*call)
+        Ok((running, inquiry))
     }
 }
 

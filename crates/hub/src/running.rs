@@ -21,6 +21,8 @@ pub struct Running {
     pub(crate) lease: Lease,
     pub(crate) outcome: OutcomeRecord,
     pub(crate) shared: Option<SharedBy>,
+    /// Whose task it may become: the server, and the tool by its name on the endpoint.
+    pub(crate) began: Option<(ServerId, String)>,
     pub(crate) _place: Place,
 }
 
@@ -68,6 +70,16 @@ pub enum Said {
 }
 
 impl Running {
+    /// Lets go of all but the caller's right, between two rounds of a request.
+    pub fn into_lease(self) -> Lease {
+        self.lease
+    }
+
+    /// Says which tool of which server was called.
+    pub fn began(&self) -> Option<(ServerId, &str)> {
+        self.began.as_ref().map(|(server, tool)| (*server, tool.as_str()))
+    }
+
     /// Waits until the caller's right has ended.
     pub async fn revoked(&self) {
         self.lease.revoked().await;

@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// What a call may do is one future, and the compiler follows it to its end.
+#![recursion_limit = "256"]
 
 mod cli;
 mod config;

@@ -151,6 +151,20 @@ pub fn owner(world: &World, endpoint: Endpoint, server: Option<&str>) -> Option<
     }
 }
 
+/// Decides whether `principal` may ask how a task stands that a call of a tool began, or end it: whoever may call the
+/// tool may.
+pub fn task(
+    world: &World,
+    principal: Principal,
+    endpoint: Endpoint,
+    name: &str,
+    now: Timestamp,
+) -> Result<AskPermit, Denial> {
+    let Permit { user, route, decided_at, world, .. } = call(world, principal, endpoint, name, now)?;
+    let (server, server_revision, task_of) = (route.server, route.server_revision, Some(name.into()));
+    Ok(AskPermit { principal, user, endpoint, server, server_revision, task_of, decided_at, world })
+}
+
 /// Decides whether `principal` may read the prompts and resources of a server on `endpoint`.
 pub fn ask(
     world: &World,
@@ -177,6 +191,7 @@ pub fn ask(
         endpoint,
         server,
         server_revision: entry.server().revision,
+        task_of: None,
         decided_at: now,
         world: world.revision(),
     })

@@ -75,7 +75,7 @@
 //! # use mcphub_policy::{AskPermit, Endpoint};
 //! fn forge(principal: Principal, user: UserId, server: ServerId, now: Timestamp) -> AskPermit {
 //!     let endpoint = Endpoint::All;
-//!     AskPermit { principal, user, endpoint, server, server_revision: 1, decided_at: now, world: 1 }
+//!     AskPermit { principal, user, endpoint, server, server_revision: 1, task_of: None, decided_at: now, world: 1 }
 //! }
 //! ```
 //!
@@ -207,8 +207,8 @@ impl LookPermit {
     }
 }
 
-/// Allows one question to a server about what it offers beside tools: its prompts and resources. Only
-/// `decide::ask` makes one, and it can't be copied.
+/// Allows one question to a server about what it offers beside tools: its prompts and resources, or a task that a call
+/// began. Only `decide::ask` and `decide::task` make one, and it can't be copied.
 #[derive(PartialEq, Eq, Debug)]
 pub struct AskPermit {
     pub(crate) principal: Principal,
@@ -216,6 +216,7 @@ pub struct AskPermit {
     pub(crate) endpoint: Endpoint,
     pub(crate) server: ServerId,
     pub(crate) server_revision: i64,
+    pub(crate) task_of: Option<Box<str>>,
     pub(crate) decided_at: Timestamp,
     pub(crate) world: i64,
 }
@@ -244,6 +245,11 @@ impl AskPermit {
     /// Names the revision of the server that was decided about.
     pub const fn server_revision(&self) -> i64 {
         self.server_revision
+    }
+
+    /// Names the tool whose call began the task, by its name on the endpoint, if the question is about one.
+    pub fn task_of(&self) -> Option<&str> {
+        self.task_of.as_deref()
     }
 
     /// Says when it was decided.

@@ -27,6 +27,7 @@ use crate::outgoing::Outgoing;
 use crate::reply::{Sent, Stream};
 use crate::response::{Arrival, HttpReply, read_answer};
 use crate::target::ResolvedHttp;
+use crate::watch::Feed;
 
 /// How long something may take that nobody waits for.
 pub(crate) const BEST_EFFORT: Duration = Duration::from_secs(5);
@@ -141,6 +142,21 @@ impl HttpConnection {
         Err(last)
     }
 
+    /// Returns where a session's news goes; a modern server keeps none.
+    pub(crate) async fn feed(self: &Arc<Self>) -> Result<Option<Arc<Feed>>, UpstreamError> {
+        Ok(match &*self.era().await? {
+            Era::Modern(_) => None,
+            Era::Legacy(session) => Some(Arc::clone(&session.feed)),
+        })
+    }
+
+    /// Opens the stream on which a session's news comes.
+    pub(crate) fn hear(self: &Arc<Self>) {
+        if let Some(Era::Legacy(session)) = self.era.load_full().as_deref() {
+            session.hear(self);
+        }
+    }
+
     /// Takes leave of the server, if it keeps a session.
     pub(crate) async fn end(&self) {
         let _probed = self.probing.lock().await;
@@ -190,6 +206,12 @@ impl HttpConnection {
             },
             Err(error) => Err(error),
         }
+    }
+
+    /// Forgets a session that the server has forgotten.
+    pub(crate) fn forget_session(&self, session: &Arc<Session>) {
+        let is_it = |era: &Era| matches!(era, Era::Legacy(known) if Arc::ptr_eq(known, session));
+        self.era.rcu(|known| known.clone().filter(|known| !is_it(known)));
     }
 
     /// Asks in modern words; whoever doesn't understand them gets `initialize`. Only a clear answer

@@ -1,22 +1,39 @@
 //! Sessions with servers up to 2025-11-25 over HTTP: opening, cancelling, closing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::header::ACCEPT;
+use http::{HeaderValue, Method, Response, StatusCode};
 use mcphub_wire::legacy::{InitializeResult, initialized};
-use mcphub_wire::{Edit, Id, LogLevel, Object, Outcome, Raw, Version, header, message, method, progress};
+use mcphub_wire::sse::Decoder;
+use mcphub_wire::{
+    Edit, Envelope, Id, LogLevel, Object, Outcome, Raw, Version, header, message, method, progress,
+};
+use tokio::time::sleep;
 
 use crate::error::UpstreamError;
 use crate::http::{BEST_EFFORT, Era, HttpConnection, Own, era_headers};
+use crate::inquiry::{Back, own_answer, refusal};
+use crate::outbound::Body;
 use crate::outgoing::initialize;
-use crate::response::{Arrival, read_answer};
+use crate::response::{Arrival, MOST_REQUESTS, limits, read_answer};
+use crate::watch::Feed;
+
+/// How long after its end a session's stream is opened anew.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Is an open session.
 pub(crate) struct Session {
     pub(crate) version: Version,
     /// The id, if the server gave one.
     pub(crate) id: Option<HeaderValue>,
+    /// Takes what the server tells by itself.
+    pub(crate) feed: Arc<Feed>,
+    /// Whether the stream is open on which that comes.
+    hearing: AtomicBool,
 }
 
 impl Session {
@@ -37,7 +54,12 @@ impl Session {
             Arrival::Other => return Err(blame.garbage("it did not answer `initialize`")),
         };
         let opened = opened(&outcome).map_err(|reason| blame.garbage(reason))?;
-        let session = Arc::new(Self { version: opened.version, id: session_id });
+        let session = Arc::new(Self {
+            version: opened.version,
+            id: session_id,
+            feed: Arc::default(),
+            hearing: AtomicBool::new(false),
+        });
         let headers = || era_headers(&Era::Legacy(Arc::clone(&session)));
         let acknowledged = connection.post(initialized(), headers()).await?;
         if !acknowledged.status().is_success() {
@@ -48,6 +70,68 @@ impl Session {
             connection.shared.clone().spawn(async move { connection.post_quietly(request, headers).await });
         }
         Ok(session)
+    }
+
+    /// Hears what the server tells by itself, as long as somebody wants to.
+    pub(crate) fn hear(self: &Arc<Self>, connection: &Arc<HttpConnection>) {
+        if self.hearing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (session, connection) = (Arc::clone(self), Arc::clone(connection));
+        connection.shared.clone().spawn(async move {
+            tokio::select! {
+                () = session.feed.news.closed() => {}
+                () = session.keep_hearing(&connection) => {}
+            }
+            session.hearing.store(false, Ordering::Release);
+            if session.feed.news.receiver_count() > 0 {
+                session.hear(&connection);
+            }
+        });
+    }
+
+    /// Opens the stream anew whenever it ends, unless the server has none.
+    async fn keep_hearing(self: &Arc<Self>, connection: &Arc<HttpConnection>) {
+        loop {
+            let mut own = era_headers(&Era::Legacy(Arc::clone(self)));
+            own.push((ACCEPT, HeaderValue::from_static("text/event-stream")));
+            match connection.request(Method::GET, own, Bytes::new()).await {
+                Ok(response) if response.status().is_success() => self.hear_out(connection, response).await,
+                // It has none. What it says comes with its answers.
+                Ok(response) if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+                    std::future::pending().await
+                }
+                Ok(response) if response.status() == StatusCode::NOT_FOUND => {
+                    connection.forget_session(self);
+                    return self.feed.end();
+                }
+                Ok(_) | Err(_) => {}
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn hear_out(self: &Arc<Self>, connection: &Arc<HttpConnection>, response: Response<Body>) {
+        let mut decoder = Decoder::new(connection.shared.max_response);
+        let (mut body, mut requests) = (response.into_body(), 0);
+        while let Some(Ok(bytes)) = body.next().await {
+            decoder.push(&bytes);
+            while let Ok(Some(event)) = decoder.next_event() {
+                match Envelope::parse_with(&event.data, &limits(connection.shared.max_response)) {
+                    Ok(Envelope::Notification(notification)) => self.feed.tell(&notification),
+                    Ok(Envelope::Request(_)) if requests == MOST_REQUESTS => return,
+                    Ok(Envelope::Request(request)) => {
+                        requests += 1;
+                        let nobody = || refusal(&request, "nobody can be asked outside of a call");
+                        let answer = own_answer(&request).unwrap_or_else(nobody);
+                        Back::Http(Arc::clone(connection), Arc::clone(self)).send(answer);
+                    }
+                    Ok(Envelope::Response(_)) | Err(_) => {
+                        tracing::debug!(server = %connection.blame.0, "its stream holds no notification");
+                    }
+                }
+            }
+        }
     }
 
     /// Closes the session, as far as the server cares.

@@ -34,6 +34,7 @@ pub mod supervisor;
 pub mod target;
 mod trial;
 mod upstreams;
+mod watch;
 
 pub use breaker::BreakerState;
 pub use catalog::{Catalog, ToolDefinition};
@@ -51,3 +52,4 @@ pub use settings::{Namespaces, PlainHttp, Settings};
 pub use supervisor::child;
 pub use target::{Caller, Values};
 pub use upstreams::{Access, Question, Still, ToolCall, Unseal, Upstreams};
+pub use watch::{Interest, News, Watching};

@@ -11,6 +11,7 @@ use mcphub_wire::mirror::{Arguments, Mirrored};
 use mcphub_wire::{Abilities, Edit, Id, Params, Raw, Version, message, meta_key, method, progress};
 
 use crate::client::Client;
+use crate::watch::Interest;
 
 /// Names what a server is asked for, as the server names it.
 #[derive(Clone, Debug)]
@@ -21,6 +22,13 @@ pub enum Wanted {
     Resource(Box<str>),
     /// A completion, by the reference of its request.
     Completion(Raw),
+    /// A task, by its id.
+    Task {
+        /// What is to be done: the method.
+        method: &'static str,
+        /// The id that its server gave.
+        id: Box<str>,
+    },
 }
 
 impl Wanted {
@@ -30,6 +38,7 @@ impl Wanted {
             Self::Prompt(_) => method::PROMPTS_GET,
             Self::Resource(_) => method::RESOURCES_READ,
             Self::Completion(_) => method::COMPLETE,
+            Self::Task { method, .. } => method,
         }
     }
 }
@@ -87,9 +96,32 @@ impl Outgoing {
             Wanted::Prompt(name) => (Some(name.clone()), Edit::new().name(name)),
             Wanted::Resource(uri) => (Some(uri.clone()), Edit::new().uri(uri)),
             Wanted::Completion(reference) => (None, Edit::new().set("ref", reference.clone())),
+            Wanted::Task { id, .. } => (Some(id.clone()), Edit::new().set("taskId", Raw::string(id))),
         };
         let token = progress::requested_token(&params).ok().flatten();
         Self { method: wanted.method(), name, token, client, edit, params: Some(params), mirrored: None }
+    }
+
+    /// Asks a modern server to tell what changes.
+    pub(crate) fn listen(interest: &Interest) -> Self {
+        let mut wanted = serde_json::Map::new();
+        for kind in interest.lists() {
+            let name = format!("{}ListChanged", kind.member());
+            wanted.insert(name, true.into());
+        }
+        if !interest.uris.is_empty() {
+            wanted.insert(
+                "resourceSubscriptions".to_owned(),
+                interest.uris.iter().map(|uri| uri.to_string()).collect(),
+            );
+        }
+        let wanted = Raw::json(&wanted).unwrap_or_else(|_| Raw::empty_object());
+        Self { edit: Edit::new().set("notifications", wanted), ..Self::bare(method::LISTEN) }
+    }
+
+    /// Asks a legacy server to tell, or not to tell, when a resource changes.
+    pub(crate) fn subscription(method: &'static str, uri: &str) -> Self {
+        Self { edit: Edit::new().uri(uri), ..Self::bare(method) }
     }
 
     /// Asks what a modern server speaks.
@@ -98,7 +130,8 @@ impl Outgoing {
     }
 
     fn bare(method: &'static str) -> Self {
-        let client = Client::able(Abilities::ALL);
+        // The server may know that everything is possible, but nobody is there to be asked.
+        let client = Client { abilities: Abilities::NONE, ..Client::able(Abilities::ALL) };
         Self { method, name: None, token: None, client, params: None, mirrored: None, edit: Edit::new() }
     }
 

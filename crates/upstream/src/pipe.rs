@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use mcphub_wire::{Envelope, Id, Notification, Request, Response, method, progress};
+use mcphub_wire::{
+    Abilities, Envelope, Id, Notification, Params, Request, Response, meta_key, method, progress,
+};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
@@ -24,6 +26,7 @@ use crate::key::Scope;
 use crate::process::Stop;
 use crate::reply::Step;
 use crate::response::limits;
+use crate::watch::Feed;
 
 /// How many notifications may wait for a caller.
 const NOTIFICATIONS: usize = 64;
@@ -46,6 +49,8 @@ pub(crate) struct Pipe {
     pub(crate) shared: Shared,
     pub(crate) stop: Stop,
     pub(crate) dropped: Arc<AtomicU64>,
+    /// Takes what the process tells by itself.
+    pub(crate) feed: Arc<Feed>,
     /// Ends when the process can answer no more.
     pub(crate) gone: CancellationToken,
     scope: Scope,
@@ -62,6 +67,8 @@ struct Calls {
 
 struct Slot {
     outlet: Outlet,
+    /// What the process may ask of whoever makes this call.
+    asks: Abilities,
     answer: oneshot::Sender<Result<Response, UpstreamError>>,
 }
 
@@ -106,6 +113,7 @@ impl Pipe {
             shared,
             stop: Stop::default(),
             dropped,
+            feed: Arc::default(),
             gone: CancellationToken::new(),
             scope,
             outgoing: outlets.outgoing,
@@ -115,8 +123,13 @@ impl Pipe {
     }
 
     /// Sends a request and returns what will bring its answer.
-    pub(crate) async fn request(self: &Arc<Self>, id: i64, body: Bytes) -> Result<StdioReply, UpstreamError> {
-        let reply = self.register(id)?;
+    pub(crate) async fn request(
+        self: &Arc<Self>,
+        id: i64,
+        body: Bytes,
+        asks: Abilities,
+    ) -> Result<StdioReply, UpstreamError> {
+        let reply = self.register(id, asks)?;
         self.send(body).await?;
         Ok(reply)
     }
@@ -125,7 +138,7 @@ impl Pipe {
         self.outgoing.send(body).await.map_err(|_| self.ended())
     }
 
-    fn register(self: &Arc<Self>, id: i64) -> Result<StdioReply, UpstreamError> {
+    fn register(self: &Arc<Self>, id: i64, asks: Abilities) -> Result<StdioReply, UpstreamError> {
         let (notifications, notification_queue) = mpsc::channel(NOTIFICATIONS);
         let (answer, answer_slot) = oneshot::channel();
         let mut calls = self.calls.lock();
@@ -134,7 +147,7 @@ impl Pipe {
         }
         let room = Arc::new(Semaphore::new(NOTIFIED));
         let outlet = Outlet { waiting: notifications, room };
-        calls.open.insert(id, Slot { outlet, answer });
+        calls.open.insert(id, Slot { outlet, answer, asks });
         Ok(StdioReply {
             pipe: Arc::clone(self),
             id,
@@ -160,6 +173,7 @@ impl Pipe {
             drop(slot.answer.send(Err(error.clone())));
         }
         self.gone.cancel();
+        self.feed.end();
     }
 
     /// Ends the pipe of a process that is gone, although something that it started, and that got
@@ -255,17 +269,22 @@ impl Pipe {
     }
 
     fn notify(&self, notification: Notification, size: usize) {
+        let stream = notification.params.as_ref().and_then(subscription);
         let calls = self.calls.lock();
-        let slot = match &*notification.method {
-            method::PROGRESS => match progress::token(&notification) {
+        let slot = match (&*notification.method, stream) {
+            (_, Some(id)) => calls.open.get(&id),
+            (method::PROGRESS, None) => match progress::token(&notification) {
                 Some(Id::Integer(id)) => calls.open.get(&id),
                 _ => None,
             },
             // A log message names no call, so it goes to a person only if it can be about hers alone.
-            method::MESSAGE if self.scope != Scope::Shared && calls.open.len() == 1 => {
+            (method::MESSAGE, None) if self.scope != Scope::Shared && calls.open.len() == 1 => {
                 calls.open.values().next()
             }
-            _ => None,
+            _ => {
+                self.feed.tell(&notification);
+                None
+            }
         };
         if let Some(slot) = slot
             && slot.outlet.offer(Step::Notification(notification), size) == Offered::Refused
@@ -278,21 +297,30 @@ impl Pipe {
     /// one that this process works for; of a process that several people share, nobody is asked.
     fn serve(self: &Arc<Self>, request: Request, size: usize) {
         if let Some(answer) = own_answer(&request) {
-            return self.send_soon(answer);
+            return self.send_or_drop(answer);
         }
         if self.scope == Scope::Shared {
-            return self.send_soon(refusal(&request, SHARED));
+            return self.send_or_drop(refusal(&request, SHARED));
         }
-        // Dropped where nobody takes it, which answers it; but not while the calls are locked.
-        let inquiry = Step::Inquiry(Inquiry::new(request, Back::Stdio(Arc::clone(self))));
         let slot = {
             let calls = self.calls.lock();
-            calls.open.iter().max_by_key(|(id, _)| **id).map(|(_, slot)| slot.outlet.clone())
+            let can = |(_, slot): &(&i64, &Slot)| slot.asks.allow(&request.method, request.params.as_ref());
+            calls.open.iter().filter(can).max_by_key(|(id, _)| **id).map(|(_, slot)| slot.outlet.clone())
         };
-        if let Some(outlet) = slot
-            && outlet.offer(inquiry, size) == Offered::Refused
-        {
+        let Some(outlet) = slot else {
+            return self.send_or_drop(refusal(&request, "no call runs whose client can do this"));
+        };
+        // Dropped where nobody takes it, which answers it; but not while the calls are locked.
+        let inquiry = Step::Inquiry(Inquiry::new(request, Back::Stdio(Arc::clone(self))));
+        if outlet.offer(inquiry, size) == Offered::Refused {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends an answer to a process that asks; one that asks much and reads little gets none.
+    fn send_or_drop(&self, body: Bytes) {
+        if self.outgoing.try_send(body).is_err() {
+            tracing::debug!(server = %self.blame.0, "a request of the server stays unanswered: it reads too slowly");
         }
     }
 
@@ -330,6 +358,11 @@ impl Pipe {
             }
         }
     }
+}
+
+/// Returns the id of the request whose stream a notification belongs to.
+fn subscription(params: &Params) -> Option<i64> {
+    params.meta().get(meta_key::SUBSCRIPTION_ID)?.as_integer()
 }
 
 /// Says what became of a notification.

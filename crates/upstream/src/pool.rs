@@ -10,13 +10,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Blame, UpstreamError};
-use crate::http::HttpConnection;
+use crate::http::{HttpConnection, Shared};
 use crate::key::ConnectionKey;
 use crate::outgoing::Outgoing;
 use crate::reply::Sent;
 use crate::settings::Settings;
 use crate::stdio::StdioConnection;
 use crate::upstreams::Still;
+use crate::watch::Feed;
 
 type Entries = HashMap<ConnectionKey, Arc<Entry>>;
 
@@ -283,6 +284,29 @@ impl Connection {
             Self::Stdio(connection) => connection.send(request).await,
         }
     }
+
+    /// Returns where the news of a session goes; a modern server keeps none.
+    pub(crate) async fn feed(&self) -> Result<Option<Arc<Feed>>, UpstreamError> {
+        match self {
+            Self::Http(connection) => connection.feed().await,
+            Self::Stdio(connection) => Ok(connection.feed()),
+        }
+    }
+
+    /// Opens the stream on which a session's news comes, unless it is open or comes by itself.
+    pub(crate) fn hear(&self) {
+        if let Self::Http(connection) = self {
+            connection.hear();
+        }
+    }
+
+    /// Returns what runs tasks that a drain waits for.
+    pub(crate) fn shared(&self) -> Shared {
+        match self {
+            Self::Http(connection) => connection.shared.clone(),
+            Self::Stdio(connection) => connection.shared(),
+        }
+    }
 }
 
 impl Lease {
@@ -314,6 +338,10 @@ impl Lease {
     /// Waits until the connection is closed under its calls.
     pub(crate) async fn closed(&self) {
         self.closed.cancelled().await;
+    }
+
+    pub(crate) fn key(&self) -> ConnectionKey {
+        self.entry.key
     }
 
     pub(crate) fn blame(&self) -> Blame {

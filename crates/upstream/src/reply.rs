@@ -53,6 +53,7 @@ pub struct Reply {
     version: Version,
     deadline: Deadline,
     trial: Option<Trial>,
+    is_over: bool,
     lease: Lease,
     blame: Blame,
 }
@@ -78,7 +79,7 @@ pub(crate) struct Sent {
 }
 
 impl Stream {
-    async fn next(&mut self) -> Result<Step, UpstreamError> {
+    pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
         match self {
             Self::Http(reply) => reply.next().await,
             Self::Stdio(reply) => reply.next().await,
@@ -92,7 +93,20 @@ impl Reply {
         let Outgoing { method, token, client, .. } = request;
         let Client { abilities, log_level, .. } = client;
         let (blame, trial) = (lease.blame(), Some(trial));
-        Self { stream, id, token, method, abilities, log_level, version, deadline, trial, lease, blame }
+        Self {
+            stream,
+            id,
+            token,
+            method,
+            abilities,
+            log_level,
+            version,
+            deadline,
+            trial,
+            lease,
+            blame,
+            is_over: false,
+        }
     }
 
     /// Names the version that the server speaks.
@@ -100,11 +114,18 @@ impl Reply {
         self.version
     }
 
+    /// Goes on for another request of the same client: what it can do, what it wants to hear, and its token.
+    pub fn go_on_for(&mut self, client: &Client, token: Option<Raw>) {
+        (self.abilities, self.log_level, self.token) = (client.abilities, client.log_level, token);
+    }
+
     /// Waits for the next message; after the answer or an error there is none.
     ///
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<ReplyMessage, UpstreamError>> {
-        self.trial.as_ref()?;
+        if self.is_over {
+            return None;
+        }
         loop {
             match self.step().await {
                 Ok(Step::Notification(notification)) => {
@@ -164,6 +185,8 @@ impl Reply {
     fn admit(&mut self, inquiry: Inquiry) -> Option<Inquiry> {
         if self.abilities.allow(&inquiry.method, inquiry.params.as_ref()) {
             self.deadline.wait_for_client();
+            // It answers; how long a person thinks says nothing of it, and keeps nobody else waiting.
+            self.tell(Ok(()));
             return Some(inquiry);
         }
         inquiry.refuse("the client can't do this");
@@ -195,6 +218,11 @@ impl Reply {
     }
 
     fn finish(&mut self, ended: Result<(), (&UpstreamError, Phase)>) {
+        self.is_over = true;
+        self.tell(ended);
+    }
+
+    fn tell(&mut self, ended: Result<(), (&UpstreamError, Phase)>) {
         if let Some(trial) = self.trial.take() {
             trial.end(ended);
         }

@@ -15,8 +15,8 @@ use crate::legacy::Cancel;
 use crate::outbound::Body;
 use crate::reply::Step;
 
-/// How many requests a server may send during one call.
-const MOST_REQUESTS: usize = 100;
+/// How many requests a server may send during one call, or on one stream of a session.
+pub(crate) const MOST_REQUESTS: usize = 100;
 
 /// Reads the messages of one answer.
 pub(crate) struct HttpReply {

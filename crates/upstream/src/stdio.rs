@@ -23,6 +23,7 @@ use crate::process::Process;
 use crate::reply::{Sent, Stream};
 use crate::settings::Settings;
 use crate::target::{ResolvedStdio, Values};
+use crate::watch::Feed;
 
 /// How long a process may be silent on `server/discover` before it is taken for a legacy one.
 const PROBE: Duration = Duration::from_secs(5);
@@ -63,8 +64,16 @@ impl StdioConnection {
 
     pub(crate) async fn send(&self, request: &Outgoing) -> Result<Sent, UpstreamError> {
         let id = self.pipe.shared.next_id();
-        let reply = self.pipe.request(id, request.write(id, self.version)).await?;
+        let reply = self.pipe.request(id, request.write(id, self.version), request.client.abilities).await?;
         Ok(Sent { stream: Stream::Stdio(reply), id, version: self.version })
+    }
+
+    pub(crate) fn feed(&self) -> Option<Arc<Feed>> {
+        (!self.version.is_modern()).then(|| Arc::clone(&self.pipe.feed))
+    }
+
+    pub(crate) fn shared(&self) -> Shared {
+        self.pipe.shared.clone()
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -177,7 +186,7 @@ impl Attempt {
 
     async fn ask(&self, body: impl FnOnce(i64) -> Bytes) -> Result<StdioReply, UpstreamError> {
         let id = self.pipe.shared.next_id();
-        self.pipe.request(id, body(id)).await
+        self.pipe.request(id, body(id), Abilities::NONE).await
     }
 
     fn into_connection(mut self, version: Version) -> StdioConnection {

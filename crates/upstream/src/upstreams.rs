@@ -338,7 +338,7 @@ pub(crate) async fn send(
     request: Outgoing,
 ) -> Result<Reply, UpstreamError> {
     let deadline = Deadline::starting(server.definition.timeout());
-    let connected = in_time(&lease, deadline, pin!(lease.connection())).await;
+    let connected = connected(&lease, deadline).await;
     let sent = match connected {
         Ok(connection) => in_time(&lease, deadline, pin!(connection.send(&request)))
             .await
@@ -352,6 +352,11 @@ pub(crate) async fn send(
             Err(error)
         }
     }
+}
+
+/// Waits for the connection.
+pub(crate) async fn connected(lease: &Lease, deadline: Deadline) -> Result<Connection, UpstreamError> {
+    in_time(lease, deadline, pin!(lease.connection())).await
 }
 
 /// Waits for a step of a call until its deadline, or until its connection is closed.

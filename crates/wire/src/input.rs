@@ -64,7 +64,10 @@ impl InputRequired {
         if !requests.iter().all(|request| client.allow(&request.method, request.params.as_ref())) {
             return Err(UNABLE);
         }
-        let state: Option<Box<str>> = object.text(STATE).map(Into::into);
+        let state = match object.get(STATE) {
+            None => None,
+            Some(state) => Some(state.text().ok_or(Fault::Invalid("requestState must be a string"))?.into()),
+        };
         if requests.is_empty() && state.is_none() {
             return Err(Fault::Invalid("a result that requires input must ask for some, or hold a state"));
         }
@@ -120,6 +123,12 @@ pub fn state(params: &Params) -> Result<Option<Box<str>>, Fault> {
 pub fn response(params: &Params, key: &str) -> Option<Raw> {
     let responses = params.get(RESPONSES).filter(|responses| responses.is_object())?;
     Object::parse(responses).ok()?.get(key).filter(|response| response.is_object()).cloned()
+}
+
+/// Tells whether parameters bring something back.
+#[must_use]
+pub fn is_further_round(params: &Params) -> bool {
+    params.get(RESPONSES).is_some() || params.get(STATE).is_some()
 }
 
 /// Returns a request's parameters without what only a further round has: what the first round asked.

@@ -61,6 +61,16 @@ impl ListKind {
         }
     }
 
+    /// Returns the notification that says that the list changed; one says it of resources and templates.
+    #[must_use]
+    pub const fn changed(self) -> &'static str {
+        match self {
+            Self::Tools => method::TOOLS_CHANGED,
+            Self::Prompts => method::PROMPTS_CHANGED,
+            Self::Resources | Self::Templates => method::RESOURCES_CHANGED,
+        }
+    }
+
     /// Returns the member of the result that holds the items.
     #[must_use]
     pub const fn member(self) -> &'static str {

@@ -95,6 +95,12 @@ pub fn may_require_input(method: &str) -> bool {
     matches!(method, TOOLS_CALL | PROMPTS_GET | RESOURCES_READ)
 }
 
+/// Tells whether this is a method of the tasks extension (2026-07-28).
+#[must_use]
+pub fn is_about_task(method: &str) -> bool {
+    matches!(method, TASKS_GET | TASKS_UPDATE | TASKS_CANCEL)
+}
+
 /// Tells whether the modern protocol took this method away.
 #[must_use]
 pub fn is_legacy_only(method: &str) -> bool {

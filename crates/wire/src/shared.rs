@@ -19,6 +19,8 @@ pub enum Carrier {
     Messages,
     /// In each of the `contents`, as a resource does.
     Contents,
+    /// In the tool's result inside a task.
+    Task,
 }
 
 /// Writes a server's URI, or URI template, for a shared endpoint: the server's name begins its scheme, as in
@@ -50,10 +52,14 @@ pub fn share(result: &Raw, carrier: Carrier, server: &str) -> Result<Raw, Fault>
         Carrier::Content => "content",
         Carrier::Messages => "messages",
         Carrier::Contents => "contents",
+        Carrier::Task => {
+            let inner = change(result, "result", |inner| share(inner, Carrier::Content, server).map(Some))?;
+            return Ok(inner.unwrap_or_else(|| result.clone()));
+        }
     };
     let renamed = change(result, member, |list| {
         each(list, |item| match carrier {
-            Carrier::Content => share_block(item, server),
+            Carrier::Content | Carrier::Task => share_block(item, server),
             Carrier::Messages => change(item, "content", |block| share_block(block, server)),
             Carrier::Contents => rename(item, server),
         })

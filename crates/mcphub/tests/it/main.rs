@@ -31,3 +31,5 @@ mod revocation;
 mod rounds;
 mod routes;
 mod starved;
+mod tasks;
+mod watches;

@@ -164,6 +164,18 @@ pub(super) fn unknown_resource(uri: &str, id: &Id, words: Words) -> Refused {
     Refused::new(StatusCode::OK, code, "Resource not found").with_data(data).of(Some(id.clone()))
 }
 
+/// Says that there is no such task, or none of the caller's.
+pub(super) fn unknown_task(id: &Id) -> Refused {
+    Refused::new(StatusCode::OK, error::INVALID_PARAMS, "Task not found").of(Some(id.clone()))
+}
+
+/// Says that a client has to declare an extension first.
+pub(super) fn incapable(extension: &str) -> Refused {
+    let text = format!("this needs a client that declares the extension {extension}");
+    let data = Raw::json(&json!({ "requiredCapabilities": { "extensions": { extension: {} } } })).ok();
+    Refused::new(StatusCode::BAD_REQUEST, error::MISSING_CLIENT_CAPABILITY, &text).with_data(data)
+}
+
 fn unknown(kind: &str, name: &str, id: &Id) -> Refused {
     let name: String = name.chars().take(LONGEST_NAME).collect();
     let text = format!("Unknown {kind}: {name}");
@@ -208,7 +220,8 @@ impl Asked {
     pub(super) fn of(request: &Request, words: Words) -> Self {
         let (id, method) = (request.id.clone(), request.method.clone());
         let params = request.params.as_ref();
-        let target = params.and_then(|params| params.name().or_else(|| params.uri())).map(Into::into);
+        let named = method::named_param(&method);
+        let target = params.zip(named).and_then(|(params, key)| params.text(key)).map(Into::into);
         let arguments = params.and_then(Params::arguments).cloned();
         Self { id, method, target, arguments, words }
     }
@@ -225,6 +238,8 @@ pub(super) fn forward(answer: &Answer, asked: &Asked) -> Last {
     let is_cacheable = method::is_cacheable(&asked.method) && answer.expects == ResultType::Complete;
     let translated = match (asked.words, answer.version.is_modern()) {
         (Words::Modern, true) if is_cacheable => make_private(result),
+        // The client has a name of its own for the task.
+        (Words::Modern, true) if method::is_about_task(&asked.method) => name_task(result, asked),
         (Words::Modern, true) | (Words::Legacy, false) => Ok(result.clone()),
         (Words::Modern, false) => to_modern(result, is_cacheable.then_some(Cache::NONE)),
         (Words::Legacy, true) => answer::to_legacy(result),
@@ -252,6 +267,14 @@ fn forward_error(failure: &RpcError, asked: &Asked) -> Last {
                 Words::Modern | Words::Legacy => Last::ok(body),
             }
         }
+    }
+}
+
+fn name_task(result: &Raw, asked: &Asked) -> Result<Raw, Fault> {
+    let is_named = Object::parse(result)?.get("taskId").is_some();
+    match &asked.target {
+        Some(name) if is_named => Edit::new().set("taskId", Raw::string(name)).apply(result),
+        _ => Ok(result.clone()),
     }
 }
 

@@ -12,11 +12,10 @@ use mcphub_hub::Lease;
 use mcphub_wire::header::Headers;
 use mcphub_wire::sse::KEEP_ALIVE;
 use mcphub_wire::{Edit, message, method};
-use sha2::{Digest as _, Sha256};
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::ToolChanges;
 use super::legacy::find_session;
 use super::live::Entry;
 use super::post::malformed;
@@ -57,10 +56,8 @@ struct Open {
     visit: Visit,
     entry: Entry,
     lease: Lease,
-    changes: watch::Receiver<i64>,
+    tools: ToolChanges,
     stopping: CancellationToken,
-    /// The digest of the names that the client last heard of: there may be many streams and many names.
-    seen: [u8; 32],
     greeted: bool,
 }
 
@@ -68,9 +65,8 @@ impl Open {
     fn new(visit: Visit, entry: Entry, stopping: CancellationToken) -> Self {
         Self {
             lease: visit.hub.lease_endpoint(&visit.caller, visit.endpoint),
-            changes: visit.hub.changes(),
+            tools: ToolChanges::since_now(&visit),
             stopping,
-            seen: visible(&visit),
             visit,
             entry,
             greeted: false,
@@ -88,33 +84,16 @@ impl Open {
     }
 
     async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            tokio::select! {
-                biased;
-                () = self.lease.revoked() => return None,
-                () = self.entry.cancelled() => return None,
-                () = self.stopping.cancelled() => return None,
-                changed = timeout(SILENCE, self.changes.changed()) => match changed {
-                    Err(_) => return Some(KEEP_ALIVE),
-                    Ok(Err(_)) => return None,
-                    Ok(Ok(())) => {}
-                },
+        tokio::select! {
+            biased;
+            () = self.lease.revoked() => None,
+            () = self.entry.cancelled() => None,
+            () = self.stopping.cancelled() => None,
+            news = self.entry.news() => Some(event(news)),
+            changed = self.tools.next(&self.visit) => {
+                changed.map(|()| event(message::notification(method::TOOLS_CHANGED, None, &Edit::new())))
             }
-            let visible = visible(&self.visit);
-            if visible != self.seen {
-                self.seen = visible;
-                return Some(event(message::notification(method::TOOLS_CHANGED, None, &Edit::new())));
-            }
+            () = sleep(SILENCE) => Some(KEEP_ALIVE),
         }
     }
-}
-
-/// Digests the names of the tools that a caller sees.
-fn visible(visit: &Visit) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for name in visit.hub.visible_names(&visit.caller, visit.endpoint) {
-        digest.update(name.as_bytes());
-        digest.update([0]);
-    }
-    digest.finalize().into()
 }

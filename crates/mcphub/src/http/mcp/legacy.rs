@@ -12,6 +12,7 @@ use mcphub_wire::{
     Envelope, Fault, Id, LogLevel, Notification, Raw, Request, Version, error, message, method, progress,
 };
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::answer::{Last, Refused, Words, failed, json_body, server_info};
 use super::client;
@@ -20,6 +21,7 @@ use super::methods::{asks_a_server, list};
 use super::modern::short;
 use super::post::{malformed, note_malformed, refuse_method, unreadable};
 use super::streaming::{Messages, until_cancelled};
+use super::subscribe::subscribe;
 use super::visit::Visit;
 use crate::http::AppState;
 use crate::http::caller::Authenticated;
@@ -28,8 +30,11 @@ use crate::http::error::ApiError;
 /// How large the answers of a batch may get before the rest of it is not run.
 const BATCH_ANSWERS: usize = 16 << 20;
 
+/// Is what is open at the moment, and what ends it all.
+pub(super) type Ongoing = (Live, CancellationToken);
+
 /// Opens a session.
-pub(super) async fn initialize(visit: Visit, live: Live, message: Envelope) -> Response {
+pub(super) async fn initialize(visit: Visit, (live, _): Ongoing, message: Envelope) -> Response {
     let Envelope::Request(request) = message else {
         return StatusCode::ACCEPTED.into_response();
     };
@@ -65,7 +70,8 @@ fn welcome(version: Version) -> Result<Raw, Fault> {
     Ok(InitializeResult {
         version,
         capabilities: Raw::json(&json!({
-            "tools": { "listChanged": true }, "prompts": {}, "resources": {}, "completions": {}, "logging": {},
+            "tools": { "listChanged": true }, "prompts": {}, "resources": { "subscribe": true },
+            "completions": {}, "logging": {},
         }))?,
         server_info: Raw::json(&server_info())?,
         instructions: None,
@@ -74,31 +80,36 @@ fn welcome(version: Version) -> Result<Raw, Fault> {
 }
 
 /// Answers one message of a session.
-pub(super) async fn answer(visit: Visit, live: Live, headers: &Headers<'_>, message: Envelope) -> Response {
+pub(super) async fn answer(
+    visit: Visit,
+    ongoing: Ongoing,
+    headers: &Headers<'_>,
+    message: Envelope,
+) -> Response {
     let session = match find_session(&visit, headers).await {
         Ok(session) => session,
         Err(refused) => return malformed(&visit, refused.of(id_of(&message))).await,
     };
     match message {
         Envelope::Request(request) => {
-            match answer_request(&visit, &live, &session, request, client::of_session(&session)).await {
+            match answer_request(&visit, &ongoing, &session, request, client::of_session(&session)).await {
                 Answering::Over(last) => last.into_response(),
                 Answering::Going(messages) => messages.respond().await,
             }
         }
         Envelope::Notification(notification) => {
-            take_note(&live, &session, &notification);
+            take_note(&ongoing.0, &session, &notification);
             StatusCode::ACCEPTED.into_response()
         }
         Envelope::Response(response) => {
-            live.answer(&session.id_hash, response);
+            ongoing.0.answer(&session.id_hash, response);
             StatusCode::ACCEPTED.into_response()
         }
     }
 }
 
 /// Answers an array of messages, which only sessions of 2025-03-26 may send.
-pub(super) async fn batch(visit: Visit, live: Live, headers: &Headers<'_>, body: &Bytes) -> Response {
+pub(super) async fn batch(visit: Visit, ongoing: Ongoing, headers: &Headers<'_>, body: &Bytes) -> Response {
     let session = match find_session(&visit, headers).await {
         Ok(session) => session,
         Err(refused) => return malformed(&visit, refused).await,
@@ -115,13 +126,13 @@ pub(super) async fn batch(visit: Visit, live: Live, headers: &Headers<'_>, body:
     for message in messages {
         let answer = match message {
             Envelope::Request(request) if held > BATCH_ANSWERS => Some(left_out(&visit, request.id).await),
-            Envelope::Request(request) => answer_one(&visit, &live, &session, request).await,
+            Envelope::Request(request) => answer_one(&visit, &ongoing, &session, request).await,
             Envelope::Notification(notification) => {
-                take_note(&live, &session, &notification);
+                take_note(&ongoing.0, &session, &notification);
                 None
             }
             Envelope::Response(response) => {
-                live.answer(&session.id_hash, response);
+                ongoing.0.answer(&session.id_hash, response);
                 None
             }
         };
@@ -144,13 +155,13 @@ async fn left_out(visit: &Visit, id: Id) -> Bytes {
 
 /// Answers one request of a batch, which counts like one that comes alone. Notifications about it
 /// have no place there.
-async fn answer_one(visit: &Visit, live: &Live, session: &Session, request: Request) -> Option<Bytes> {
+async fn answer_one(visit: &Visit, ongoing: &Ongoing, session: &Session, request: Request) -> Option<Bytes> {
     if let Err(error) = visit.hub.take_in_message(&visit.caller).await {
         return Some(Last::from(failed(&error, Some(&request.id))).body);
     }
     // Nobody can be asked anything in an answer that comes whole.
     let client = client::unable(client::of_session(session));
-    match answer_request(visit, live, session, request, client).await {
+    match answer_request(visit, ongoing, session, request, client).await {
         Answering::Over(last) => Some(last.body),
         Answering::Going(messages) => messages.last().await.map(|last| last.body),
     }
@@ -164,7 +175,7 @@ enum Answering {
 
 async fn answer_request(
     visit: &Visit,
-    live: &Live,
+    (live, stopping): &Ongoing,
     session: &Session,
     request: Request,
     client: Client,
@@ -179,6 +190,9 @@ async fn answer_request(
         method::PING => {
             visit.hub.record_read(&visit.caller, method::PING, None, 0).await;
             Last::ok(message::result(&request.id, &Raw::empty_object()))
+        }
+        method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
+            subscribe(visit, (live, stopping), session, &request, &client).await
         }
         method::SET_LEVEL => set_level(visit, session, &request).await,
         method if asks_a_server(method) => match live.call(session.id_hash, &request.id) {

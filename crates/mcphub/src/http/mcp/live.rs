@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use bytes::Bytes;
 use mcphub_wire::{Id, Outcome, Response};
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Remembers what is open, by session.
@@ -22,10 +24,39 @@ struct Open {
     /// Cancelled when the session is ended by its client.
     ended: CancellationToken,
     calls: HashMap<Id, CancellationToken>,
+    /// The resources that the session hears of; cancelled when it no longer wants to.
+    subscriptions: HashMap<String, CancellationToken>,
+    news: News,
+    streams: usize,
     /// What waits for an answer of the client, by the id of the hub's request.
     questions: HashMap<i64, Take>,
     users: usize,
 }
+
+/// Is where a session's news waits for whichever of its streams takes it.
+#[derive(Clone)]
+struct News {
+    sender: mpsc::Sender<Bytes>,
+    receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Bytes>>>,
+}
+
+impl Default for News {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        Self { sender, receiver: Arc::new(tokio::sync::Mutex::new(receiver)) }
+    }
+}
+
+/// Keeps a session subscribed to a resource.
+pub(super) struct Subscription {
+    entry: Entry,
+    uri: String,
+    cut: CancellationToken,
+    sender: mpsc::Sender<Bytes>,
+}
+
+/// How much news waits for a session; what comes then is lost.
+const WAITING: usize = 64;
 
 /// Takes a client's answer.
 type Take = Box<dyn FnOnce(Outcome) + Send>;
@@ -36,6 +67,8 @@ pub(super) struct Entry {
     session: [u8; 32],
     call: Option<Id>,
     token: CancellationToken,
+    /// What a stream tells.
+    news: Option<News>,
     /// The requests to the client that belong to the call.
     asked: Mutex<Vec<i64>>,
 }
@@ -45,8 +78,32 @@ impl Live {
     pub(super) fn stream(&self, session: [u8; 32]) -> Entry {
         let mut sessions = self.sessions.lock();
         let open = sessions.entry(session).or_default();
-        open.users += 1;
-        Entry { live: self.clone(), session, call: None, token: open.ended.clone(), asked: Mutex::default() }
+        open.streams += 1;
+        let news = Some(open.news.clone());
+        open.hold(self, session, news)
+    }
+
+    /// Notes that a session wants to hear of a resource, unless it wants to hear of too many.
+    pub(super) fn subscribe(&self, session: [u8; 32], uri: &str, most: usize) -> Option<Subscription> {
+        let mut sessions = self.sessions.lock();
+        let open = sessions.entry(session).or_default();
+        if open.subscriptions.len() >= most && !open.subscriptions.contains_key(uri) {
+            return None;
+        }
+        let cut = CancellationToken::new();
+        if let Some(before) = open.subscriptions.insert(uri.to_owned(), cut.clone()) {
+            before.cancel();
+        }
+        let sender = open.news.sender.clone();
+        Some(Subscription { entry: open.hold(self, session, None), uri: uri.to_owned(), cut, sender })
+    }
+
+    /// Notes that a session doesn't want to hear of a resource any more.
+    pub(super) fn unsubscribe(&self, session: &[u8; 32], uri: &str) {
+        let open = self.sessions.lock();
+        if let Some(cut) = open.get(session).and_then(|open| open.subscriptions.get(uri)) {
+            cut.cancel();
+        }
     }
 
     /// Notes a running call of a session. An id that is already running is none: ids are unique in a
@@ -60,7 +117,8 @@ impl Live {
         let token = open.ended.child_token();
         open.calls.insert(id.clone(), token.clone());
         open.users += 1;
-        Some(Entry { live: self.clone(), session, call: Some(id.clone()), token, asked: Mutex::default() })
+        let (live, call) = (self.clone(), Some(id.clone()));
+        Some(Entry { live, session, call, token, news: None, asked: Mutex::default() })
     }
 
     /// Cancels a running call of a session.
@@ -87,7 +145,57 @@ impl Live {
     }
 }
 
+impl Open {
+    fn hold(&mut self, live: &Live, session: [u8; 32], news: Option<News>) -> Entry {
+        self.users += 1;
+        let token = self.ended.clone();
+        Entry { live: live.clone(), session, call: None, token, news, asked: Mutex::default() }
+    }
+}
+
+impl Subscription {
+    /// Waits until the session doesn't want to hear of it any more.
+    pub(super) async fn ended(&self) {
+        tokio::select! {
+            () = self.cut.cancelled() => {}
+            () = self.entry.cancelled() => {}
+        }
+    }
+
+    /// Gives a notification to one of the session's streams.
+    pub(super) fn tell(&self, notification: Bytes) {
+        if self.sender.try_send(notification).is_err() {
+            tracing::debug!("a session that subscribed reads too slowly, or not at all");
+        }
+    }
+
+    /// Says whether the session has a stream.
+    pub(super) fn is_heard(&self) -> bool {
+        self.entry.live.sessions.lock().get(&self.entry.session).is_some_and(|open| open.streams > 0)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.cut.cancel();
+        if let Some(open) = self.entry.live.sessions.lock().get_mut(&self.entry.session) {
+            open.subscriptions.retain(|uri, cut| *uri != self.uri || !cut.is_cancelled());
+        }
+    }
+}
+
 impl Entry {
+    /// Waits for what the session wants to hear, of which each stream takes another part.
+    pub(super) async fn news(&self) -> Bytes {
+        match &self.news {
+            Some(news) => match news.receiver.lock().await.recv().await {
+                Some(bytes) => bytes,
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
     /// Notes a request to the client, and names it.
     pub(super) fn ask(&self, take: Take) -> Id {
         let id = self.live.next.fetch_add(1, Ordering::Relaxed);
@@ -115,6 +223,7 @@ impl Drop for Entry {
         let left: Vec<Take> =
             self.asked.get_mut().drain(..).filter_map(|id| open.questions.remove(&id)).collect();
         open.users -= 1;
+        open.streams -= usize::from(self.news.is_some());
         if open.users == 0 {
             sessions.remove(&self.session);
         }

@@ -8,6 +8,7 @@ use mcphub_hub::{
     Offers, Running, ToolCall,
 };
 use mcphub_wire::answer::{Cache, to_modern};
+use mcphub_wire::capabilities::TASKS;
 use mcphub_wire::list::{ListKind, list_result};
 use mcphub_wire::{Edit, Fault, Params, Raw, Reference, ReferenceKind, Request, method};
 
@@ -35,6 +36,10 @@ pub(super) enum MethodError {
     UnknownPrompt(String),
     /// Nor the resource.
     UnknownResource(String),
+    /// Nor the task.
+    UnknownTask,
+    /// The client can't do what the method is about; this is what it has to declare.
+    Incapable(&'static str),
 }
 
 impl From<HubError> for MethodError {
@@ -84,6 +89,7 @@ pub(super) async fn list(
 /// Says whether a method asks a server for something, as `begin` does.
 pub(super) fn asks_a_server(method: &str) -> bool {
     matches!(method, method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ | method::COMPLETE)
+        || method::is_about_task(method)
 }
 
 /// Starts a call of a tool, or asks for a prompt, a resource or a completion.
@@ -109,16 +115,24 @@ async fn ask(
     let about = match method {
         method::PROMPTS_GET => params.name().map(|name| About::Prompt(name.to_owned())),
         method::RESOURCES_READ => params.uri().map(|uri| About::Resource(uri.to_owned())),
+        method::TASKS_GET => task(method::TASKS_GET, &params),
+        method::TASKS_UPDATE => task(method::TASKS_UPDATE, &params),
+        method::TASKS_CANCEL => task(method::TASKS_CANCEL, &params),
         _ => Reference::read(&params).ok().map(About::Completion),
     };
+    if matches!(about, Some(About::Task { .. })) && !client.about.abilities.takes_tasks() {
+        return Err(MethodError::Incapable(TASKS));
+    }
     let about = about.ok_or(MethodError::Params(match method {
         method::PROMPTS_GET => "params.name must be a string",
         method::RESOURCES_READ => "params.uri must be a string",
-        _ => "params.ref must name a prompt or a resource",
+        method::COMPLETE => "params.ref must name a prompt or a resource",
+        _ => "params.taskId must be a string",
     }))?;
     let unknown = match &about {
         About::Prompt(name) => MethodError::UnknownPrompt(name.clone()),
         About::Resource(uri) => MethodError::UnknownResource(uri.clone()),
+        About::Task { .. } => MethodError::UnknownTask,
         About::Completion(reference) => match reference.kind() {
             ReferenceKind::Prompt => MethodError::UnknownPrompt(reference.target().to_owned()),
             ReferenceKind::Resource => MethodError::UnknownResource(reference.target().to_owned()),
@@ -130,6 +144,10 @@ async fn ask(
         Err(HubError::Denied(_) | HubError::NotFound { .. }) => Err(unknown),
         Err(error) => Err(error.into()),
     }
+}
+
+fn task(method: &'static str, params: &Params) -> Option<About> {
+    params.text("taskId").map(|id| About::Task { method, id: id.into_owned() })
 }
 
 /// Starts a call of a tool.

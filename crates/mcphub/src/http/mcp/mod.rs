@@ -4,14 +4,17 @@
 //! `answer` how an outcome becomes a message, `talk` what a call says, `streaming` how that becomes a response.
 
 mod answer;
+mod changes;
 mod client;
 mod get;
 mod legacy;
+mod listen;
 mod live;
 mod methods;
 mod modern;
 mod post;
 mod streaming;
+mod subscribe;
 mod talk;
 mod visit;
 

@@ -4,15 +4,18 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mcphub_hub::Client;
 use mcphub_wire::answer::Cache;
+use mcphub_wire::capabilities::TASKS;
 use mcphub_wire::discover::Discovery;
 use mcphub_wire::header::{self, HeaderError, Headers};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::mirror::ParamHeaders;
 use mcphub_wire::{Envelope, Id, Notification, Raw, Request, Version, error, message, method};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::answer::{Refused, Words, json_body, server_info};
 use super::client;
+use super::listen::listen;
 use super::methods::{asks_a_server, list};
 use super::post::{malformed, refuse_method};
 use super::streaming::until_disconnect;
@@ -22,14 +25,14 @@ use super::visit::Visit;
 pub(super) async fn answer(
     visit: Visit,
     headers: &Headers<'_>,
-    params: ParamHeaders,
+    (params, stopping): (ParamHeaders, CancellationToken),
     message: Envelope,
 ) -> Response {
     match message {
         Envelope::Request(request) => match header::check(headers, &request) {
             Ok(_) => {
                 let client = client::of_request(&request, params);
-                answer_request(visit, request, client).await
+                answer_request(visit, request, client, stopping).await
             }
             Err(problem) => Box::pin(malformed(&visit, refuse(&problem).of(Some(request.id)))).await,
         },
@@ -42,7 +45,12 @@ pub(super) async fn answer(
     }
 }
 
-async fn answer_request(visit: Visit, request: Request, client: Client) -> Response {
+async fn answer_request(
+    visit: Visit,
+    request: Request,
+    client: Client,
+    stopping: CancellationToken,
+) -> Response {
     if asks_a_server(&request.method) {
         return until_disconnect(visit, request, client).await;
     }
@@ -51,6 +59,7 @@ async fn answer_request(visit: Visit, request: Request, client: Client) -> Respo
     }
     match &*request.method {
         method::DISCOVER => Box::pin(discover(&visit, &request.id)).await,
+        method::LISTEN => Box::pin(listen(visit, request, client, stopping)).await,
         other => {
             let text = format!("Method not found: {}", short(other));
             let refused = Refused::new(StatusCode::NOT_FOUND, error::METHOD_NOT_FOUND, &text);
@@ -69,8 +78,12 @@ async fn answer_list(visit: Visit, request: Request, kind: ListKind, client: Cli
 async fn discover(visit: &Visit, id: &Id) -> Response {
     let discovery = Discovery {
         supported_versions: Version::MODERN.iter().map(|version| version.as_str().into()).collect(),
-        capabilities: Raw::json(&json!({ "tools": {}, "prompts": {}, "resources": {}, "completions": {} }))
-            .unwrap_or_else(|_| Raw::empty_object()),
+        capabilities: Raw::json(&json!({
+            "tools": { "listChanged": true }, "prompts": { "listChanged": true },
+            "resources": { "listChanged": true, "subscribe": true }, "completions": {},
+            "extensions": { TASKS: {} },
+        }))
+        .unwrap_or_else(|_| Raw::empty_object()),
         instructions: None,
         server_info: Raw::json(&server_info()).ok(),
         cache: Cache::NONE,

@@ -16,8 +16,8 @@ use mcphub_wire::header::{self, Era, Headers};
 use mcphub_wire::{Envelope, Fault, Id, ParseError, error};
 
 use super::answer::{
-    Last, Refused, Words, changed_tool, failed, missing_credential, unknown_prompt, unknown_resource,
-    unknown_tool,
+    Last, Refused, Words, changed_tool, failed, incapable, missing_credential, unknown_prompt,
+    unknown_resource, unknown_task, unknown_tool,
 };
 use super::methods::MethodError;
 use super::visit::Visit;
@@ -60,12 +60,15 @@ pub(in crate::http) async fn answer_post(
         Ok(body) => body,
         Err(refused) => return Box::pin(malformed(&visit, refused)).await,
     };
-    let live = state.live.clone();
+    let live = (state.live.clone(), state.stopping.clone());
     let all = || parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let fields: Headers<'_> = all().collect();
     match Envelope::parse(&body) {
         Ok(message) => match header::era(&fields, &message) {
-            Era::Modern => modern::answer(visit, &fields, all().collect(), message).await,
+            Era::Modern => {
+                let beside = (all().collect(), state.stopping.clone());
+                modern::answer(visit, &fields, beside, message).await
+            }
             Era::Initialize => Box::pin(legacy::initialize(visit, live, message)).await,
             Era::Session => Box::pin(legacy::answer(visit, live, &fields, message)).await,
             Era::Bad => Box::pin(malformed(&visit, no_era(message))).await,
@@ -112,6 +115,10 @@ pub(super) async fn refuse_method(visit: &Visit, failure: MethodError, id: &Id, 
         MethodError::UnknownTool(name) => unknown_tool(&name, id).into(),
         MethodError::UnknownPrompt(name) => unknown_prompt(&name, id).into(),
         MethodError::UnknownResource(uri) => unknown_resource(&uri, id, words).into(),
+        MethodError::UnknownTask => unknown_task(id).into(),
+        MethodError::Incapable(extension) => {
+            note_malformed(visit, incapable(extension).of(Some(id.clone()))).await
+        }
         MethodError::ChangedTool(name) => changed_tool(&name, id).into(),
         MethodError::Params(text) => {
             let refused = Refused::new(StatusCode::OK, error::INVALID_PARAMS, text);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
-use mcphub_hub::{ANSWER, Answer, Bound, Client, HubError, Inquiry, Running, Said, State};
+use mcphub_hub::{ANSWER, Answer, Bound, Client, HubError, Inquiry, Lease, Running, Said, State};
 use mcphub_wire::answer::ResultType;
 use mcphub_wire::{
-    Edit, InputRequest, InputRequired, Outcome, Params, Raw, Request, error, input, message, method,
+    Edit, Fault, InputRequest, InputRequired, Object, Outcome, Params, Raw, Request, error, input, message,
+    method, progress,
 };
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Asked, Last, Refused, Words, failed, forward, server_info};
 use super::live::Entry;
@@ -44,6 +45,8 @@ pub(super) struct Talk {
     asked: Asked,
     client: Client,
     running: Option<Running>,
+    /// Holds the caller's right between two rounds.
+    between: Option<Lease>,
     side: Side,
 }
 
@@ -63,6 +66,8 @@ pub(super) struct Questions {
     to_send: VecDeque<Bytes>,
     round: Option<Round>,
     rounds: usize,
+    /// Until when the client may answer, in all rounds together.
+    until: Option<Instant>,
 }
 
 /// Is a round that waits for its answers.
@@ -76,7 +81,7 @@ struct Round {
 impl Side {
     pub(super) fn legacy(entry: Arc<Entry>, params: Option<Params>) -> Self {
         let (to_send, round) = (VecDeque::new(), None);
-        Self::Legacy(Box::new(Questions { entry, params, to_send, round, rounds: 0 }))
+        Self::Legacy(Box::new(Questions { entry, params, to_send, round, rounds: 0, until: None }))
     }
 
     const fn words(&self) -> Words {
@@ -90,7 +95,7 @@ impl Side {
 /// Begins a call and waits for what it says first.
 pub(super) async fn open(visit: Visit, request: Request, client: Client, side: Side) -> Opened {
     let asked = Asked::of(&request, side.words());
-    let mut talk = Talk { visit, asked, client, running: None, side };
+    let mut talk = Talk { visit, asked, client, running: None, between: None, side };
     let message = match talk.begin(request.params).await {
         Ok(()) => talk.next().await,
         Err(last) => Message::Last(last),
@@ -104,9 +109,10 @@ pub(super) async fn open(visit: Visit, request: Request, client: Client, side: S
 impl Talk {
     /// Waits until the caller's right has ended.
     pub(super) async fn revoked(&self) {
-        match &self.running {
-            Some(running) => running.revoked().await,
-            None => std::future::pending().await,
+        match (&self.running, &self.between) {
+            (Some(running), _) => running.revoked().await,
+            (None, Some(lease)) => lease.revoked().await,
+            (None, None) => std::future::pending().await,
         }
     }
 
@@ -132,6 +138,9 @@ impl Talk {
                         return Message::Last(last);
                     }
                 }
+                Some(Said::Answer(answer)) if answer.expects == ResultType::Task => {
+                    return Message::Last(self.name_task(&answer));
+                }
                 Some(Said::Answer(answer)) => return Message::Last(forward(&answer, &self.asked)),
                 Some(Said::Inquiry(inquiry)) => {
                     if let Some(last) = self.pass_on(inquiry) {
@@ -153,6 +162,16 @@ impl Talk {
             (Side::Modern, Some(params)) if method::may_require_input(&self.asked.method) => {
                 input::state(params)
             }
+            // Only a further round of a modern client brings something back.
+            (_, Some(params))
+                if input::is_further_round(params) && !method::is_about_task(&self.asked.method) =>
+            {
+                let first = params.edited(&input::first_round());
+                return match first {
+                    Ok(first) => self.start(Some(first)).await,
+                    Err(fault) => Err(self.refuse(&HubError::Internal(fault.to_string()))),
+                };
+            }
             _ => Ok(None),
         };
         let begun = match state {
@@ -166,11 +185,19 @@ impl Talk {
         };
         match begun {
             Ok(()) => Ok(()),
-            Err(error) => {
-                let words = self.side.words();
-                Err(Box::pin(refuse_method(&self.visit, error, &self.asked.id, words)).await)
-            }
+            Err(error) => Err(self.say_why(error).await),
         }
+    }
+
+    async fn start(&mut self, params: Option<Params>) -> Result<(), Last> {
+        match self.call(params).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.say_why(error).await),
+        }
+    }
+
+    async fn say_why(&self, error: MethodError) -> Last {
+        Box::pin(refuse_method(&self.visit, error, &self.asked.id, self.side.words())).await
     }
 
     async fn call(&mut self, params: Option<Params>) -> Result<(), MethodError> {
@@ -187,6 +214,7 @@ impl Talk {
             HubError::Invalid(_) => USELESS,
             other => MethodError::Hub(other),
         };
+        let token = params.as_ref().and_then(|params| progress::requested_token(params).ok().flatten());
         let (hub, caller) = (&self.visit.hub, &self.visit.caller);
         let (params, name) = match hub.open_state(caller, self.bound(), state).map_err(useless)? {
             State::Server(state) => {
@@ -196,7 +224,8 @@ impl Talk {
             }
             State::Kept(name) => (params, name),
         };
-        let (running, inquiry) = hub.resume(caller, &self.asked.method, name).await.map_err(useless)?;
+        let (running, inquiry) =
+            hub.resume(caller, (&self.asked.method, &self.client), (name, token)).await.map_err(useless)?;
         self.running = Some(running);
         match params.as_ref().and_then(|params| input::response(params, KEY)) {
             Some(response) => {
@@ -277,13 +306,39 @@ impl Talk {
         }
     }
 
+    /// Names the task that the call became, for this client alone.
+    fn name_task(&self, answer: &Answer) -> Last {
+        let began = self.running.as_ref().and_then(Running::began);
+        let (Outcome::Result(result), Some(began)) = (&answer.outcome, began) else { return self.broken() };
+        let named = Object::parse(result)
+            .and_then(|object| {
+                object.text("taskId").map(Into::into).ok_or(Fault::Invalid("a task must have an id"))
+            })
+            .map_err(|fault| HubError::Invalid(fault.to_string()))
+            .and_then(|id: String| self.visit.hub.seal_task(&self.visit.caller, &self.visit.path, began, &id))
+            .and_then(|name| {
+                let named = Edit::new().set("taskId", Raw::string(&name)).apply(result);
+                named.map_err(|fault| HubError::Internal(fault.to_string()))
+            });
+        match named {
+            Ok(result) => Last::ok(message::result(&self.asked.id, &result)),
+            Err(error) => self.refuse(&error),
+        }
+    }
+
     /// Waits for the answers of a round, and asks the server again with them: as another call, decided anew.
     async fn go_on(&mut self, mut round: Round) -> Result<(), Last> {
+        self.between = self.running.take().map(Running::into_lease).or(self.between.take());
+        let until = match &mut self.side {
+            Side::Legacy(questions) => *questions.until.get_or_insert_with(|| Instant::now() + ANSWER),
+            Side::Modern => Instant::now(),
+        };
         while round.missing > 0 {
             let answer = tokio::select! {
                 biased;
                 () = self.revoked() => return Err(self.refuse(&HubError::Revoked)),
-                answer = timeout(ANSWER, round.answers.recv()) => answer.ok().flatten(),
+                () = self.visit.hub.stopping() => None,
+                answer = timeout_at(until, round.answers.recv()) => answer.ok().flatten(),
             };
             match answer {
                 Some((key, Outcome::Result(result))) => round.found.push((key, result)),
@@ -311,7 +366,7 @@ impl Talk {
             Side::Modern => Ok(None),
         };
         match params {
-            Ok(params) => self.begin(params).await,
+            Ok(params) => self.start(params).await,
             Err(fault) => Err(self.refuse(&HubError::Internal(fault.to_string()))),
         }
     }

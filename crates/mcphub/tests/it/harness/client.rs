@@ -36,6 +36,16 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Reads the whole body.
+    pub(crate) fn rest(self) -> Answer {
+        let Self { mut reader, mut head } = self;
+        let mut raw = Vec::new();
+        reader.read_to_end(&mut raw).unwrap();
+        head.body =
+            if head.header("transfer-encoding") == Some("chunked") { unchunk(&raw) } else { text(raw) };
+        head
+    }
+
     /// Reads the next line of the body; nothing when the other side has closed.
     pub(crate) fn line(&mut self) -> Option<String> {
         let mut line = String::new();
@@ -105,11 +115,7 @@ pub(crate) fn send(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Answer {
-    let Stream { mut reader, mut head } = open(address, method, path, headers, body);
-    let mut raw = Vec::new();
-    reader.read_to_end(&mut raw).unwrap();
-    head.body = if head.header("transfer-encoding") == Some("chunked") { unchunk(&raw) } else { text(raw) };
-    head
+    open(address, method, path, headers, body).rest()
 }
 
 fn text(raw: Vec<u8>) -> String {

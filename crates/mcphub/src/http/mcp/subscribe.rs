@@ -1,0 +1,74 @@
+//! `resources/subscribe`: what a legacy session hears of resources, on its stream.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use mcphub_hub::{Client, Entrance, RESOURCES, Session, Watch, Wish};
+use mcphub_wire::{Edit, Params, Raw, Request, error, message, method};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{Last, Refused, Words};
+use super::listen::unwatchable;
+use super::live::{Live, Subscription};
+use super::post::{note_malformed, refuse_method};
+use super::visit::Visit;
+
+/// How often it is looked whether the session still has a stream.
+const LOOK: Duration = Duration::from_secs(60);
+/// After how many looks without one its subscriptions end.
+const PATIENCE: u32 = 5;
+
+/// Begins to tell a session when a resource changes, or ends it.
+pub(super) async fn subscribe(
+    visit: &Visit,
+    (live, stopping): (&Live, &CancellationToken),
+    session: &Session,
+    request: &Request,
+    client: &Client,
+) -> Last {
+    let refuse =
+        |text| Refused::new(StatusCode::OK, error::INVALID_PARAMS, text).of(Some(request.id.clone()));
+    let Some(uri) = request.params.as_ref().and_then(Params::uri) else {
+        return note_malformed(visit, refuse("params.uri must be a string")).await;
+    };
+    let done = || Last::ok(message::result(&request.id, &Raw::empty_object()));
+    if &*request.method == method::RESOURCES_UNSUBSCRIBE {
+        visit.hub.record_read(&visit.caller, method::RESOURCES_UNSUBSCRIBE, Some(&visit.path), 0).await;
+        live.unsubscribe(&session.id_hash, uri);
+        return done();
+    }
+    let wish = Wish { uris: vec![uri.to_owned()], ..Wish::default() };
+    let entrance = Entrance { endpoint: visit.endpoint, path: &visit.path, client };
+    let watch = match visit.hub.watch(&visit.caller, entrance, &wish).await {
+        Ok(watch) => watch,
+        Err(failure) => {
+            let failure = unwatchable(failure, &wish.uris);
+            return refuse_method(visit, failure, &request.id, Words::Legacy).await;
+        }
+    };
+    match live.subscribe(session.id_hash, uri, RESOURCES) {
+        Some(subscription) => {
+            visit.hub.spawn(tell(watch, subscription, stopping.clone()));
+            done()
+        }
+        None => refuse("at most 100 resources can be subscribed to in a session").into(),
+    }
+}
+
+/// Hands on what is heard, as long as the session has a stream to hear it.
+async fn tell(mut watch: Watch, subscription: Subscription, stopping: CancellationToken) {
+    let mut unheard = 0;
+    while unheard < PATIENCE {
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => return,
+            () = subscription.ended() => return,
+            heard = watch.next() => match heard {
+                Some(heard) => subscription.tell(heard.to_bytes(&Edit::new())),
+                None => return,
+            },
+            () = sleep(LOOK) => unheard = if subscription.is_heard() { 0 } else { unheard + 1 },
+        }
+    }
+}

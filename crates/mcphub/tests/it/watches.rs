@@ -1,0 +1,207 @@
+//! What clients hear of by itself: a server's changed resources and lists, in both eras on both sides.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::client::{Stream, call, list, modern, open, send};
+use crate::harness::peer::{Peer, program};
+use crate::harness::{Installation, Serving, on_both, tool};
+
+/// The servers: SDK 2.3 tells on a stream that is asked for and knows no sessions, SDK 1.30 tells its session.
+const SERVERS: [(&str, &str); 2] = [("modern", "MCPHUB_TEST_PYTHON_2"), ("legacy", "MCPHUB_TEST_PYTHON_1")];
+/// The only resource that changes, on the server's own endpoint.
+const NOTE: &str = "notes://a";
+
+on_both! {
+    fn changes_of_every_server_reach_every_client(installation) {
+        let servers = SERVERS.map(|(name, python)| (name, asking(python)));
+        for (name, server) in &servers {
+            grant(&installation, name, &server.url);
+        }
+        let (key, hub) = (installation.key("alice"), installation.serve());
+        for (name, _) in &servers {
+            let own = (format!("/mcp/{name}"), NOTE.to_owned(), "touch".to_owned());
+            let shared = ("/mcp".to_owned(), format!("{name}+{NOTE}"), format!("{name}__touch"));
+            for (path, uri, touch) in [own, shared] {
+                list(hub.address, &path, &key);
+                hears_as_modern(&hub, &key, &path, (&uri, &touch));
+                hears_as_legacy(&hub, &key, &path, (&uri, &touch));
+            }
+        }
+    }
+
+    fn who_may_not_read_hears_nothing_and_a_right_that_ends_ends_the_stream(installation) {
+        let server = asking("MCPHUB_TEST_PYTHON_2");
+        grant(&installation, "modern", &server.url);
+        installation.ok("user add bob --role user");
+        installation.ok("group add others");
+        installation.ok("group join others bob");
+        installation.ok("grant add others modern --rights execute");
+        let (alice, bob) = (installation.key("alice"), installation.key("bob"));
+        let hub = installation.serve();
+        list(hub.address, "/mcp", &alice);
+        let wish = json!({ "notifications": { "resourceSubscriptions": [NOTE] } });
+        let refused = listen(&hub, &bob, "/mcp/modern", &wish).rest().json();
+        assert_eq!(refused["error"]["code"], -32602, "{refused}");
+        let elsewhere = json!({ "notifications": { "resourceSubscriptions": ["nowhere+notes://a"] } });
+        let unknown = listen(&hub, &alice, "/mcp", &elsewhere).rest().json();
+        assert_eq!(unknown["error"]["message"], refused["error"]["message"], "forbidden is as unknown as unknown");
+
+        let mut stream = listen(&hub, &alice, "/mcp/modern", &wish);
+        assert_eq!(next(&mut stream)["method"], "notifications/subscriptions/acknowledged");
+        installation.ok("group leave devs alice");
+        let left = Instant::now();
+        while let Some(line) = stream.line() {
+            assert!(!line.starts_with("data:"), "{line}");
+        }
+        assert!(left.elapsed() < Duration::from_secs(20), "the stream ends before the test's patience");
+    }
+
+    fn a_stop_says_farewell_to_who_listens(installation) {
+        let server = asking("MCPHUB_TEST_PYTHON_2");
+        grant(&installation, "modern", &server.url);
+        let (key, hub) = (installation.key("alice"), installation.serve());
+        list(hub.address, "/mcp", &key);
+        let mut stream = listen(&hub, &key, "/mcp", &json!({ "notifications": { "toolsListChanged": true } }));
+        let first = next(&mut stream);
+        assert_eq!(first["params"]["notifications"], json!({ "toolsListChanged": true }));
+        installation.ok("server disable modern");
+        let changed = next(&mut stream);
+        assert_eq!(changed["method"], "notifications/tools/list_changed", "{changed}");
+        hub.stop();
+        let last = next(&mut stream);
+        assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!(1), &json!("complete")), "{last}");
+        assert_eq!(last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1);
+    }
+}
+
+fn hears_as_modern(hub: &Serving, key: &str, path: &str, (uri, touch): (&str, &str)) {
+    let wish = json!({ "notifications": { "resourceSubscriptions": [uri], "promptsListChanged": true } });
+    let mut stream = listen(hub, key, path, &wish);
+    let first = next(&mut stream);
+    assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{path}: {first}");
+    assert_eq!(first["params"]["notifications"], wish["notifications"], "{path}");
+    let mut heard = std::collections::BTreeSet::new();
+    while_touched(
+        || call(hub.address, path, key, touch, json!({})).json(),
+        || {
+            while heard.len() < 2 {
+                let news = next(&mut stream);
+                assert_eq!(
+                    news["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1,
+                    "{path}: {news}"
+                );
+                if news["method"] == "notifications/resources/updated" {
+                    assert_eq!(news["params"]["uri"], uri, "{path}");
+                } else {
+                    assert_eq!(news["method"], "notifications/prompts/list_changed", "{path}: {news}");
+                }
+                heard.insert(news["method"].to_string());
+            }
+        },
+    );
+}
+
+fn hears_as_legacy(hub: &Serving, key: &str, path: &str, (uri, touch): (&str, &str)) {
+    let bearer = format!("Bearer {key}");
+    let json_headers = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+    ];
+    let hello = json!({
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+    });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello }).to_string();
+    let opened = send(hub.address, "POST", path, &json_headers, &body);
+    let session = opened.header("mcp-session-id").unwrap().to_owned();
+    let headers = [&json_headers[..], &[("Mcp-Session-Id", session.as_str())]].concat();
+    let mut stream = open(hub.address, "GET", path, &headers, "");
+    let ask = |method: &str, uri: &str| {
+        let body =
+            json!({ "jsonrpc": "2.0", "id": 2, "method": method, "params": { "uri": uri } }).to_string();
+        send(hub.address, "POST", path, &headers, &body).json()
+    };
+    if path == "/mcp" {
+        assert_eq!(ask("resources/subscribe", "nobodys+notes://a")["error"]["code"], -32002);
+    }
+    assert_eq!(ask("resources/subscribe", uri)["result"], json!({}), "{path}");
+    // SDK 1.30 tells nobody but the session that calls.
+    let call =
+        json!({ "jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": { "name": touch } }).to_string();
+    while_touched(
+        || send(hub.address, "POST", path, &headers, &call).json(),
+        || {
+            let news = next(&mut stream);
+            assert_eq!(
+                (&news["method"], &news["params"]["uri"]),
+                (&json!("notifications/resources/updated"), &json!(uri))
+            );
+        },
+    );
+    assert_eq!(ask("resources/unsubscribe", uri)["result"], json!({}), "{path}");
+    let ended = send(hub.address, "DELETE", path, &headers, "");
+    assert_eq!(ended.status, 204);
+}
+
+/// Lets the server tell of changes, over and over, while something is awaited: nobody knows when a stream is open.
+fn while_touched(touch: impl Fn() -> Value + Sync, wait: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let touched = touch();
+                assert_eq!(touched["result"]["content"][0]["text"], "touched", "{touched}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let _done = Done(&done);
+        wait();
+    });
+}
+
+/// Says at its end that something is done, also when that failed.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn listen(hub: &Serving, key: &str, path: &str, wish: &Value) -> Stream {
+    let bearer = format!("Bearer {key}");
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+        ("MCP-Protocol-Version", "2026-07-28"),
+        ("Mcp-Method", "subscriptions/listen"),
+    ];
+    open(hub.address, "POST", path, &headers, &modern(1, "subscriptions/listen", wish.clone()))
+}
+
+/// Reads the next message of a stream, which has to come before the stream says for the second time that it lives.
+fn next(stream: &mut Stream) -> Value {
+    let mut signs = 0;
+    loop {
+        let line = stream.line().expect("the stream is open");
+        signs += usize::from(line.starts_with(':'));
+        assert!(signs < 2, "nothing comes");
+        if let Some(data) = line.strip_prefix("data: ") {
+            return serde_json::from_str(data).unwrap();
+        }
+    }
+}
+
+fn asking(python: &str) -> Peer {
+    let mut command = std::process::Command::new(tool(python));
+    Peer::listening(command.arg(program("asking_server.py")).args(["--http", "0"]))
+}
+
+fn grant(installation: &Installation, name: &str, url: &str) {
+    let file = json!({ "mcpServers": { name: { "type": "streamable-http", "url": url } } });
+    installation.grant_all("alice", name, &file);
+}

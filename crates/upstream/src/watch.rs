@@ -1,0 +1,282 @@
+//! What servers tell by themselves: that a list or a resource has changed.
+//!
+//! A modern server is asked for a stream of its own. A legacy one tells its session, which several watchers share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mcphub_domain::Server;
+use mcphub_policy::{AskPermit, Recorded};
+use mcphub_wire::error::METHOD_NOT_FOUND;
+use mcphub_wire::list::ListKind;
+use mcphub_wire::{Notification, Outcome, method};
+use tokio::sync::broadcast;
+use tokio::time::{timeout, timeout_at};
+
+use crate::bearer::Bearer;
+use crate::deadline::Deadline;
+use crate::error::UpstreamError;
+use crate::http::BEST_EFFORT;
+use crate::outgoing::Outgoing;
+use crate::pool::{Connection, Lease};
+use crate::reply::{Reply, Sent, Step, Stream};
+use crate::trial::Trial;
+use crate::upstreams::{Access, Upstreams, connected};
+
+/// How much news may wait for a watcher; older news is lost, which she is told as if everything had changed.
+const WAITING: usize = 64;
+
+/// Says what to hear of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// The list of tools.
+    pub tools: bool,
+    /// The list of prompts.
+    pub prompts: bool,
+    /// The list of resources.
+    pub resources: bool,
+    /// Resources, by their URIs.
+    pub uris: Vec<Box<str>>,
+}
+
+/// Is what a server tells.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A list has changed.
+    List(ListKind),
+    /// A resource has changed.
+    Resource(Notification),
+}
+
+/// Hears what a server tells. Dropped, it listens no more.
+pub struct Watching {
+    interest: Interest,
+    source: Source,
+    lease: Lease,
+    _told: Vec<Subscribed>,
+}
+
+enum Source {
+    /// A stream that the server opened for this watcher.
+    Own(Stream),
+    /// What the server tells its session.
+    Session(broadcast::Receiver<Option<News>>),
+    /// The server tells nothing.
+    Silent,
+}
+
+/// Is where a session's news goes.
+pub(crate) struct Feed {
+    /// Nothing is the end: the session or its process is gone.
+    pub(crate) news: broadcast::Sender<Option<News>>,
+    /// How many watchers there are for each resource. The server is told of the first and the last, and whoever tells it
+    /// holds the lock meanwhile, so that no other is told what isn't so yet.
+    watched: tokio::sync::Mutex<HashMap<Box<str>, usize>>,
+}
+
+/// Keeps a session told of a resource.
+struct Subscribed {
+    connection: Connection,
+    feed: Arc<Feed>,
+    uri: Box<str>,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self { news: broadcast::Sender::new(WAITING), watched: tokio::sync::Mutex::default() }
+    }
+}
+
+impl Feed {
+    /// Hands on what a server told; what nobody wants to hear goes nowhere.
+    pub(crate) fn tell(&self, notification: &Notification) {
+        if let Some(news) = News::of(notification)
+            && self.news.send(Some(news)).is_err()
+        {
+            tracing::trace!("nobody listens");
+        }
+    }
+
+    /// Tells all watchers that nothing more comes.
+    pub(crate) fn end(&self) {
+        if self.news.send(None).is_err() {
+            tracing::trace!("nobody listens");
+        }
+    }
+}
+
+impl News {
+    fn of(notification: &Notification) -> Option<Self> {
+        match &*notification.method {
+            method::TOOLS_CHANGED => Some(Self::List(ListKind::Tools)),
+            method::PROMPTS_CHANGED => Some(Self::List(ListKind::Prompts)),
+            method::RESOURCES_CHANGED => Some(Self::List(ListKind::Resources)),
+            method::RESOURCE_UPDATED => Some(Self::Resource(notification.clone())),
+            _ => None,
+        }
+    }
+}
+
+impl Interest {
+    /// Lists the lists among what is to be heard of.
+    pub fn lists(&self) -> impl Iterator<Item = ListKind> {
+        let lists = [
+            (self.tools, ListKind::Tools),
+            (self.prompts, ListKind::Prompts),
+            (self.resources, ListKind::Resources),
+        ];
+        lists.into_iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| kind)
+    }
+
+    fn wants(&self, news: &News) -> bool {
+        match news {
+            News::List(kind) => self.lists().any(|wanted| wanted == *kind),
+            News::Resource(notification) => {
+                let uri = notification.params.as_ref().and_then(|params| params.uri());
+                // A server may tell of what lies below what was asked for.
+                let is_below = |uri: &str, wanted: &str| {
+                    uri.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                };
+                uri.is_some_and(|uri| self.uris.iter().any(|wanted| is_below(uri, wanted)))
+            }
+        }
+    }
+}
+
+impl Upstreams {
+    /// Hears what a server tells by itself, as far as the permit's person may read it.
+    pub async fn watch(
+        self: &Arc<Self>,
+        recorded: Recorded<AskPermit>,
+        server: &Arc<Server>,
+        access: Access,
+        interest: Interest,
+    ) -> Result<Watching, UpstreamError> {
+        let bearer = Bearer::of_ask(recorded.permit());
+        bearer.check(server, &access)?;
+        let trial = self.admit(server, &access.key, bearer.person)?;
+        let lease = self.lease(server, access)?;
+        let deadline = Deadline::starting(server.definition.timeout());
+        let connection = connected(&lease, deadline).await?;
+        let (source, told) = match connection.feed().await? {
+            None => (listen(&connection, (trial, &lease), deadline, &interest).await?, Vec::new()),
+            Some(feed) => {
+                let news = feed.news.subscribe();
+                connection.hear();
+                trial.end(Ok(()));
+                let mut told = Vec::new();
+                for uri in &interest.uris {
+                    let trial = self.admit(server, &lease.key(), bearer.person)?;
+                    told.push(subscribe(&connection, (trial, &lease), deadline, (&feed, uri)).await?);
+                }
+                (Source::Session(news), told)
+            }
+        };
+        Ok(Watching { interest, source, lease, _told: told })
+    }
+}
+
+/// Opens a stream at a modern server, and waits until the server says so.
+async fn listen(
+    connection: &Connection,
+    (trial, lease): (Trial, &Lease),
+    deadline: Deadline,
+    interest: &Interest,
+) -> Result<Source, UpstreamError> {
+    let Sent { mut stream, .. } = connection.send(&Outgoing::listen(interest)).await?;
+    let first = tokio::select! {
+        biased;
+        () = lease.closed() => Err(lease.blame().closed()),
+        first = timeout_at(deadline.at(), stream.next()) => {
+            first.unwrap_or_else(|_| Err(lease.blame().timed_out(deadline.span())))
+        }
+    };
+    let source = match first? {
+        Step::Notification(first) if &*first.method == method::LISTEN_ACKNOWLEDGED => Source::Own(stream),
+        Step::Final(answer) if matches!(&answer.outcome, Outcome::Error(error) if error.code == METHOD_NOT_FOUND) => {
+            Source::Silent
+        }
+        _ => return Err(lease.blame().garbage("it did not acknowledge `subscriptions/listen`")),
+    };
+    trial.end(Ok(()));
+    Ok(source)
+}
+
+/// Sees to it that a legacy server tells its session of a resource.
+async fn subscribe(
+    connection: &Connection,
+    (trial, lease): (Trial, &Lease),
+    deadline: Deadline,
+    (feed, uri): (&Arc<Feed>, &str),
+) -> Result<Subscribed, UpstreamError> {
+    let mut watched = feed.watched.lock().await;
+    if !watched.contains_key(uri) {
+        let request = Outgoing::subscription(method::RESOURCES_SUBSCRIBE, uri);
+        let sent = connection.send(&request).await?;
+        let answer = Reply::new(sent, request, deadline, trial, lease.again()).answer().await?;
+        if let Outcome::Error(error) = answer.outcome {
+            let reason = format!("it refused `resources/subscribe` with error {}", error.code);
+            return Err(lease.blame().garbage(reason));
+        }
+    }
+    *watched.entry(uri.into()).or_default() += 1;
+    Ok(Subscribed { connection: connection.clone(), feed: Arc::clone(feed), uri: uri.into() })
+}
+
+impl Watching {
+    /// Waits for what the server tells next; nothing when it tells no more.
+    pub async fn next(&mut self) -> Option<News> {
+        loop {
+            let news = tokio::select! {
+                biased;
+                () = self.lease.closed() => return None,
+                news = self.source.next() => news?,
+            };
+            if self.interest.wants(&news) {
+                return Some(news);
+            }
+        }
+    }
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<News> {
+        loop {
+            match self {
+                Self::Silent => std::future::pending().await,
+                Self::Own(stream) => match stream.next().await {
+                    Ok(Step::Notification(notification)) => {
+                        if let Some(news) = News::of(&notification) {
+                            return Some(news);
+                        }
+                    }
+                    Ok(Step::Inquiry(inquiry)) => inquiry.refuse("nobody can be asked outside of a call"),
+                    Ok(Step::Final(_)) | Err(_) => return None,
+                },
+                Self::Session(news) => match news.recv().await {
+                    Ok(news) => return news,
+                    // Whoever lost some begins anew.
+                    Err(_) => return None,
+                },
+            }
+        }
+    }
+}
+
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        let (connection, feed, uri) = (self.connection.clone(), Arc::clone(&self.feed), self.uri.clone());
+        self.connection.shared().spawn(async move {
+            let mut watched = feed.watched.lock().await;
+            match watched.get_mut(&uri) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => {
+                    watched.remove(&uri);
+                    let request = Outgoing::subscription(method::RESOURCES_UNSUBSCRIBE, &uri);
+                    let told = timeout(BEST_EFFORT, connection.send(&request)).await;
+                    tracing::debug!(arrived = matches!(told, Ok(Ok(_))), "unsubscribed");
+                }
+            }
+        });
+    }
+}
