@@ -14,7 +14,7 @@ use crate::web::{End, Web, error, event, events, initialized, result, status};
 use mcphub_domain::Server;
 use mcphub_upstream::{Access, Client, Question, ReplyMessage, ToolCall, UpstreamError, Wanted};
 use mcphub_wire::list::ListKind;
-use mcphub_wire::{Outcome, Params, Version};
+use mcphub_wire::{LogLevel, Outcome, Params, Version};
 
 #[tokio::test]
 async fn a_modern_call_says_what_the_permit_says() {
@@ -127,7 +127,10 @@ async fn progress_comes_back_under_the_clients_token_and_byte_by_byte_streams_ar
     })
     .await;
     let (hub, server) = (Hub::start(), server("s", &web.definition()));
-    let reply = hub.call(&server, ALICE, r#"{"name":"x","_meta":{"progressToken":"mine"}}"#).await.unwrap();
+    let params = r#"{"name":"x","_meta":{"progressToken":"mine"}}"#;
+    let client = Client { log_level: Some(LogLevel::Info), ..Client::NOBODY };
+    let call = ToolCall { client, ..tool_call(&server, ALICE, params) };
+    let reply = hub.upstreams.call_tool(recorded(&server, ALICE), call).await.unwrap();
     let expected = [
         r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1,"progressToken":"mine"}}"#,
         r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"hi","level":"info"}}"#,
