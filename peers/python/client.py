@@ -318,6 +318,9 @@ class Peer:
         logged = [one["params"] for one in self.tap.received[received:] if one.get("method") == "notifications/message"]
         if logged:
             outcome["logged"] = logged
+        questions = [one["method"] for one in self.tap.received[received:] if "method" in one and "id" in one]
+        if questions:
+            outcome["questions"] = questions
         if self.tap.asked[asked:]:
             outcome["asked"] = self.tap.asked[asked:]
         return outcome

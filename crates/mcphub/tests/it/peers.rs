@@ -145,7 +145,7 @@ fn plain(answer: &Value) -> Value {
     let mut answer = answer.clone();
     answer["ms"] = Value::Null;
     // What a server asks and logs when a session opens falls into whichever call runs then; `rounds` looks at the rest.
-    for aside in ["asked", "logged"] {
+    for aside in ["asked", "logged", "questions"] {
         answer.as_object_mut().unwrap().remove(aside);
     }
     answer["pages"] = Value::Null;

@@ -132,11 +132,15 @@ on_both! {
         }
         let (key, hub) = (installation.key("alice"), installation.serve());
         let script = json!([{ "action": "call", "name": "greet" }, { "action": "call", "name": "ask_model" }]);
+        let alice = Person::new(&hub, key.clone());
         for (name, _) in &servers {
+            let params = json!({ "name": "greet", "arguments": {} });
+            let answer = alice.call_with(&format!("/mcp/{name}"), params, json!({ "sampling": {} }));
+            assert_ne!(answer["result"]["resultType"], "input_required", "{name}: {answer}");
             for (python, era) in CLIENTS {
                 let answers = through((python, era), (&hub.url(&format!("/mcp/{name}")), &key), &[], &script);
                 for answer in answers {
-                    assert_eq!(answer.get("asked"), None, "{name}, {python} {era}: {answer}");
+                    assert_eq!(answer.get("questions"), None, "{name}, {python} {era}: {answer}");
                     let failed = answer.get("error").is_some() || answer["result"]["isError"] == true;
                     assert!(failed, "{name}, {python} {era}: {answer}");
                 }
@@ -222,9 +226,12 @@ impl Person {
         Self { address: hub.address, bearer: format!("Bearer {key}") }
     }
 
-    fn call(&self, path: &str, mut params: Value) -> Value {
-        params["_meta"]["io.modelcontextprotocol/clientCapabilities"] =
-            json!({ "elicitation": {}, "sampling": {}, "roots": {} });
+    fn call(&self, path: &str, params: Value) -> Value {
+        self.call_with(path, params, json!({ "elicitation": {}, "sampling": {}, "roots": {} }))
+    }
+
+    fn call_with(&self, path: &str, mut params: Value, capabilities: Value) -> Value {
+        params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = capabilities;
         let name = params["name"].as_str().unwrap().to_owned();
         let body = modern(1, "tools/call", params);
         send(self.address, "POST", path, &call_headers(&self.bearer, &name), &body).json()
