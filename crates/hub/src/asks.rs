@@ -188,15 +188,27 @@ impl Hub {
     ) -> Result<Recorded<AskPermit>, HubError> {
         // All that is asked: which member says what is not for the client to choose.
         let asked = Edit::new().remove("_meta").apply_to_params(Some(&ask.params));
-        let intent = Intent {
-            request: caller.request,
-            endpoint: ask.path.clone(),
-            arguments: hex::encode(Sha256::digest(asked.as_ref().map_or(&b""[..], |raw| raw.as_bytes()))),
-            personal: self.personal_of(caller).await?,
-        };
+        let asked = asked.as_ref().map_or(&b""[..], |raw| raw.as_bytes());
         // A task's own name says nothing to who reads the log; the tool that began it does.
         let target = permit.task_of().map_or_else(|| ask.about.target(), str::to_owned);
         let question = Question { method: wanted.method(), target: Some(target) };
+        self.record_question(permit, caller, &ask.path, (question, asked)).await
+    }
+
+    /// Makes the record of a question durable, with a digest of what is asked, before anything leaves the hub.
+    pub(crate) async fn record_question(
+        &self,
+        permit: AskPermit,
+        caller: &Caller,
+        path: &str,
+        (question, asked): (Question, &[u8]),
+    ) -> Result<Recorded<AskPermit>, HubError> {
+        let intent = Intent {
+            request: caller.request,
+            endpoint: path.to_owned(),
+            arguments: hex::encode(Sha256::digest(asked)),
+            personal: self.personal_of(caller).await?,
+        };
         let recorded = self.audit.open_ask(permit, question, intent).await?;
         caller.note_record();
         Ok(recorded)

@@ -6,12 +6,11 @@ use mcphub_domain::audit::{CallStatus, Refusal};
 use mcphub_domain::tool::shared_name;
 use mcphub_domain::{Server, ServerName};
 use mcphub_policy::{Endpoint, World, decide};
-use mcphub_store::audit::{Intent, Question};
+use mcphub_store::audit::Question;
 use mcphub_upstream::UpstreamError;
 use mcphub_wire::Raw;
 use mcphub_wire::list::{Item, ListKind};
 use mcphub_wire::shared::shared_uri;
-use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::caller::Caller;
@@ -103,23 +102,16 @@ impl Hub {
         let world = self.snapshot.fresh()?;
         let permit = decide::ask(&world, caller.principal, entrance.endpoint, server.id, self.clock.now())?;
         let values = self.find_values(permit.user(), server, &server.definition.needs()).await?;
-        let intent = Intent {
-            request: caller.request,
-            endpoint: entrance.path.to_owned(),
-            arguments: hex::encode(Sha256::digest([])),
-            personal: self.personal_of(caller).await?,
-        };
         let (user, lease) = (permit.user(), self.lease_ask(&permit));
         let mut outcome = OutcomeRecord::of_ask(self, &permit, caller, kind.method());
         let question = Question { method: kind.method(), target: None };
-        let recorded = match self.audit.open_ask(permit, question, intent).await {
+        let recorded = match self.record_question(permit, caller, entrance.path, (question, b"")).await {
             Ok(recorded) => recorded,
             Err(error) => {
                 outcome.forget();
-                return Err(error.into());
+                return Err(error);
             }
         };
-        caller.note_record();
         let listed = async {
             let Client { session, about, .. } = entrance.client;
             let access =

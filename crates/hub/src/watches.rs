@@ -7,13 +7,12 @@ use std::time::Duration;
 use mcphub_domain::audit::{CallStatus, Refusal};
 use mcphub_domain::{Server, ServerId, Transport, UserId};
 use mcphub_policy::{Endpoint, World, decide};
-use mcphub_store::audit::{Intent, Question};
+use mcphub_store::audit::Question;
 use mcphub_upstream::{Interest, News, UpstreamError, Watching};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::shared::{own_uri, shared_uri};
 use mcphub_wire::{Edit, Notification, message, meta_key, method};
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -233,23 +232,17 @@ impl Hub {
         let asked =
             serde_json::json!({ "tools": tools, "prompts": prompts, "resources": resources, "uris": uris })
                 .to_string();
-        let intent = Intent {
-            request: caller.request,
-            endpoint: part.path.clone(),
-            arguments: hex::encode(Sha256::digest(asked.as_bytes())),
-            personal: self.personal_of(caller).await?,
-        };
         let (user, lease) = (permit.user(), self.lease_ask(&permit));
         let outcome = OutcomeRecord::of_ask(self, &permit, caller, method::LISTEN);
         let question = Question { method: method::LISTEN, target: None };
-        let recorded = match self.audit.open_ask(permit, question, intent).await {
-            Ok(recorded) => recorded,
-            Err(error) => {
-                outcome.forget();
-                return Err(error.into());
-            }
-        };
-        caller.note_record();
+        let recorded =
+            match self.record_question(permit, caller, &part.path, (question, asked.as_bytes())).await {
+                Ok(recorded) => recorded,
+                Err(error) => {
+                    outcome.forget();
+                    return Err(error);
+                }
+            };
         let opened = async {
             let Client { session, about, .. } = &part.client;
             let access =

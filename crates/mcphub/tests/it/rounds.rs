@@ -1,12 +1,11 @@
 //! Servers that ask back, in both eras, of clients of both eras: every cell of the bridge with real SDKs on both ends.
 
 use std::net::SocketAddr;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::harness::client::{call_headers, modern, send};
-use crate::harness::peer::{Peer, client, program};
+use crate::harness::peer::{asking, client, program};
 use crate::harness::{Installation, Serving, eventually, on_both, tool};
 
 /// The clients: SDK 2.3 in both eras, SDK 1.30.
@@ -204,11 +203,6 @@ fn through(
     let header = format!("Authorization: Bearer {key}");
     let options = [&["--url", url, "--header", &header, "--era", era], more].concat();
     client(python, &options.into_iter().map(str::to_owned).collect::<Vec<_>>(), script)
-}
-
-fn asking(python: &str) -> Peer {
-    let mut command = Command::new(tool(python));
-    Peer::listening(command.arg(program("asking_server.py")).args(["--http", "0"]))
 }
 
 fn grant(installation: &Installation, name: &str, server: &Value) {

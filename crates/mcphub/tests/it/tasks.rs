@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::client::{modern, send};
+use crate::harness::client::{modern, modern_headers, send};
 use crate::harness::peer::{Peer, program};
 use crate::harness::{Serving, eventually, on_both, tool};
 
@@ -66,13 +66,6 @@ fn post(hub: &Serving, (key, path): (&str, &str), (method, name): (&str, &str), 
     params["_meta"]["io.modelcontextprotocol/clientCapabilities"] =
         json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
     let bearer = format!("Bearer {key}");
-    let headers = [
-        ("Authorization", bearer.as_str()),
-        ("Content-Type", "application/json"),
-        ("Accept", "application/json, text/event-stream"),
-        ("MCP-Protocol-Version", "2026-07-28"),
-        ("Mcp-Method", method),
-        ("Mcp-Name", name),
-    ];
+    let headers = [&modern_headers(&bearer, method)[..], &[("Mcp-Name", name)]].concat();
     send(hub.address, "POST", path, &headers, &modern(1, method, params)).json()
 }

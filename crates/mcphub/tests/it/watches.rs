@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::client::{Stream, call, list, modern, open, send};
-use crate::harness::peer::{Peer, program};
-use crate::harness::{Installation, Serving, on_both, tool};
+use crate::harness::client::{Stream, call, list, modern, modern_headers, open, send};
+use crate::harness::peer::asking;
+use crate::harness::{Installation, Serving, on_both};
 
 /// The servers: SDK 2.3 tells on a stream that is asked for and knows no sessions, SDK 1.30 tells its session.
 const SERVERS: [(&str, &str); 2] = [("modern", "MCPHUB_TEST_PYTHON_2"), ("legacy", "MCPHUB_TEST_PYTHON_1")];
@@ -173,13 +173,7 @@ impl Drop for Done<'_> {
 
 fn listen(hub: &Serving, key: &str, path: &str, wish: &Value) -> Stream {
     let bearer = format!("Bearer {key}");
-    let headers = [
-        ("Authorization", bearer.as_str()),
-        ("Content-Type", "application/json"),
-        ("Accept", "application/json, text/event-stream"),
-        ("MCP-Protocol-Version", "2026-07-28"),
-        ("Mcp-Method", "subscriptions/listen"),
-    ];
+    let headers = modern_headers(&bearer, "subscriptions/listen");
     open(hub.address, "POST", path, &headers, &modern(1, "subscriptions/listen", wish.clone()))
 }
 
@@ -194,11 +188,6 @@ fn next(stream: &mut Stream) -> Value {
             return serde_json::from_str(data).unwrap();
         }
     }
-}
-
-fn asking(python: &str) -> Peer {
-    let mut command = std::process::Command::new(tool(python));
-    Peer::listening(command.arg(program("asking_server.py")).args(["--http", "0"]))
 }
 
 fn grant(installation: &Installation, name: &str, url: &str) {

@@ -155,24 +155,23 @@ pub(crate) fn call(address: SocketAddr, path: &str, key: &str, tool: &str, argum
 /// Lists the tools as a modern client.
 pub(crate) fn list(address: SocketAddr, path: &str, key: &str) -> Answer {
     let bearer = format!("Bearer {key}");
-    let headers = [
-        ("Authorization", bearer.as_str()),
-        ("Content-Type", "application/json"),
-        ("Accept", "application/json, text/event-stream"),
-        ("MCP-Protocol-Version", "2026-07-28"),
-        ("Mcp-Method", "tools/list"),
-    ];
+    let headers = modern_headers(&bearer, "tools/list");
     send(address, "POST", path, &headers, &modern(1, "tools/list", json!({})))
 }
 
-/// Lists the headers of a modern call.
-pub(crate) fn call_headers<'a>(bearer: &'a str, tool: &'a str) -> [(&'a str, &'a str); 6] {
+/// Lists the headers that every modern request has.
+pub(crate) fn modern_headers<'a>(bearer: &'a str, method: &'a str) -> [(&'a str, &'a str); 5] {
     [
         ("Authorization", bearer),
         ("Content-Type", "application/json"),
         ("Accept", "application/json, text/event-stream"),
         ("MCP-Protocol-Version", "2026-07-28"),
-        ("Mcp-Method", "tools/call"),
-        ("Mcp-Name", tool),
+        ("Mcp-Method", method),
     ]
+}
+
+/// Lists the headers of a modern call.
+pub(crate) fn call_headers<'a>(bearer: &'a str, tool: &'a str) -> [(&'a str, &'a str); 6] {
+    let [a, b, c, d, e] = modern_headers(bearer, "tools/call");
+    [a, b, c, d, e, ("Mcp-Name", tool)]
 }

@@ -74,6 +74,12 @@ impl CredentialServer {
     }
 }
 
+/// Starts the server that asks back and tells what changes: modern under SDK 2.3, legacy under SDK 1.30.
+pub(crate) fn asking(python: &str) -> Peer {
+    let mut command = Command::new(tool(python));
+    Peer::listening(command.arg(program("asking_server.py")).args(["--http", "0"]))
+}
+
 /// Starts `server-everything` over Streamable HTTP.
 pub(crate) fn everything() -> Peer {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
