@@ -8,9 +8,9 @@ use mcphub_domain::{Principal, Server, Timestamp, UserId};
 use mcphub_policy::{Denial, Endpoint, Permit, Recorded, World, decide};
 use mcphub_store::audit::Intent;
 use mcphub_upstream::{Reply, Scope};
-use mcphub_wire::Params;
 use mcphub_wire::mirror::Arguments;
 use mcphub_wire::shared::Carrier;
+use mcphub_wire::{Edit, Params, input};
 use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
@@ -142,7 +142,12 @@ impl Hub {
         caller: &Caller,
         call: &ToolCall,
     ) -> Result<Recorded, HubError> {
-        let arguments = call.params.arguments().map_or(&b""[..], |raw| raw.as_bytes());
+        // What a further round brings back reaches the server as well.
+        let whole = input::is_further_round(&call.params)
+            .then(|| Edit::new().remove("_meta").apply_to_params(Some(&call.params)))
+            .flatten();
+        let asked = whole.as_ref().or(call.params.arguments());
+        let arguments = asked.map_or(&b""[..], |raw| raw.as_bytes());
         let intent = Intent {
             request: caller.request,
             endpoint: call.path.clone(),

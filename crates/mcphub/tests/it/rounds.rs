@@ -1,5 +1,6 @@
 //! Servers that ask back, in both eras, of clients of both eras: every cell of the bridge with real SDKs on both ends.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
@@ -122,6 +123,13 @@ on_both! {
         let changed = alice.call("/mcp/modern", changed);
         assert_eq!(changed["error"]["code"], -32602, "{changed}");
         assert_eq!(ask(&alice, "/mcp/modern", &second)["content"][0]["text"], "Ada likes blue.");
+        // Both rounds have the same arguments; the log says that something else was brought back.
+        let log = installation.ok("audit list --limit 50 --json");
+        let digests: BTreeSet<&str> = log
+            .match_indices("\"arguments\"")
+            .filter_map(|(at, _)| log[at..].split('"').nth(3).filter(|text| text.len() == 64))
+            .collect();
+        assert!(digests.len() >= 2, "{log}");
     }
 
     fn nobody_is_asked_what_she_can_not_do(installation) {
