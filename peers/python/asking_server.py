@@ -3,7 +3,9 @@
 Under the Python SDK 1.x it asks as legacy servers do, in the middle of a call; under 2.x as modern ones do, by a result
 that asks for input, and it speaks no other era.
 
-    python asking_server.py --stdio | --http PORT
+    python asking_server.py --stdio | --http PORT | --events PORT
+
+`--events` speaks HTTP as servers of 2024-11-05 do: `GET /sse` for all that they say, messages posted elsewhere.
 """
 
 from __future__ import annotations
@@ -207,13 +209,18 @@ def main() -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--stdio", action="store_true")
     where.add_argument("--http", type=int)
+    where.add_argument("--events", type=int)
     options = parser.parse_args()
     if options.stdio:
         server.run("stdio")
         return
-    with socket.create_server(("127.0.0.1", options.http)) as listener:
+    port = options.http if options.events is None else options.events
+    with socket.create_server(("127.0.0.1", port)) as listener:
         print(f"listening {listener.getsockname()[1]}", flush=True)
-        app = NoSessions(server.streamable_http_app()) if MODERN else server.streamable_http_app()
+        if options.events is not None:
+            app = server.sse_app()
+        else:
+            app = NoSessions(server.streamable_http_app()) if MODERN else server.streamable_http_app()
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
         uvicorn.Server(config).run(sockets=[listener])
 

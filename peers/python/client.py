@@ -1,9 +1,9 @@
 """An MCP client for tests, made of the official Python SDK: 2.x in both eras, 1.x in the legacy one.
 
     python client.py (--url URL | --stdio COMMAND-LINE) [--header 'Name: value']... [--env NAME=VALUE]...
-                     [--era auto|modern|legacy] [--elicit accept|decline|cancel] [--able] [--level LEVEL] [--timeout SECONDS] ACTION
+                     [--events] [--era auto|modern|legacy] [--elicit accept|decline|cancel] [--able] [--level LEVEL] [--timeout SECONDS] ACTION
 
-`--able` lets servers ask the client's model and folders; `--level` says which log messages it wants.
+`--events` speaks HTTP as clients of 2024-11-05 do: one stream for all, messages posted elsewhere. `--able` lets servers ask the client's model and folders; `--level` says which log messages it wants.
 
     info                                            what was negotiated
     list [tools|prompts|resources|resource_templates]   all pages, as they came over the wire
@@ -42,6 +42,7 @@ import anyio
 import anyio.to_thread
 from mcp import types
 from mcp.client.session import ClientSession
+from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -199,8 +200,11 @@ class Peer:
     @asynccontextmanager
     async def transport(self) -> AsyncIterator[tuple[Any, Any]]:
         """Opens the chosen transport with the tap in both directions."""
-        if self.options.url:
-            headers = dict(header.split(": ", 1) for header in self.options.header)
+        headers = dict(header.split(": ", 1) for header in self.options.header)
+        if self.options.events:
+            async with sse_client(self.options.url, headers) as streams:
+                yield TappedStream(streams[0], self.tap), TappedStream(streams[1], self.tap)
+        elif self.options.url:
             timeout = httpx.Timeout(30, read=300)
             client = httpx.AsyncClient(transport=self.http, headers=headers, timeout=timeout, trust_env=False)
             async with client, streamable_http_client(self.options.url, http_client=client) as streams:
@@ -420,6 +424,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     where.add_argument("--stdio", metavar="COMMAND-LINE")
     parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--events", action="store_true")
     parser.add_argument("--era", choices=MODES, default="auto")
     parser.add_argument("--elicit", choices=("accept", "decline", "cancel"))
     parser.add_argument("--able", action="store_true")

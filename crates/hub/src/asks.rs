@@ -222,7 +222,8 @@ impl Hub {
         ask: Ask,
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
-        let Client { session, about: client, .. } = ask.client;
+        let Client { session, about, .. } = ask.client;
+        let client = self.within(about);
         let access =
             self.access(&server, scope(user, session), (client.abilities, client.prefers), values)?;
         let question = mcphub_upstream::Question { server, access, wanted, params: ask.params, client };

@@ -7,7 +7,7 @@ use mcphub_domain::audit::Refusal;
 use mcphub_domain::{Principal, Server, Timestamp, UserId};
 use mcphub_policy::{Denial, Endpoint, Permit, Recorded, World, decide};
 use mcphub_store::audit::Intent;
-use mcphub_upstream::{Reply, Scope};
+use mcphub_upstream::{Client as AboutClient, Reply, Scope};
 use mcphub_wire::mirror::Arguments;
 use mcphub_wire::shared::Carrier;
 use mcphub_wire::{Edit, Params, input};
@@ -167,7 +167,8 @@ impl Hub {
         call: ToolCall,
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
-        let Client { session, about: client, .. } = call.client;
+        let Client { session, about, .. } = call.client;
+        let client = self.within(about);
         let access =
             self.access(&server, scope(user, session), (client.abilities, client.prefers), sealed)?;
         let route = recorded.permit().route();
@@ -175,6 +176,16 @@ impl Hub {
         let request = mcphub_upstream::ToolCall { server, access, params: call.params, mirrored, client };
         // Boxed: else its state would be moved with that of each function around it.
         Ok(Box::pin(self.upstreams.call_tool(recorded, request)).await?)
+    }
+
+    /// Begins a span of the hub's own within the trace that a request belongs to.
+    pub(crate) fn within(&self, client: AboutClient) -> AboutClient {
+        let trace = client.trace.map(|trace| {
+            let span = trace.child(self.entropy.bytes());
+            tracing::debug!(within = %trace.parent(), span = %span.parent(), "a request goes to a server");
+            span
+        });
+        AboutClient { trace, ..client }
     }
 
     /// Leases the call, and decides it once more if the world moved on since the permit.

@@ -48,7 +48,7 @@ impl Hub {
             let text = format!("the client's capabilities are longer than {LONGEST_CAPABILITIES} bytes");
             return Err(HubError::Invalid(text));
         }
-        let id = hex::encode(self.entropy.bytes::<32>());
+        let id = self.unguessable();
         let now = self.clock.now();
         let session = Session {
             id_hash: digest(&id),
@@ -67,6 +67,11 @@ impl Hub {
         let ended = self.make_room(caller, user).await?;
         self.store.add_session(&session).await?;
         Ok(OpenedSession { id, ended })
+    }
+
+    /// Makes an id that nobody guesses: 64 hexadecimal digits.
+    pub fn unguessable(&self) -> String {
+        hex::encode(self.entropy.bytes::<32>())
     }
 
     /// Ends the sessions of a person that leave no place for another one.

@@ -1,6 +1,6 @@
 //! What a server may know, and ask, of the client that a request comes from.
 
-use mcphub_wire::{Abilities, LogLevel, Raw};
+use mcphub_wire::{Abilities, LogLevel, Raw, Trace};
 
 use crate::key::Prefers;
 
@@ -15,6 +15,8 @@ pub struct Client {
     pub prefers: Prefers,
     /// The lowest level of log messages that it wants, if any.
     pub log_level: Option<LogLevel>,
+    /// The span that its request is sent on in, if it belongs to a trace.
+    pub trace: Option<Trace>,
 }
 
 impl Client {
@@ -24,6 +26,7 @@ impl Client {
         abilities: Abilities::NONE,
         prefers: Prefers::Modern,
         log_level: None,
+        trace: None,
     };
 
     /// Can do what is listed.

@@ -8,6 +8,7 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use ipnet::IpNet;
+use url::Url;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("mcphub/", env!("CARGO_PKG_VERSION")));
 
@@ -46,6 +47,15 @@ impl Destination {
         write(&mut head, &HOST, &HeaderValue::try_from(&origin).ok()?);
         headers.iter().for_each(|(name, value)| write(&mut head, name, value));
         Some(Self { uri, headers, networks, origin: origin.to_ascii_lowercase().into(), head })
+    }
+
+    /// Takes another address of the same origin, which may be written relative to this one.
+    pub(crate) fn beside(&self, address: &str) -> Option<Self> {
+        let here = Url::parse(&self.uri.to_string()).ok()?;
+        let there = here.join(address).ok()?;
+        let is_own =
+            there.origin() == here.origin() && there.username().is_empty() && there.password().is_none();
+        is_own.then(|| Self::new(there.as_str(), self.headers.clone(), self.networks.clone())).flatten()
     }
 
     /// Is the whole URL.
@@ -149,6 +159,29 @@ mod tests {
         ] {
             assert_eq!(&**destination(url).origin(), origin, "{url}");
         }
+    }
+
+    #[test]
+    fn only_an_address_of_the_same_origin_is_taken() {
+        let here = destination("https://example.com:8443/a/sse?k=1");
+        for (address, there) in [
+            ("/messages/?session_id=1", "https://example.com:8443/messages/?session_id=1"),
+            ("messages", "https://example.com:8443/a/messages"),
+            ("https://EXAMPLE.com:8443/m", "https://example.com:8443/m"),
+        ] {
+            assert_eq!(here.beside(address).unwrap().uri().to_string(), there);
+        }
+        for foreign in [
+            "https://example.com/m",
+            "http://example.com:8443/m",
+            "https://example.org:8443/m",
+            "//example.org:8443/m",
+            "https://a:b@example.com:8443/m",
+            "file:///etc/passwd",
+        ] {
+            assert!(here.beside(foreign).is_none(), "{foreign}");
+        }
+        assert!(here.beside("/m").unwrap().head.windows(8).any(|bytes| bytes == b"Bearer t"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! definition or is made here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -13,14 +13,15 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Response};
 use ipnet::IpNet;
 use mcphub_wire::discover::Discovery;
-use mcphub_wire::{Abilities, Id, Outcome, Version, error, header};
+use mcphub_wire::{Abilities, Id, Outcome, Version, error, header, trace};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::destination::{Destination, HttpRequest};
 use crate::error::{Blame, UpstreamError};
-use crate::key::{ConnectionKey, Prefers};
+use crate::events::{EventSession, Posted};
+use crate::key::{ConnectionKey, Prefers, Scope};
 use crate::legacy::{Cancel, Session};
 use crate::outbound::{Body, Outbound};
 use crate::outgoing::Outgoing;
@@ -32,10 +33,12 @@ use crate::watch::Feed;
 /// How long something may take that nobody waits for.
 pub(crate) const BEST_EFFORT: Duration = Duration::from_secs(5);
 const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
 const NAME: HeaderName = HeaderName::from_static(header::NAME);
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(header::PROTOCOL_VERSION);
+const TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
+const TRACESTATE: HeaderName = HeaderName::from_static(trace::TRACESTATE);
 const SESSION_ID: HeaderName = HeaderName::from_static(header::SESSION_ID);
 
 /// Are headers of one request, beside those of all.
@@ -50,6 +53,8 @@ pub(crate) struct Shared {
     /// What runs tasks of calls that are dropped, wherever that happens.
     pub(crate) runtime: Handle,
     pub(crate) max_response: usize,
+    /// Counts the notifications that were lost because nobody took them.
+    pub(crate) dropped: Arc<AtomicU64>,
 }
 
 impl Shared {
@@ -69,6 +74,8 @@ pub(crate) struct HttpConnection {
     pub(crate) shared: Shared,
     /// What a session's server is told that clients can do.
     pub(crate) abilities: Abilities,
+    /// Whose connection it is.
+    pub(crate) scope: Scope,
     prefers: Prefers,
     destination: Destination,
     era: ArcSwapOption<Era>,
@@ -81,11 +88,13 @@ pub(crate) struct HttpConnection {
 pub(crate) enum Era {
     Modern(Version),
     Legacy(Arc<Session>),
+    /// With the stream of 2024-11-05.
+    Events(Arc<EventSession>),
 }
 
 /// Is what came of sending a request.
 enum Attempt {
-    Taken(Box<HttpReply>),
+    Taken(Stream),
     /// The server says that it did not take the request: its era or session is another.
     Refused(UpstreamError),
 }
@@ -95,6 +104,7 @@ impl Era {
         match self {
             Self::Modern(version) => *version,
             Self::Legacy(session) => session.version,
+            Self::Events(session) => session.version,
         }
     }
 }
@@ -112,9 +122,9 @@ impl HttpConnection {
             place: "the URL".to_owned(),
             reason: "it can't be sent over HTTP",
         })?;
-        let (abilities, prefers) = (key.abilities, key.prefers);
+        let (abilities, scope, prefers) = (key.abilities, key.scope, key.prefers);
         let (era, probing) = (ArcSwapOption::empty(), Mutex::default());
-        Ok(Arc::new(Self { blame, shared, abilities, prefers, destination, era, probing }))
+        Ok(Arc::new(Self { blame, shared, abilities, scope, prefers, destination, era, probing }))
     }
 
     /// Makes sure that the server answers, and in which era.
@@ -130,9 +140,7 @@ impl HttpConnection {
             let era = self.era().await?;
             let id = self.shared.next_id();
             match self.attempt(request, &era, id).await? {
-                Attempt::Taken(reply) => {
-                    return Ok(Sent { stream: Stream::Http(reply), id, version: era.version() });
-                }
+                Attempt::Taken(stream) => return Ok(Sent { stream, id, version: era.version() }),
                 Attempt::Refused(error) => {
                     self.forget(&era);
                     last = error;
@@ -147,6 +155,7 @@ impl HttpConnection {
         Ok(match &*self.era().await? {
             Era::Modern(_) => None,
             Era::Legacy(session) => Some(Arc::clone(&session.feed)),
+            Era::Events(session) => Some(session.feed()),
         })
     }
 
@@ -160,6 +169,7 @@ impl HttpConnection {
     /// Takes leave of the server, if it keeps a session.
     pub(crate) async fn end(&self) {
         let _probed = self.probing.lock().await;
+        // A stream ends with its session.
         if let Some(Era::Legacy(session)) = self.era.swap(None).as_deref() {
             Arc::clone(session).delete(self).await;
         }
@@ -192,18 +202,28 @@ impl HttpConnection {
         });
     }
 
-    /// Finds the era out, beginning with the one that is preferred.
+    /// Finds the era out, beginning with the one that is preferred. Only a clear answer makes a server modern, and no
+    /// single code makes it legacy.
     async fn probe(self: &Arc<Self>) -> Result<Era, UpstreamError> {
-        if self.prefers == Prefers::Modern {
-            return self.probe_modern().await;
+        if self.prefers == Prefers::Modern
+            && let Some(version) = self.discover().await?
+        {
+            return Ok(Era::Modern(version));
         }
-        match Session::open(self).await {
-            Ok(session) => Ok(Era::Legacy(session)),
+        let refused = match Session::open(self).await {
+            Ok(session) => return Ok(Era::Legacy(session)),
             // It answers, but not to `initialize`.
-            Err(error @ UpstreamError::Garbage { .. }) => match self.discover().await? {
-                Some(version) => Ok(Era::Modern(version)),
-                None => Err(error),
-            },
+            Err(error @ UpstreamError::Garbage { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        if self.prefers == Prefers::Legacy
+            && let Some(version) = self.discover().await?
+        {
+            return Ok(Era::Modern(version));
+        }
+        match EventSession::open(self).await {
+            Ok(session) => Ok(Era::Events(session)),
+            Err(UpstreamError::Garbage { .. }) => Err(refused),
             Err(error) => Err(error),
         }
     }
@@ -214,28 +234,19 @@ impl HttpConnection {
         self.era.rcu(|known| known.clone().filter(|known| !is_it(known)));
     }
 
-    /// Asks in modern words; whoever doesn't understand them gets `initialize`. Only a clear answer
-    /// makes a server modern, and no single code makes it legacy.
-    async fn probe_modern(self: &Arc<Self>) -> Result<Era, UpstreamError> {
-        match self.discover().await? {
-            Some(version) => Ok(Era::Modern(version)),
-            None => Ok(Era::Legacy(Session::open(self).await?)),
-        }
-    }
-
     /// Asks which modern version the server speaks, if any.
     async fn discover(self: &Arc<Self>) -> Result<Option<Version>, UpstreamError> {
         let newest = Version::V2026_07_28;
         let id = self.shared.next_id();
         let response = self.post_request(&Outgoing::discover(), id, &Era::Modern(newest)).await?;
         let status = response.status().as_u16();
-        if let Some(error) = self.status_error(&response)
+        if let Some(error) = status_error(&self.blame, &response)
             && !matches!(status, 400..=501)
         {
             return Err(error);
         }
         if matches!(status, 401 | 403) {
-            return Err(self.unauthorized(status));
+            return Err(unauthorized(&self.blame, status));
         }
         match read_answer(self, response, id).await {
             Ok(Arrival::Response(answer)) => Ok(modern_version(&answer.outcome)),
@@ -250,18 +261,25 @@ impl HttpConnection {
         era: &Era,
         id: i64,
     ) -> Result<Attempt, UpstreamError> {
+        if let Era::Events(session) = era {
+            return Ok(match session.request(request, id).await? {
+                Posted::Taken(reply) => Attempt::Taken(Stream::Pipe(reply)),
+                Posted::Refused(error) => Attempt::Refused(error),
+            });
+        }
         let cancel = Cancel::new(self, era, id);
         let response = self.post_request(request, id, era).await?;
         let status = response.status();
         if status.is_success() {
             let reply = HttpReply::new(Arc::clone(self), response, id, cancel)?;
-            return Ok(Attempt::Taken(Box::new(reply)));
+            return Ok(Attempt::Taken(Stream::Http(Box::new(reply))));
         }
         cancel.disarm();
         if matches!(status.as_u16(), 401 | 403) {
-            return Err(self.unauthorized(status.as_u16()));
+            return Err(unauthorized(&self.blame, status.as_u16()));
         }
-        let error = self.status_error(&response).unwrap_or_else(|| self.blame.garbage(status.as_str()));
+        let error =
+            status_error(&self.blame, &response).unwrap_or_else(|| self.blame.garbage(status.as_str()));
         if matches!(era, Era::Legacy(session) if session.id.is_some()) && status.as_u16() == 404 {
             return Ok(Attempt::Refused(error));
         }
@@ -270,7 +288,8 @@ impl HttpConnection {
                 Ok(Attempt::Refused(error))
             }
             Ok(Arrival::Response(answer)) => {
-                Ok(Attempt::Taken(Box::new(HttpReply::ready(Arc::clone(self), answer))))
+                let reply = HttpReply::ready(Arc::clone(self), answer);
+                Ok(Attempt::Taken(Stream::Http(Box::new(reply))))
             }
             _ if matches!(status.as_u16(), 400 | 404 | 405) => Ok(Attempt::Refused(error)),
             _ => Err(error),
@@ -290,6 +309,11 @@ impl HttpConnection {
     /// Makes the headers of a request, which a modern one repeats in words.
     fn request_headers(&self, request: &Outgoing, era: &Era) -> Result<Own, UpstreamError> {
         let mut own = era_headers(era);
+        if let Some(trace) = &request.client.trace {
+            let said = [(TRACEPARENT, Some(trace.parent())), (TRACESTATE, trace.state().map(str::to_owned))];
+            let fit = |(name, text): (_, Option<String>)| Some((name, HeaderValue::try_from(text?).ok()?));
+            own.extend(said.into_iter().filter_map(fit));
+        }
         if matches!(era, Era::Modern(_)) {
             own.push((METHOD, HeaderValue::from_static(request.method)));
             if let Some(name) = &request.name {
@@ -328,23 +352,24 @@ impl HttpConnection {
         self.shared.outbound.send(&request).await.map_err(|error| self.blame.send(error))
     }
 
-    pub(crate) fn unauthorized(&self, status: u16) -> UpstreamError {
-        UpstreamError::Unauthorized { server: self.blame.0.clone(), status }
+    /// Is where the requests go.
+    pub(crate) const fn destination(&self) -> &Destination {
+        &self.destination
     }
+}
 
-    /// Says what a status means that is no success.
-    pub(crate) fn status_error(&self, response: &Response<Body>) -> Option<UpstreamError> {
-        let status = response.status();
-        match status.as_u16() {
-            200..=299 => None,
-            300..=399 => {
-                Some(UpstreamError::Redirected { server: self.blame.0.clone(), to: origin(response) })
-            }
-            status @ (429 | 500..=599) => {
-                Some(UpstreamError::Failing { server: self.blame.0.clone(), status })
-            }
-            other => Some(self.blame.garbage(format!("HTTP {other} without a message"))),
-        }
+pub(crate) fn unauthorized(blame: &Blame, status: u16) -> UpstreamError {
+    UpstreamError::Unauthorized { server: blame.0.clone(), status }
+}
+
+/// Says what a status means that is no success.
+pub(crate) fn status_error(blame: &Blame, response: &Response<Body>) -> Option<UpstreamError> {
+    let status = response.status();
+    match status.as_u16() {
+        200..=299 => None,
+        300..=399 => Some(UpstreamError::Redirected { server: blame.0.clone(), to: origin(response) }),
+        status @ (429 | 500..=599) => Some(UpstreamError::Failing { server: blame.0.clone(), status }),
+        other => Some(blame.garbage(format!("HTTP {other} without a message"))),
     }
 }
 
@@ -400,7 +425,7 @@ fn is_of_other_era(outcome: &Outcome, era: &Era) -> bool {
     let Outcome::Error(rpc) = outcome else { return false };
     match era {
         Era::Modern(_) => rpc.code == error::UNSUPPORTED_PROTOCOL_VERSION,
-        Era::Legacy(_) => {
+        Era::Legacy(_) | Era::Events(_) => {
             matches!(rpc.code, error::HEADER_MISMATCH | error::UNSUPPORTED_PROTOCOL_VERSION)
         }
     }

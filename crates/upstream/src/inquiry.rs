@@ -23,7 +23,7 @@ pub struct Inquiry {
 /// Is the way back to the server.
 pub(crate) enum Back {
     Http(Arc<HttpConnection>, Arc<Session>),
-    Stdio(Arc<Pipe>),
+    Pipe(Arc<Pipe>),
 }
 
 impl Inquiry {
@@ -69,7 +69,7 @@ impl Back {
                 let shared = connection.shared.clone();
                 shared.spawn(async move { connection.post_quietly(body, headers).await });
             }
-            Self::Stdio(pipe) => pipe.send_soon(body),
+            Self::Pipe(pipe) => pipe.send_soon(body),
         }
     }
 }

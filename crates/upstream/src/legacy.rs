@@ -15,7 +15,7 @@ use mcphub_wire::{
 use tokio::time::sleep;
 
 use crate::error::UpstreamError;
-use crate::http::{BEST_EFFORT, Era, HttpConnection, Own, era_headers};
+use crate::http::{BEST_EFFORT, Era, HttpConnection, Own, era_headers, status_error, unauthorized};
 use crate::inquiry::{Back, own_answer, refusal};
 use crate::outbound::Body;
 use crate::outgoing::initialize;
@@ -43,9 +43,9 @@ impl Session {
         let id = connection.shared.next_id();
         let response = connection.post(initialize(id, connection.abilities), Own::new()).await?;
         if let status @ (401 | 403) = response.status().as_u16() {
-            return Err(connection.unauthorized(status));
+            return Err(unauthorized(&connection.blame, status));
         }
-        if let Some(error) = connection.status_error(&response) {
+        if let Some(error) = status_error(&connection.blame, &response) {
             return Err(error);
         }
         let session_id = response.headers().get(header::SESSION_ID).cloned();
@@ -169,7 +169,8 @@ pub(crate) struct Cancel(Option<(Arc<HttpConnection>, Arc<Session>, i64)>);
 impl Cancel {
     pub(crate) fn new(connection: &Arc<HttpConnection>, era: &Era, id: i64) -> Self {
         match era {
-            Era::Modern(_) => Self::none(),
+            // What comes on a session's stream is cancelled where it is awaited.
+            Era::Modern(_) | Era::Events(_) => Self::none(),
             Era::Legacy(session) => Self(Some((Arc::clone(connection), Arc::clone(session), id))),
         }
     }

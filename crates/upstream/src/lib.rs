@@ -11,6 +11,7 @@ mod deadline;
 mod destination;
 mod dialer;
 pub mod error;
+mod events;
 mod http;
 mod inquiry;
 pub mod key;

@@ -8,6 +8,7 @@ use mcphub_wire::discover::{legacy_meta, modern_meta};
 use mcphub_wire::legacy::InitializeParams;
 use mcphub_wire::list::ListKind;
 use mcphub_wire::mirror::{Arguments, Mirrored};
+use mcphub_wire::trace::trace_meta;
 use mcphub_wire::{Abilities, Edit, Id, Params, Raw, Version, message, meta_key, method, progress};
 
 use crate::client::Client;
@@ -142,6 +143,7 @@ impl Outgoing {
             Some(_) => edit.set_meta(meta_key::PROGRESS_TOKEN, Raw::integer(id)),
             None => edit.remove_meta(meta_key::PROGRESS_TOKEN),
         };
+        let edit = trace_meta(edit, self.params.as_ref(), self.client.trace.as_ref());
         let edit = if version.is_modern() {
             let edit = modern_meta(edit, version, &self.client.capabilities, &CLIENT_INFO);
             match self.client.log_level {

@@ -1,4 +1,4 @@
-//! The calls that share one process's standard streams.
+//! The calls that share one way in and out: a process's standard streams, or the stream of a session.
 //!
 //! The reader of the pipe never waits for a caller: a call whose queue is full loses notifications,
 //! which are counted, and never its answer.
@@ -38,12 +38,12 @@ const LONG_LINE: usize = 256 << 10;
 pub(crate) const MESSAGES: usize = 16;
 /// How long the rest of what a process said is waited for after its end.
 const REST: Duration = Duration::from_millis(500);
-/// Why a process that several people share can't ask anybody.
-const SHARED: &str = "several people share this server's process, so it can ask nobody: an admin may give each person one with isolation = \"person\"";
+/// Why a process or session that several people share can't ask anybody.
+const SHARED: &str = "several people share this connection, so the server can ask nobody: an admin may give each person one with isolation = \"person\"";
 /// How many lines in a row may be no messages.
-const STRAYS: usize = 100;
+pub(crate) const STRAYS: usize = 100;
 
-/// Is what all calls of one process share.
+/// Is what all calls of one process or session share.
 pub(crate) struct Pipe {
     pub(crate) blame: Blame,
     pub(crate) shared: Shared,
@@ -92,7 +92,7 @@ pub(crate) struct Outlets {
 }
 
 /// Reads the messages of one call. Dropping it before the answer cancels the call.
-pub(crate) struct StdioReply {
+pub(crate) struct PipeReply {
     pipe: Arc<Pipe>,
     id: i64,
     notifications: mpsc::Receiver<Waiting>,
@@ -128,7 +128,7 @@ impl Pipe {
         id: i64,
         body: Bytes,
         asks: Abilities,
-    ) -> Result<StdioReply, UpstreamError> {
+    ) -> Result<PipeReply, UpstreamError> {
         let reply = self.register(id, asks)?;
         self.send(body).await?;
         Ok(reply)
@@ -138,7 +138,8 @@ impl Pipe {
         self.outgoing.send(body).await.map_err(|_| self.ended())
     }
 
-    fn register(self: &Arc<Self>, id: i64, asks: Abilities) -> Result<StdioReply, UpstreamError> {
+    /// Makes a place for an answer.
+    pub(crate) fn register(self: &Arc<Self>, id: i64, asks: Abilities) -> Result<PipeReply, UpstreamError> {
         let (notifications, notification_queue) = mpsc::channel(NOTIFICATIONS);
         let (answer, answer_slot) = oneshot::channel();
         let mut calls = self.calls.lock();
@@ -148,7 +149,7 @@ impl Pipe {
         let room = Arc::new(Semaphore::new(NOTIFIED));
         let outlet = Outlet { waiting: notifications, room };
         calls.open.insert(id, Slot { outlet, answer, asks });
-        Ok(StdioReply {
+        Ok(PipeReply {
             pipe: Arc::clone(self),
             id,
             notifications: notification_queue,
@@ -162,7 +163,7 @@ impl Pipe {
     }
 
     /// Ends all calls: the process can answer no more.
-    fn fail(&self, error: UpstreamError) {
+    pub(crate) fn fail(&self, error: UpstreamError) {
         let open = {
             let mut calls = self.calls.lock();
             calls.end.get_or_insert_with(|| error.clone());
@@ -234,7 +235,7 @@ impl Pipe {
     }
 
     /// Hands a line to whom it concerns, or says that it is no message.
-    fn message(self: &Arc<Self>, line: Bytes) -> bool {
+    pub(crate) fn message(self: &Arc<Self>, line: Bytes) -> bool {
         if line.trim_ascii().is_empty() {
             return true;
         }
@@ -311,7 +312,7 @@ impl Pipe {
             return self.send_or_drop(refusal(&request, "no call runs whose client can do this"));
         };
         // Dropped where nobody takes it, which answers it; but not while the calls are locked.
-        let inquiry = Step::Inquiry(Inquiry::new(request, Back::Stdio(Arc::clone(self))));
+        let inquiry = Step::Inquiry(Inquiry::new(request, Back::Pipe(Arc::clone(self))));
         if outlet.offer(inquiry, size) == Offered::Refused {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -398,7 +399,7 @@ async fn write_line(stdin: &mut ChildStdin, message: &Bytes) -> std::io::Result<
     stdin.flush().await
 }
 
-impl StdioReply {
+impl PipeReply {
     /// Waits for the next message. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
         if let Some(Waiting { step, .. }) = self.notifications.recv().await {
@@ -412,6 +413,11 @@ impl StdioReply {
         }
     }
 
+    /// Gives up a request that the server did not take: there is nothing to cancel.
+    pub(crate) fn forget(mut self) {
+        self.finished = true;
+    }
+
     /// Waits for the answer and drops the notifications before it.
     pub(crate) async fn response(&mut self) -> Result<Response, UpstreamError> {
         loop {
@@ -422,7 +428,7 @@ impl StdioReply {
     }
 }
 
-impl Drop for StdioReply {
+impl Drop for PipeReply {
     fn drop(&mut self) {
         let was_open = self.pipe.calls.lock().open.remove(&self.id).is_some();
         if self.finished || !was_open {

@@ -13,7 +13,7 @@ use crate::deadline::Deadline;
 use crate::error::{Blame, Phase, UpstreamError};
 use crate::inquiry::Inquiry;
 use crate::outgoing::Outgoing;
-use crate::pipe::StdioReply;
+use crate::pipe::PipeReply;
 use crate::pool::Lease;
 use crate::response::HttpReply;
 use crate::trial::Trial;
@@ -61,7 +61,7 @@ pub struct Reply {
 /// Is where a call's messages come from.
 pub(crate) enum Stream {
     Http(Box<HttpReply>),
-    Stdio(StdioReply),
+    Pipe(PipeReply),
 }
 
 /// Is one message of a stream.
@@ -82,7 +82,7 @@ impl Stream {
     pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
         match self {
             Self::Http(reply) => reply.next().await,
-            Self::Stdio(reply) => reply.next().await,
+            Self::Pipe(reply) => reply.next().await,
         }
     }
 }

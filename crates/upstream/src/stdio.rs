@@ -18,7 +18,7 @@ use crate::legacy::{ask_for_logs, opened};
 use crate::log::Log;
 use crate::mask::Mask;
 use crate::outgoing::{Outgoing, initialize};
-use crate::pipe::{MESSAGES, Outlets, Pipe, StdioReply};
+use crate::pipe::{MESSAGES, Outlets, Pipe, PipeReply};
 use crate::process::Process;
 use crate::reply::{Sent, Stream};
 use crate::settings::Settings;
@@ -65,7 +65,7 @@ impl StdioConnection {
     pub(crate) async fn send(&self, request: &Outgoing) -> Result<Sent, UpstreamError> {
         let id = self.pipe.shared.next_id();
         let reply = self.pipe.request(id, request.write(id, self.version), request.client.abilities).await?;
-        Ok(Sent { stream: Stream::Stdio(reply), id, version: self.version })
+        Ok(Sent { stream: Stream::Pipe(reply), id, version: self.version })
     }
 
     pub(crate) fn feed(&self) -> Option<Arc<Feed>> {
@@ -118,7 +118,7 @@ impl Attempt {
         let (outgoing, messages) = mpsc::channel(MESSAGES);
         let (strays, stray_lines) = mpsc::channel(MESSAGES);
         let outlets = Outlets { outgoing, strays };
-        let dropped = launch.counters.dropped_notifications();
+        let dropped = Arc::clone(&shared.dropped);
         let pipe = Pipe::new(blame.clone(), (*shared).clone(), key.scope, dropped, outlets);
         shared.spawn(log.capture(streams.stderr, stray_lines));
         shared.spawn(Arc::clone(&pipe).read(streams.stdout));
@@ -160,7 +160,7 @@ impl Attempt {
         }
     }
 
-    async fn discover(&self) -> Result<StdioReply, UpstreamError> {
+    async fn discover(&self) -> Result<PipeReply, UpstreamError> {
         self.ask(|id| Outgoing::discover().write(id, Version::V2026_07_28)).await
     }
 
@@ -179,12 +179,12 @@ impl Attempt {
     }
 
     /// Reads the version from the answer to `server/discover`, after `initialize` was refused.
-    async fn modern(&self, mut discovered: StdioReply, refused: String) -> Result<Version, UpstreamError> {
+    async fn modern(&self, mut discovered: PipeReply, refused: String) -> Result<Version, UpstreamError> {
         let outcome = discovered.response().await?.outcome;
         modern_version(&outcome).ok_or_else(|| self.pipe.blame.garbage(refused))
     }
 
-    async fn ask(&self, body: impl FnOnce(i64) -> Bytes) -> Result<StdioReply, UpstreamError> {
+    async fn ask(&self, body: impl FnOnce(i64) -> Bytes) -> Result<PipeReply, UpstreamError> {
         let id = self.pipe.shared.next_id();
         self.pipe.request(id, body(id), Abilities::NONE).await
     }

@@ -99,12 +99,14 @@ pub struct Upstreams {
 impl Upstreams {
     /// Opens nothing yet. Background work runs in the runtime that this is called in.
     pub fn new(settings: Settings, clock: Clock) -> Result<Arc<Self>, SetupError> {
+        let counters = Counters::default();
         let shared = Shared {
             outbound: Arc::new(Outbound::new(&settings.extra_roots, settings.plain_http)?),
             ids: Arc::new(AtomicI64::new(1)),
             tracker: TaskTracker::new(),
             runtime: Handle::current(),
             max_response: settings.max_response,
+            dropped: counters.dropped_notifications(),
         };
         let upstreams = Arc::new(Self {
             settings,
@@ -112,7 +114,7 @@ impl Upstreams {
             pool: Pool::new(clock.clone()),
             breakers: Breakers::new(clock.clone()),
             clock,
-            counters: Counters::default(),
+            counters,
             stopping: CancellationToken::new(),
         });
         upstreams.start_reaper();

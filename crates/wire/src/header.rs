@@ -13,6 +13,7 @@ use crate::error;
 use crate::method;
 use crate::params::{Meta, Params, meta_key};
 use crate::raw::Raw;
+use crate::trace::{TRACEPARENT, TRACESTATE};
 use crate::version::Version;
 use crate::write::ObjectWriter;
 
@@ -35,6 +36,8 @@ pub struct Headers<'a> {
     method: Field<'a>,
     name: Field<'a>,
     session: Field<'a>,
+    trace_parent: Field<'a>,
+    trace_state: Field<'a>,
 }
 
 /// Says which rules a message is under.
@@ -146,6 +149,8 @@ impl<'a> FromIterator<(&'a str, &'a [u8])> for Headers<'a> {
                 _ if name.eq_ignore_ascii_case(METHOD) => &mut found.method,
                 _ if name.eq_ignore_ascii_case(NAME) => &mut found.name,
                 _ if name.eq_ignore_ascii_case(SESSION_ID) => &mut found.session,
+                _ if name.eq_ignore_ascii_case(TRACEPARENT) => &mut found.trace_parent,
+                _ if name.eq_ignore_ascii_case(TRACESTATE) => &mut found.trace_state,
                 _ => continue,
             };
             field.add(value);
@@ -176,6 +181,16 @@ impl<'a> Headers<'a> {
             }
             Field::Once(_) | Field::Repeated(_) => Err(HeaderError::Invalid(SESSION_ID)),
         }
+    }
+
+    /// Returns the trace that a request is said to belong to, and what vendors add. A repeated header says nothing.
+    #[must_use]
+    pub fn trace(&self) -> Option<(&'a str, Option<&'a str>)> {
+        let once = |field| match field {
+            Field::Once(value) => std::str::from_utf8(value).ok().map(str::trim),
+            Field::Absent | Field::Repeated(_) => None,
+        };
+        Some((once(self.trace_parent)?, once(self.trace_state)))
     }
 
     /// Returns the version that a message of a session names, if it names one.

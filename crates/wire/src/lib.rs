@@ -25,6 +25,7 @@ mod raw;
 mod reference;
 pub mod shared;
 pub mod sse;
+pub mod trace;
 mod version;
 mod write;
 
@@ -40,4 +41,5 @@ pub use object::{Member, Object};
 pub use params::{Meta, Params, meta_key};
 pub use raw::Raw;
 pub use reference::{Reference, ReferenceKind};
+pub use trace::Trace;
 pub use version::Version;

@@ -138,7 +138,7 @@ impl Planner {
     fn transport(&mut self, entry: &Entry) -> Result<Transport, String> {
         match (entry.kind.as_deref(), &entry.url, &entry.command) {
             (
-                None | Some("streamable-http" | "streamableHttp" | "streamable_http" | "http"),
+                None | Some("streamable-http" | "streamableHttp" | "streamable_http" | "http" | "sse"),
                 Some(url),
                 None,
             ) => {
@@ -152,7 +152,7 @@ impl Planner {
                 Ok(Transport::Stdio(StdioTarget { command: command.clone(), args, env }))
             }
             (Some(kind), ..) => Err(format!(
-                "type {kind:?} with these fields: expected stdio with `command`, or streamable-http with `url`"
+                "type {kind:?} with these fields: expected stdio with `command`, or streamable-http (or sse) with `url`"
             )),
             (None, ..) => Err("expected either `command` or `url`".to_owned()),
         }
@@ -365,7 +365,8 @@ mod tests {
     fn what_cannot_be_is_refused_with_its_reason() {
         assert!(one(r#"{"command":"x","args":["${TOKEN}"]}"#).err().unwrap().contains("args"));
         assert!(one(r#"{"url":"https://a","command":"x"}"#).is_err());
-        assert!(one(r#"{"type":"sse","url":"https://a"}"#).is_err());
+        assert!(one(r#"{"type":"sse","url":"https://a"}"#).is_ok());
+        assert!(one(r#"{"type":"ftp","url":"https://a"}"#).is_err());
         assert!(read("[]").is_err());
     }
 }

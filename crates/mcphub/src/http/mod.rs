@@ -54,6 +54,8 @@ pub(crate) struct AppState {
     pub(crate) bodies: Arc<Bodies>,
     /// What of MCP sessions is open at the moment.
     live: mcp::Live,
+    /// The streams of clients that post their messages elsewhere.
+    channels: mcp::Channels,
     edge: Arc<Edge>,
     gauges: Arc<Gauges>,
 }
@@ -69,7 +71,8 @@ impl AppState {
     fn new(hub: Arc<Hub>, trust: Trust, proxy: Proxy, gauges: Gauges) -> Self {
         let edge = Arc::new(Edge { trust, proxy, failures: Failures::default() });
         let (stopping, gauges) = (CancellationToken::new(), Arc::new(gauges));
-        Self { hub, stopping, bodies: Arc::default(), live: mcp::Live::default(), edge, gauges }
+        let (live, channels) = (mcp::Live::default(), mcp::Channels::default());
+        Self { hub, stopping, bodies: Arc::default(), live, channels, edge, gauges }
     }
 }
 

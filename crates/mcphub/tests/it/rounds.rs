@@ -10,7 +10,7 @@ use crate::harness::peer::{asking, client, program};
 use crate::harness::{Installation, Serving, eventually, on_both, tool};
 
 /// The clients: SDK 2.3 in both eras, SDK 1.30.
-const CLIENTS: [(&str, &str); 3] = [
+pub(crate) const CLIENTS: [(&str, &str); 3] = [
     ("MCPHUB_TEST_PYTHON_2", "modern"),
     ("MCPHUB_TEST_PYTHON_2", "legacy"),
     ("MCPHUB_TEST_PYTHON_1", "legacy"),
@@ -178,7 +178,7 @@ on_both! {
 }
 
 /// Runs every question with a client of each kind.
-fn compare(clients: &[(&str, &str)], url: &str, prefix: &str, key: &str) {
+pub(crate) fn compare(clients: &[(&str, &str)], url: &str, prefix: &str, key: &str) {
     let call = |name: &str| json!({ "action": "call", "name": format!("{prefix}{name}") });
     let script = json!([call("greet"), call("ask_model"), call("count_folders"), call("ask_twice")]);
     for &(python, era) in clients {
@@ -209,11 +209,12 @@ fn through(
     script: &Value,
 ) -> Vec<Value> {
     let header = format!("Authorization: Bearer {key}");
-    let options = [&["--url", url, "--header", &header, "--era", era], more].concat();
+    let spoken = if era == "events" { &["legacy", "--events"][..] } else { &[era] };
+    let options = [&["--url", url, "--header", &header, "--era"], spoken, more].concat();
     client(python, &options.into_iter().map(str::to_owned).collect::<Vec<_>>(), script)
 }
 
-fn grant(installation: &Installation, name: &str, server: &Value) {
+pub(crate) fn grant(installation: &Installation, name: &str, server: &Value) {
     installation.grant_all("alice", name, &json!({ "mcpServers": { name: server } }));
 }
 

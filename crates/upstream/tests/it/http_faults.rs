@@ -52,6 +52,26 @@ async fn garbage_is_told_from_silence_and_from_death() {
 }
 
 #[tokio::test]
+async fn a_stream_that_leads_elsewhere_or_nowhere_is_not_followed() {
+    let stream = |first: &'static str| {
+        move |seen: &crate::web::Seen| match seen.verb.as_str() {
+            "GET" => events(vec![first.as_bytes().to_vec()], End::Hang),
+            _ => status(405),
+        }
+    };
+    for first in ["event: endpoint\ndata: http://127.0.0.2:1/m\n\n", "data: /m\n\n", ": nothing\n\n"] {
+        let web = Web::start(stream(first)).await;
+        let hub = Hub::start();
+        let mut definition = web.definition();
+        definition["timeoutMs"] = json!(1000);
+        let error = hub.answer(&server("s", &definition), ALICE, r#"{"name":"x"}"#).await.unwrap_err();
+        let is_told = matches!(error, UpstreamError::Garbage { .. } | UpstreamError::TimedOut { .. });
+        assert!(is_told, "{first}: {error}");
+        assert!(web.seen().iter().all(|seen| seen.method() != "tools/call"), "{first}");
+    }
+}
+
+#[tokio::test]
 async fn a_compressed_answer_is_refused_unread() {
     let head = "200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 4";
     let error = fault(move |_| raw(head, "bomb", End::KeepAlive)).await;

@@ -33,16 +33,41 @@ const BATCH_ANSWERS: usize = 16 << 20;
 /// Is what is open at the moment, and what ends it all.
 pub(super) type Ongoing = (Live, CancellationToken);
 
-/// Opens a session.
+/// Opens a session, and names it in a header.
 pub(super) async fn initialize(visit: Visit, (live, _): Ongoing, message: Envelope) -> Response {
     let Envelope::Request(request) = message else {
         return StatusCode::ACCEPTED.into_response();
     };
+    let id = request.id.clone();
+    let (session, answer) = match open_session(&visit, &live, request).await {
+        Ok(opened) => opened,
+        Err(response) => return response,
+    };
+    match HeaderValue::from_str(&session) {
+        Ok(session) => {
+            let mut response = json_body(StatusCode::OK, answer);
+            response.headers_mut().insert(SESSION_ID, session);
+            response
+        }
+        Err(_) => failed(&unnameable(), Some(&id)).into_response(),
+    }
+}
+
+fn unnameable() -> HubError {
+    HubError::Internal("the session can't be named".to_owned())
+}
+
+/// Opens a session; gives its id, and the answer to `initialize`.
+pub(super) async fn open_session(
+    visit: &Visit,
+    live: &Live,
+    request: Request,
+) -> Result<(String, Bytes), Response> {
     let params = match InitializeParams::read(request.params.as_ref()) {
         Ok(params) => params,
         Err(fault) => {
             let refused = Refused::new(StatusCode::BAD_REQUEST, error::INVALID_PARAMS, &fault.to_string());
-            return malformed(&visit, refused.of(Some(request.id))).await;
+            return Err(malformed(visit, refused.of(Some(request.id))).await);
         }
     };
     let new = NewSession {
@@ -52,17 +77,12 @@ pub(super) async fn initialize(visit: Visit, (live, _): Ongoing, message: Envelo
     };
     let session = match visit.hub.open_session(&visit.caller, new).await {
         Ok(session) => session,
-        Err(error) => return failed(&error, Some(&request.id)).into_response(),
+        Err(error) => return Err(failed(&error, Some(&request.id)).into_response()),
     };
     session.ended.iter().for_each(|ended| live.end(ended));
-    match (welcome(params.negotiated()), HeaderValue::from_str(&session.id)) {
-        (Ok(result), Ok(session)) => {
-            let mut response = json_body(StatusCode::OK, message::result(&request.id, &result));
-            response.headers_mut().insert(SESSION_ID, session);
-            response
-        }
-        _ => failed(&HubError::Internal("the session can't be named".to_owned()), Some(&request.id))
-            .into_response(),
+    match welcome(params.negotiated()) {
+        Ok(result) => Ok((session.id, message::result(&request.id, &result))),
+        Err(_) => Err(failed(&unnameable(), Some(&request.id)).into_response()),
     }
 }
 
@@ -92,7 +112,8 @@ pub(super) async fn answer(
     };
     match message {
         Envelope::Request(request) => {
-            match answer_request(&visit, &ongoing, &session, request, client::of_session(&session)).await {
+            let client = client::of_session(&session, &request, headers);
+            match answer_request(&visit, &ongoing, &session, request, client).await {
                 Answering::Over(last) => last.into_response(),
                 Answering::Going(messages) => messages.respond().await,
             }
@@ -160,7 +181,7 @@ async fn answer_one(visit: &Visit, ongoing: &Ongoing, session: &Session, request
         return Some(Last::from(failed(&error, Some(&request.id))).body);
     }
     // Nobody can be asked anything in an answer that comes whole.
-    let client = client::unable(client::of_session(session));
+    let client = client::unable(client::of_session(session, &request, &Headers::default()));
     match answer_request(visit, ongoing, session, request, client).await {
         Answering::Over(last) => Some(last.body),
         Answering::Going(messages) => messages.last().await.map(|last| last.body),
@@ -168,12 +189,13 @@ async fn answer_one(visit: &Visit, ongoing: &Ongoing, session: &Session, request
 }
 
 /// Is a request that is answered, or being answered.
-enum Answering {
+pub(super) enum Answering {
     Over(Last),
     Going(Messages),
 }
 
-async fn answer_request(
+/// Answers a request of a session, however it came.
+pub(super) async fn answer_request(
     visit: &Visit,
     (live, stopping): &Ongoing,
     session: &Session,
@@ -229,7 +251,8 @@ async fn set_level(visit: &Visit, session: &Session, request: &Request) -> Last 
     }
 }
 
-fn take_note(live: &Live, session: &Session, notification: &Notification) {
+/// Takes a notification of a session.
+pub(super) fn take_note(live: &Live, session: &Session, notification: &Notification) {
     if &*notification.method == method::CANCELLED
         && let Some(id) = progress::cancelled_id(notification)
     {
@@ -277,7 +300,7 @@ pub(super) async fn find_session(visit: &Visit, headers: &Headers<'_>) -> Result
     }
 }
 
-fn id_of(message: &Envelope) -> Option<Id> {
+pub(super) fn id_of(message: &Envelope) -> Option<Id> {
     match message {
         Envelope::Request(request) => Some(request.id.clone()),
         Envelope::Notification(_) | Envelope::Response(_) => None,

@@ -31,7 +31,7 @@ pub(super) async fn answer(
     match message {
         Envelope::Request(request) => match header::check(headers, &request) {
             Ok(_) => {
-                let client = client::of_request(&request, params);
+                let client = client::of_request(&request, headers, params);
                 answer_request(visit, request, client, stopping).await
             }
             Err(problem) => Box::pin(malformed(&visit, refuse(&problem).of(Some(request.id)))).await,

@@ -9,6 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::request::Parts;
 use http_body_util::LengthLimitError;
 use mcphub_domain::audit::Refusal;
 use mcphub_hub::{Hub, HubError, Readiness};
@@ -47,18 +48,9 @@ pub(in crate::http) async fn answer_post(
     name: Option<String>,
     request: Request,
 ) -> Response {
-    let (parts, body) = request.into_parts();
-    let caller = match authenticate(state, &parts).await {
-        Ok(caller) => caller,
-        Err(error) => return Box::pin(turn_away(&state.hub, error, body)).await,
-    };
-    let visit = match Visit::enter(Arc::clone(&state.hub), caller, name, peer::hang_up(&parts)).await {
-        Ok(visit) => visit,
-        Err(error) => return failed(&error, Box::pin(id_in(body)).await.as_ref()).into_response(),
-    };
-    let body = match read(state, &visit, body).await {
-        Ok(body) => body,
-        Err(refused) => return Box::pin(malformed(&visit, refused)).await,
+    let (visit, parts, body) = match receive(state, name, request).await {
+        Ok(received) => received,
+        Err(response) => return response,
     };
     let live = (state.live.clone(), state.stopping.clone());
     let all = || parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -77,6 +69,27 @@ pub(in crate::http) async fn answer_post(
             Box::pin(legacy::batch(visit, live, &fields, &body)).await
         }
         Err(error) => Box::pin(malformed(&visit, unreadable(error))).await,
+    }
+}
+
+/// Finds out who sends a message and where to, then reads it.
+pub(super) async fn receive(
+    state: &AppState,
+    name: Option<String>,
+    request: Request,
+) -> Result<(Visit, Parts, Bytes), Response> {
+    let (parts, body) = request.into_parts();
+    let caller = match authenticate(state, &parts).await {
+        Ok(caller) => caller,
+        Err(error) => return Err(Box::pin(turn_away(&state.hub, error, body)).await),
+    };
+    let visit = match Visit::enter(Arc::clone(&state.hub), caller, name, peer::hang_up(&parts)).await {
+        Ok(visit) => visit,
+        Err(error) => return Err(failed(&error, Box::pin(id_in(body)).await.as_ref()).into_response()),
+    };
+    match read(state, &visit, body).await {
+        Ok(body) => Ok((visit, parts, body)),
+        Err(refused) => Err(Box::pin(malformed(&visit, refused)).await),
     }
 }
 

@@ -24,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::Last;
 use super::live::Entry;
-use super::talk::{Message, Opened, Side, Talk, open};
+use super::talk::{Opened, Side, open};
 use super::visit::Visit;
+
+pub(super) use super::talk::Message;
 use crate::http::peer::HangUp;
 
 /// How long a stream may be silent before a comment says that it lives.
@@ -54,7 +56,7 @@ enum Until {
 }
 
 /// Is the end of a stream where messages go in.
-struct Outlet {
+pub(super) struct Outlet {
     sender: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
     cut: CancellationToken,
@@ -89,14 +91,11 @@ pub(super) fn until_cancelled(visit: &Visit, request: Request, client: Client, e
 
 /// Gives a call a task of its own.
 fn pump(visit: &Visit, opening: Opening, until: Until) -> Messages {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let cut = CancellationToken::new();
-    let room = Arc::new(Semaphore::new(WAITING_BYTES));
-    let outlet = Outlet { sender, room, cut: cut.clone(), hang_up: visit.hang_up.clone() };
+    let (outlet, messages) = channel(visit.hang_up.clone());
     visit.hub.spawn(async move {
         let ended = async {
             match &until {
-                Until::Disconnect => outlet.sender.closed().await,
+                Until::Disconnect => outlet.closed().await,
                 Until::Cancelled(entry) => entry.cancelled().await,
             }
         };
@@ -106,7 +105,15 @@ fn pump(visit: &Visit, opening: Opening, until: Until) -> Messages {
             () = run(opening, &outlet) => {}
         }
     });
-    Messages { receiver, cut }
+    messages
+}
+
+/// Makes both ends of a stream.
+pub(super) fn channel(hang_up: Option<HangUp>) -> (Outlet, Messages) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let cut = CancellationToken::new();
+    let room = Arc::new(Semaphore::new(WAITING_BYTES));
+    (Outlet { sender, room, cut: cut.clone(), hang_up }, Messages { receiver, cut })
 }
 
 async fn run(opening: Opening, outlet: &Outlet) {
@@ -114,11 +121,11 @@ async fn run(opening: Opening, outlet: &Outlet) {
         Opened::Over(last) => return outlet.close(last).await,
         Opened::Talking(first, talk) => (first, talk),
     };
-    outlet.give(Message::Event(first), &talk).await;
+    outlet.give(Message::Event(first), talk.revoked()).await;
     loop {
         let message = talk.next().await;
         let is_last = matches!(message, Message::Last(_));
-        outlet.give(message, &talk).await;
+        outlet.give(message, talk.revoked()).await;
         if is_last {
             return;
         }
@@ -128,13 +135,23 @@ async fn run(opening: Opening, outlet: &Outlet) {
 impl Outlet {
     /// Hands a message on. While the client takes nothing, the call waits; but not longer than she
     /// has the right to it, nor than `STALLED`.
-    async fn give(&self, message: Message, talk: &Talk) {
+    async fn give(&self, message: Message, revoked: impl Future<Output = ()>) {
         tokio::select! {
             biased;
             () = self.send(message) => {}
-            () = talk.revoked() => self.hang_up(),
+            () = revoked => self.hang_up(),
             () = sleep(STALLED) => self.hang_up(),
         }
+    }
+
+    /// Hands a message on that no right is asked for but the stream's own, which that looks after.
+    pub(super) async fn tell(&self, message: Message) {
+        self.give(message, std::future::pending()).await;
+    }
+
+    /// Waits until nobody takes messages any more.
+    pub(super) async fn closed(&self) {
+        self.sender.closed().await;
     }
 
     /// Waits until there is room for a message, and sends it; to nobody, if the client is gone.
@@ -156,7 +173,7 @@ impl Outlet {
 
     /// Lets nothing more out, and closes the connection of a client that doesn't read: nothing else
     /// would tell her, and the system would hold what she was sent for as long as she likes.
-    fn hang_up(&self) {
+    pub(super) fn hang_up(&self) {
         self.cut.cancel();
         if let Some(hang_up) = &self.hang_up {
             hang_up.now();
@@ -185,7 +202,8 @@ impl Messages {
         }
     }
 
-    async fn next(&mut self) -> Result<Option<Message>, io::Error> {
+    /// Waits for the next message; an error means that nothing more may go out.
+    pub(super) async fn next(&mut self) -> Result<Option<Message>, io::Error> {
         tokio::select! {
             biased;
             () = self.cut.cancelled() => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),

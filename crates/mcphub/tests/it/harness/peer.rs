@@ -1,7 +1,7 @@
 //! Real peers: clients and servers made of the official SDKs.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -23,6 +23,14 @@ impl Peer {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().strip_prefix("listening ").expect("the server says where it listens");
         Self { url: format!("http://127.0.0.1:{port}/mcp"), child }
+    }
+}
+
+impl Peer {
+    /// Is where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let host = self.url.trim_start_matches("http://").split('/').next().unwrap();
+        host.parse().unwrap()
     }
 }
 
@@ -78,6 +86,14 @@ impl CredentialServer {
 pub(crate) fn asking(python: &str) -> Peer {
     let mut command = Command::new(tool(python));
     Peer::listening(command.arg(program("asking_server.py")).args(["--http", "0"]))
+}
+
+/// Starts the legacy server that asks back over HTTP as 2024-11-05 has it.
+pub(crate) fn asking_on_events() -> Peer {
+    let mut command = Command::new(tool("MCPHUB_TEST_PYTHON_1"));
+    let mut peer = Peer::listening(command.arg(program("asking_server.py")).args(["--events", "0"]));
+    peer.url = peer.url.replace("/mcp", "/sse");
+    peer
 }
 
 /// Starts `server-everything` over Streamable HTTP.

@@ -1,4 +1,4 @@
-//! A wire between the hub and its database that a test can cut, hold up, or lead elsewhere.
+//! A wire between the hub and its database, or a server, that a test can cut, hold up, or lead elsewhere.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -36,21 +36,31 @@ impl Relay {
     /// Stands between an installation and its PostgreSQL from here on.
     pub(crate) fn before(installation: &mut Installation) -> Self {
         let url = Url::parse(installation.variable("MCPHUB_DATABASE__URL").unwrap()).unwrap();
-        let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap();
+        let relay = Self::to(format!("{}:{}", url.host_str().unwrap(), url.port().unwrap()).parse().unwrap());
+        for variable in ["MCPHUB_DATABASE__URL", "MCPHUB_DATABASE__WORKER_URL"] {
+            let mut url = Url::parse(installation.variable(variable).unwrap()).unwrap();
+            url.set_port(Some(relay.address.port())).unwrap();
+            installation.set(variable, url.as_str());
+        }
+        relay
+    }
+
+    /// Stands before an address.
+    pub(crate) fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let state = State { wire: Wire::Whole, target, open: Vec::new() };
         let relay = Self {
             address: listener.local_addr().unwrap(),
             state: Arc::new((Mutex::new(state), Condvar::new())),
         };
-        for variable in ["MCPHUB_DATABASE__URL", "MCPHUB_DATABASE__WORKER_URL"] {
-            let mut url = Url::parse(installation.variable(variable).unwrap()).unwrap();
-            url.set_port(Some(relay.address.port())).unwrap();
-            installation.set(variable, url.as_str());
-        }
         let state = Arc::clone(&relay.state);
         thread::spawn(move || listener.incoming().for_each(|stream| take(stream.unwrap(), &state)));
         relay
+    }
+
+    /// Is where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Does something to the wire, and to everything that is open.
