@@ -138,6 +138,19 @@ else:
         return "touched"
 
     @tool
+    async def open_first(context: Context, visited: bool = False) -> str:
+        """Wants a link to be opened before it does anything."""
+        from mcp.shared.exceptions import UrlElicitationRequiredError
+        from mcp.types import ElicitRequestURLParams
+
+        if visited:
+            return "opened"
+        link = ElicitRequestURLParams(
+            mode="url", message="Say yes there.", url="https://example.com/consent", elicitationId="one"
+        )
+        raise UrlElicitationRequiredError([link])
+
+    @tool
     async def greet(context: Context) -> str:
         """Asks for a name."""
         given = await context.elicit("Who are you?", Name)

@@ -252,6 +252,10 @@ pub enum Event {
         bytes: u64,
         micros: u64,
     },
+    /// A client's answer to what a server asked in the middle of a call is about to be sent. Durable before it leaves
+    /// the hub.
+    #[serde(rename = "inquiry.answered")]
+    InquiryAnswered { server: ServerId, method: String, answer: String },
     /// Something was refused.
     #[serde(rename = "refused")]
     Refused {
@@ -389,6 +393,7 @@ impl Event {
             | Self::LookIntent { server, .. }
             | Self::AskIntent { server, .. }
             | Self::AskOutcome { server, .. }
+            | Self::InquiryAnswered { server, .. }
             | Self::GrantAdded { server, .. }
             | Self::GrantRemoved { server, .. }
             | Self::ServerAdded { server, .. }

@@ -226,6 +226,27 @@ impl Hub {
         }))
     }
 
+    /// Waits until a person has filled in what a server needs of her.
+    pub async fn filled_in(&self, caller: &Caller, missing: &MissingCredential) -> Result<(), HubError> {
+        let owner = caller.principal.user();
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            let world = self.snapshot.fresh()?;
+            let server = world.server_named(missing.server.as_str()).map(|entry| entry.share());
+            let (Some(owner), Some(server)) = (owner, server) else {
+                return Err(HubError::NotFound { what: format!("server {}", missing.server) });
+            };
+            match self.find_values(owner, &server, &server.definition.needs()).await {
+                Err(HubError::MissingCredential(_)) => {}
+                found => return found.map(drop),
+            }
+            if changes.changed().await.is_err() {
+                return Err(HubError::Unavailable { reason: "the hub is stopping".to_owned() });
+            }
+        }
+    }
+
     /// Finds the shared values alone, for the hub's own look at a server.
     pub(crate) async fn find_shared_values(&self, server: &Server) -> Result<SealedValues, HubError> {
         let shared = self.cache.shared(&self.store, server.id).await?;

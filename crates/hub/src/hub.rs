@@ -81,6 +81,8 @@ pub struct Hub {
     pub(crate) tasks: TaskTracker,
     changed: watch::Sender<i64>,
     pub(crate) stop: CancellationToken,
+    /// Cancelled before: nobody is waited for any more.
+    closing: CancellationToken,
     process: Process,
     me: Weak<Self>,
 }
@@ -148,6 +150,7 @@ impl Hub {
             tasks: TaskTracker::new(),
             changed: watch::Sender::new(0),
             stop: CancellationToken::new(),
+            closing: CancellationToken::new(),
             process: settings.process,
             me: Weak::clone(me),
             store,
@@ -218,9 +221,14 @@ impl Hub {
         self.changed.subscribe()
     }
 
+    /// Begins to stop: what waits for a person ends, what runs goes on.
+    pub fn wind_down(&self) {
+        self.closing.cancel();
+    }
+
     /// Waits until the hub is to stop.
-    pub async fn stopping(&self) {
-        self.stop.cancelled().await;
+    pub async fn winding_down(&self) {
+        self.closing.cancelled().await;
     }
 
     /// Runs something that a stop waits for.

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mcphub_domain::{Timestamp, UserId};
+use mcphub_domain::{Event, Timestamp, UserId};
 use mcphub_upstream::{ANSWER, Inquiry};
 use mcphub_vault::{Context, Sealed};
-use mcphub_wire::Raw;
+use mcphub_wire::{Outcome, Raw};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
@@ -157,6 +157,25 @@ impl Hub {
         running.reply.go_on_for(&client.about, token);
         self.record_read(caller, method, None, 1).await;
         Ok((running, inquiry))
+    }
+
+    /// Sends a client's answer to what the server of a call asked, once it is recorded.
+    pub async fn answer(
+        &self,
+        caller: &Caller,
+        running: &Running,
+        (inquiry, outcome): (Inquiry, &Outcome),
+    ) -> Result<(), HubError> {
+        let gone = || HubError::Invalid("the call is over".to_owned());
+        let server = running.server().ok_or_else(gone)?;
+        let digest = match outcome {
+            Outcome::Result(result) => Sha256::digest(result.as_bytes()),
+            Outcome::Error(error) => Sha256::digest(error.code.to_string()),
+        };
+        let (method, answer) = (inquiry.method.to_string(), hex::encode(digest));
+        self.record_durable(caller, Event::InquiryAnswered { server, method, answer }).await?;
+        inquiry.answer(outcome);
+        Ok(())
     }
 }
 

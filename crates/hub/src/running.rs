@@ -80,6 +80,11 @@ impl Running {
         self.began.as_ref().map(|(server, tool)| (*server, tool.as_str()))
     }
 
+    /// Names its server, until it is over.
+    pub(crate) fn server(&self) -> Option<ServerId> {
+        self.outcome.open.as_ref().map(|open| open.server)
+    }
+
     /// Waits until the caller's right has ended.
     pub async fn revoked(&self) {
         self.lease.revoked().await;

@@ -125,6 +125,31 @@ pub fn response(params: &Params, key: &str) -> Option<Raw> {
     Object::parse(responses).ok()?.get(key).filter(|response| response.is_object()).cloned()
 }
 
+/// Takes out what a client answered to the keys that begin with `prefix`: what is left of the parameters, and those
+/// answers. Without any, nothing is taken.
+///
+/// # Errors
+/// Refuses answers that are no object.
+pub fn take_out(params: &Params, prefix: &str) -> Result<Option<(Params, Vec<Raw>)>, Fault> {
+    let Some(responses) = params.get(RESPONSES).filter(|responses| responses.is_object()) else {
+        return Ok(None);
+    };
+    let responses = Object::parse(responses)?;
+    let (own, others): (Vec<_>, Vec<_>) =
+        responses.members().iter().partition(|member| member.key.starts_with(prefix));
+    if own.is_empty() {
+        return Ok(None);
+    }
+    let mut left = ObjectWriter::new(256);
+    others.iter().for_each(|member| left.raw(&member.key, &member.value));
+    let edit = match others.is_empty() {
+        true => Edit::new().remove(RESPONSES),
+        false => Edit::new().set(RESPONSES, left.finish_raw()),
+    };
+    let answers = own.into_iter().map(|member| member.value.clone()).collect();
+    Ok(Some((params.edited(&edit)?, answers)))
+}
+
 /// Tells whether parameters bring something back.
 #[must_use]
 pub fn is_further_round(params: &Params) -> bool {

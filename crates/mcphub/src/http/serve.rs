@@ -157,6 +157,7 @@ impl Server {
 
     async fn drain(&self, connections: &TaskTracker) {
         self.draining.cancel();
+        self.state.hub.wind_down();
         connections.close();
         if tokio::time::timeout(DRAIN_DEADLINE, connections.wait()).await.is_err() {
             tracing::warn!(open = connections.len(), "connections are closed that did not end in time");

@@ -24,6 +24,7 @@ mod harness;
 mod hostile;
 mod isolation;
 mod limits;
+mod links;
 mod offers;
 mod peers;
 mod power;

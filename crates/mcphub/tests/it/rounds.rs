@@ -30,6 +30,10 @@ on_both! {
             // One of each era shows what a shared name changes.
             compare(&CLIENTS[..2], &hub.url("/mcp"), &format!("{name}__"), &key);
         }
+        // What a legacy server hears in the middle of its call is recorded before: five answers and a declined one of
+        // each client, of which two come by the shared endpoint as well.
+        let log = installation.ok("audit list --limit 1000 --json");
+        assert_eq!(log.matches("\"type\":\"inquiry.answered\"").count(), 6 * (CLIENTS.len() + 2));
     }
 
     fn every_client_hears_what_every_server_asks_over_stdio(installation) {
@@ -202,7 +206,7 @@ pub(crate) fn compare(clients: &[(&str, &str)], url: &str, prefix: &str, key: &s
     }
 }
 
-fn through(
+pub(crate) fn through(
     (python, era): (&str, &str),
     (url, key): (&str, &str),
     more: &[&str],

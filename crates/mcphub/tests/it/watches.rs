@@ -50,7 +50,7 @@ on_both! {
         assert_eq!(unknown["error"]["message"], refused["error"]["message"], "forbidden is as unknown as unknown");
 
         let mut stream = listen(&hub, &alice, "/mcp/modern", &wish);
-        assert_eq!(next(&mut stream)["method"], "notifications/subscriptions/acknowledged");
+        assert_eq!(stream.message()["method"], "notifications/subscriptions/acknowledged");
         installation.ok("group leave devs alice");
         let left = Instant::now();
         while let Some(line) = stream.line() {
@@ -65,13 +65,13 @@ on_both! {
         let (key, hub) = (installation.key("alice"), installation.serve());
         list(hub.address, "/mcp", &key);
         let mut stream = listen(&hub, &key, "/mcp", &json!({ "notifications": { "toolsListChanged": true } }));
-        let first = next(&mut stream);
+        let first = stream.message();
         assert_eq!(first["params"]["notifications"], json!({ "toolsListChanged": true }));
         installation.ok("server disable modern");
-        let changed = next(&mut stream);
+        let changed = stream.message();
         assert_eq!(changed["method"], "notifications/tools/list_changed", "{changed}");
         hub.stop();
-        let last = next(&mut stream);
+        let last = stream.message();
         assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!(1), &json!("complete")), "{last}");
         assert_eq!(last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1);
     }
@@ -80,7 +80,7 @@ on_both! {
 fn hears_as_modern(hub: &Serving, key: &str, path: &str, (uri, touch): (&str, &str)) {
     let wish = json!({ "notifications": { "resourceSubscriptions": [uri], "promptsListChanged": true } });
     let mut stream = listen(hub, key, path, &wish);
-    let first = next(&mut stream);
+    let first = stream.message();
     assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{path}: {first}");
     assert_eq!(first["params"]["notifications"], wish["notifications"], "{path}");
     let mut heard = std::collections::BTreeSet::new();
@@ -88,7 +88,7 @@ fn hears_as_modern(hub: &Serving, key: &str, path: &str, (uri, touch): (&str, &s
         || call(hub.address, path, key, touch, json!({})).json(),
         || {
             while heard.len() < 2 {
-                let news = next(&mut stream);
+                let news = stream.message();
                 assert_eq!(
                     news["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1,
                     "{path}: {news}"
@@ -134,7 +134,7 @@ fn hears_as_legacy(hub: &Serving, key: &str, path: &str, (uri, touch): (&str, &s
     while_touched(
         || send(hub.address, "POST", path, &headers, &call).json(),
         || {
-            let news = next(&mut stream);
+            let news = stream.message();
             assert_eq!(
                 (&news["method"], &news["params"]["uri"]),
                 (&json!("notifications/resources/updated"), &json!(uri))
@@ -178,18 +178,6 @@ fn listen(hub: &Serving, key: &str, path: &str, wish: &Value) -> Stream {
 }
 
 /// Reads the next message of a stream, which has to come before the stream says for the second time that it lives.
-fn next(stream: &mut Stream) -> Value {
-    let mut signs = 0;
-    loop {
-        let line = stream.line().expect("the stream is open");
-        signs += usize::from(line.starts_with(':'));
-        assert!(signs < 2, "nothing comes");
-        if let Some(data) = line.strip_prefix("data: ") {
-            return serde_json::from_str(data).unwrap();
-        }
-    }
-}
-
 fn grant(installation: &Installation, name: &str, url: &str) {
     let file = json!({ "mcpServers": { name: { "type": "streamable-http", "url": url } } });
     installation.grant_all("alice", name, &file);

@@ -196,7 +196,21 @@ pub(super) fn missing_credential(missing: &MissingCredential, id: &Id, words: Wo
         "isError": true,
         "_meta": { "mcphub/error": error },
     });
-    let translated = Raw::json(&result).and_then(|result| match words {
+    write_result(&result, id, words)
+}
+
+/// Says that a tool failed, in the words of the client's era.
+pub(super) fn tool_error(asked: &Asked, text: &str) -> Bytes {
+    write_result(
+        &json!({ "content": [{ "type": "text", "text": text }], "isError": true }),
+        &asked.id,
+        asked.words,
+    )
+}
+
+/// Writes a result of the hub's own.
+fn write_result(result: &serde_json::Value, id: &Id, words: Words) -> Bytes {
+    let translated = Raw::json(result).and_then(|result| match words {
         Words::Modern => to_modern(&result, None),
         Words::Legacy => Ok(result),
     });

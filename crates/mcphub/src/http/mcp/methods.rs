@@ -4,8 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mcphub_domain::audit::Refusal;
 use mcphub_hub::{
-    About, Absence, Ask, Client, Endpoint, Entrance, HubError, ListedTool, Listing, MissingCredential,
-    Offers, Running, ToolCall,
+    About, Absence, Ask, Client, Endpoint, Entrance, HubError, ListedTool, Listing, Offers, Running, ToolCall,
 };
 use mcphub_wire::answer::{Cache, to_modern};
 use mcphub_wire::capabilities::TASKS;
@@ -26,8 +25,6 @@ pub(super) enum MethodError {
     Hub(HubError),
     /// The parameters are wrong.
     Params(&'static str),
-    /// The call needs a credential that the person hasn't stored.
-    MissingCredential(MissingCredential),
     /// The tool has changed since it was approved.
     ChangedTool(String),
     /// The tool doesn't exist, as far as the caller may know.
@@ -161,7 +158,6 @@ async fn call_tool(visit: &Visit, params: Option<Params>, client: Client) -> Res
         Err(HubError::Denied(denial)) if denial.reason() == Refusal::ChangedTool => {
             Err(MethodError::ChangedTool(name))
         }
-        Err(HubError::MissingCredential(missing)) => Err(MethodError::MissingCredential(missing)),
         Err(HubError::Denied(_) | HubError::NotFound { .. }) => Err(MethodError::UnknownTool(name)),
         Err(error) => Err(error.into()),
     }

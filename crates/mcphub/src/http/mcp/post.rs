@@ -17,8 +17,8 @@ use mcphub_wire::header::{self, Era, Headers};
 use mcphub_wire::{Envelope, Fault, Id, ParseError, error};
 
 use super::answer::{
-    Last, Refused, Words, changed_tool, failed, incapable, missing_credential, unknown_prompt,
-    unknown_resource, unknown_task, unknown_tool,
+    Last, Refused, Words, changed_tool, failed, incapable, unknown_prompt, unknown_resource, unknown_task,
+    unknown_tool,
 };
 use super::methods::MethodError;
 use super::visit::Visit;
@@ -137,7 +137,6 @@ pub(super) async fn refuse_method(visit: &Visit, failure: MethodError, id: &Id, 
             let refused = Refused::new(StatusCode::OK, error::INVALID_PARAMS, text);
             note_malformed(visit, refused.of(Some(id.clone()))).await
         }
-        MethodError::MissingCredential(missing) => Last::ok(missing_credential(&missing, id, words)),
         MethodError::Hub(error) => match words {
             Words::Modern => failed(&error, Some(id)).into(),
             Words::Legacy => failed(&error, Some(id)).with_ok_status().into(),

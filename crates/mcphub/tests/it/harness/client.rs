@@ -46,6 +46,19 @@ impl Stream {
         head
     }
 
+    /// Waits for the next message in the events of the body, but not for ever.
+    pub(crate) fn message(&mut self) -> Value {
+        let mut signs = 0;
+        loop {
+            let line = self.line().expect("the stream is open");
+            signs += usize::from(line.starts_with(':'));
+            assert!(signs < 2, "nothing comes");
+            if let Some(data) = line.strip_prefix("data: ") {
+                return serde_json::from_str(data).unwrap();
+            }
+        }
+    }
+
     /// Reads the next line of the body; nothing when the other side has closed.
     pub(crate) fn line(&mut self) -> Option<String> {
         let mut line = String::new();

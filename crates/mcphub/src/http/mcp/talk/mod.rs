@@ -1,0 +1,238 @@
+//! What a call says to its client, until its answer: `rounds` is what its server asks of the client, `links` what the
+//! person has to do elsewhere first.
+
+mod links;
+mod rounds;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mcphub_hub::{Answer, Client, HubError, Lease, Running, Said};
+use mcphub_wire::answer::ResultType;
+use mcphub_wire::{Edit, Fault, Object, Outcome, Params, Raw, Request, input, message, method};
+
+use super::answer::{Asked, Last, Words, failed};
+use super::live::Entry;
+use super::methods::{MethodError, begin};
+use super::post::refuse_method;
+use super::visit::Visit;
+use links::Answered;
+use rounds::Questions;
+
+/// Is a message to the client.
+pub(super) enum Message {
+    /// A notification or a question; more follows.
+    Event(Bytes),
+    /// The answer.
+    Last(Last),
+}
+
+/// Says what came of a call first.
+pub(super) enum Opened {
+    Over(Last),
+    Talking(Bytes, Box<Talk>),
+}
+
+/// Is a call that runs: what it says goes through here.
+pub(super) struct Talk {
+    visit: Visit,
+    asked: Asked,
+    client: Client,
+    running: Option<Running>,
+    /// Holds the caller's right between two rounds.
+    between: Option<Lease>,
+    /// What the person did about a link that she was shown, if she was.
+    shown: Option<Answered>,
+    side: Side,
+}
+
+/// Says how a client hears what its server wants to know.
+pub(super) enum Side {
+    /// In a result; it comes again with the answer.
+    Modern,
+    /// In requests on its stream.
+    Legacy(Box<Questions>),
+}
+
+impl Side {
+    pub(super) fn legacy(entry: Arc<Entry>, params: Option<Params>) -> Self {
+        Self::Legacy(Box::new(Questions::new(entry, params)))
+    }
+
+    const fn is_legacy(&self) -> bool {
+        matches!(self, Self::Legacy(_))
+    }
+
+    const fn words(&self) -> Words {
+        match self {
+            Self::Modern => Words::Modern,
+            Self::Legacy(_) => Words::Legacy,
+        }
+    }
+}
+
+/// Begins a call and waits for what it says first.
+pub(super) async fn open(visit: Visit, request: Request, client: Client, side: Side) -> Opened {
+    let asked = Asked::of(&request, side.words());
+    let mut talk = Talk { visit, asked, client, running: None, between: None, shown: None, side };
+    let message = match talk.begin(request.params).await {
+        Ok(()) => talk.next().await,
+        Err(last) => Message::Last(last),
+    };
+    match message {
+        Message::Event(first) => Opened::Talking(first, Box::new(talk)),
+        Message::Last(last) => Opened::Over(last),
+    }
+}
+
+impl Talk {
+    /// Waits until the caller's right has ended.
+    pub(super) async fn revoked(&self) {
+        match (&self.running, &self.between) {
+            (Some(running), _) => running.revoked().await,
+            (None, Some(lease)) => lease.revoked().await,
+            (None, None) => std::future::pending().await,
+        }
+    }
+
+    /// Waits for what is said next.
+    pub(super) async fn next(&mut self) -> Message {
+        loop {
+            if let Side::Legacy(questions) = &mut self.side {
+                if let Some(question) = questions.to_send.pop_front() {
+                    return Message::Event(question);
+                }
+                if let Some(round) = questions.round.take() {
+                    match Box::pin(self.go_on(round)).await {
+                        Ok(()) => continue,
+                        Err(last) => return Message::Last(last),
+                    }
+                }
+            }
+            let Some(running) = &mut self.running else { return Message::Last(self.broken()) };
+            let said = match &mut self.side {
+                Side::Modern => running.next().await,
+                Side::Legacy(questions) => tokio::select! {
+                    biased;
+                    (inquiry, outcome) = questions.answered() => {
+                        match self.answer(inquiry, &outcome).await {
+                            Ok(()) => continue,
+                            Err(error) => return Message::Last(self.say_why(error).await),
+                        }
+                    }
+                    said = running.next() => said,
+                },
+            };
+            match said {
+                Some(Said::Notification(bytes)) => return Message::Event(bytes),
+                Some(Said::Answer(answer)) if answer.expects == ResultType::InputRequired => {
+                    if let Some(last) = self.take_up(&answer) {
+                        return Message::Last(last);
+                    }
+                }
+                Some(Said::Answer(answer)) if answer.expects == ResultType::Task => {
+                    return Message::Last(self.name_task(&answer));
+                }
+                Some(Said::Answer(answer)) => return Message::Last(self.finish(&answer)),
+                Some(Said::Inquiry(inquiry)) => {
+                    if let Some(last) = self.pass_on(inquiry) {
+                        return Message::Last(last);
+                    }
+                }
+                Some(Said::Failed(error)) => {
+                    return Message::Last(failed(&error, Some(&self.asked.id)).with_ok_status().into());
+                }
+                Some(Said::Revoked) => return Message::Last(self.refuse(&HubError::Revoked)),
+                None => return Message::Last(self.broken()),
+            }
+        }
+    }
+
+    /// Begins the call, or goes on with one that a modern client comes back to.
+    async fn begin(&mut self, params: Option<Params>) -> Result<(), Last> {
+        let params = self.take_out_answers(params)?;
+        let state = match (&self.side, &params) {
+            (Side::Modern, Some(params)) if method::may_require_input(&self.asked.method) => {
+                input::state(params)
+            }
+            // Only a further round of a modern client brings something back.
+            (_, Some(params))
+                if input::is_further_round(params) && !method::is_about_task(&self.asked.method) =>
+            {
+                let first = params.edited(&input::first_round());
+                return match first {
+                    Ok(first) => self.start(Some(first)).await,
+                    Err(fault) => Err(self.refuse(&HubError::Internal(fault.to_string()))),
+                };
+            }
+            _ => Ok(None),
+        };
+        let begun = match state {
+            Ok(None) => return self.start(params).await,
+            Ok(Some(state)) => match Box::pin(self.come_back(params, &state)).await {
+                Ok(Some(last)) => return Err(last),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            },
+            Err(_) => Err(MethodError::Params("requestState must be a string")),
+        };
+        match begun {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.say_why(error).await),
+        }
+    }
+
+    /// Begins the call as it is. A person whose credential is missing is asked for it, if her client can do that.
+    async fn start(&mut self, params: Option<Params>) -> Result<(), Last> {
+        // Only who was asked for it may have filled it in meanwhile.
+        let again = self.shown.and(params.clone());
+        match self.call(params).await {
+            Ok(()) => Ok(()),
+            Err(MethodError::Hub(HubError::MissingCredential(missing))) => {
+                Box::pin(self.ask_for(missing, again)).await
+            }
+            Err(error) => Err(self.say_why(error).await),
+        }
+    }
+
+    async fn say_why(&self, error: MethodError) -> Last {
+        match error {
+            MethodError::Hub(HubError::MissingCredential(missing)) => self.without(&missing),
+            error => Box::pin(refuse_method(&self.visit, error, &self.asked.id, self.side.words())).await,
+        }
+    }
+
+    async fn call(&mut self, params: Option<Params>) -> Result<(), MethodError> {
+        let client = self.client.clone();
+        self.running = Some(begin(&self.visit, &self.asked.method, params, client).await?);
+        Ok(())
+    }
+
+    /// Names the task that the call became, for this client alone.
+    fn name_task(&self, answer: &Answer) -> Last {
+        let began = self.running.as_ref().and_then(Running::began);
+        let (Outcome::Result(result), Some(began)) = (&answer.outcome, began) else { return self.broken() };
+        let named = Object::parse(result)
+            .and_then(|object| {
+                object.text("taskId").map(Into::into).ok_or(Fault::Invalid("a task must have an id"))
+            })
+            .map_err(|fault| HubError::Invalid(fault.to_string()))
+            .and_then(|id: String| self.visit.hub.seal_task(&self.visit.caller, &self.visit.path, began, &id))
+            .and_then(|name| {
+                let named = Edit::new().set("taskId", Raw::string(&name)).apply(result);
+                named.map_err(|fault| HubError::Internal(fault.to_string()))
+            });
+        match named {
+            Ok(result) => Last::ok(message::result(&self.asked.id, &result)),
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn refuse(&self, error: &HubError) -> Last {
+        failed(error, Some(&self.asked.id)).into()
+    }
+
+    fn broken(&self) -> Last {
+        self.refuse(&HubError::Internal("a reply ended without its answer".to_owned()))
+    }
+}
