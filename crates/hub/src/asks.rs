@@ -158,9 +158,9 @@ impl Hub {
         if !is_prompt || name.len() < SHORTENED {
             return Ok(None);
         }
-        let prompts = Box::pin(self.offers_of(caller, ask.entrance(), server, ListKind::Prompts)).await?;
+        let listed = Box::pin(self.offers_of(caller, ask.entrance(), server, ListKind::Prompts)).await?;
         let is_meant = |prompt: &&str| shared_name(&server.name, prompt) == name;
-        Ok(prompts.iter().map(|prompt| prompt.name()).find(is_meant).map(str::to_owned))
+        Ok(listed.items.iter().map(|prompt| prompt.name()).find(is_meant).map(str::to_owned))
     }
 
     async fn record_ask_refusal(&self, caller: &Caller, ask: &Ask, error: &HubError) {

@@ -27,12 +27,14 @@ use crate::counters::Counters;
 use crate::error::HubError;
 use crate::floods::Floods;
 use crate::heads::{Extent, Heads};
+use crate::hearing::Hearings;
 use crate::lease::Leases;
 use crate::limits::Limits;
 use crate::lookout::Lookout;
 use crate::personal::Personal;
 use crate::rounds::Kept;
 use crate::seal::{KeySource, Seal};
+use crate::shelf::Shelf;
 use crate::snapshot::Snapshot;
 use crate::watches::Watches;
 
@@ -72,6 +74,8 @@ pub struct Hub {
     pub(crate) counters: Counters,
     pub(crate) kept: Kept,
     pub(crate) watches: Watches,
+    pub(crate) shelf: Shelf,
+    pub(crate) hearings: Hearings,
     pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
     /// When a stranger's key last made the hub ask the database.
     pub(crate) asked: tokio::sync::Mutex<Option<tokio::time::Instant>>,
@@ -142,6 +146,8 @@ impl Hub {
             counters: Counters::default(),
             kept: Kept::default(),
             watches: Watches::default(),
+            shelf: Shelf::default(),
+            hearings: Hearings::default(),
             sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
             asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,
@@ -295,9 +301,13 @@ impl Hub {
             let (id, revision) = (entry.server().id, entry.server().revision);
             match world.server(id) {
                 Some(now) if now.server().revision == revision => {}
-                Some(_) => self.upstreams.forget(id),
+                Some(_) => {
+                    self.upstreams.forget(id);
+                    self.shelf.forget(id);
+                }
                 None => {
                     self.upstreams.forget(id);
+                    self.shelf.forget(id);
                     self.catalog.remove(id);
                     self.lookout.forget(id);
                 }
@@ -339,6 +349,8 @@ impl Hub {
     fn keep_running(self: &Arc<Self>) {
         let hub = Arc::clone(self);
         self.tasks.spawn(async move { hub.follow_changes().await });
+        let hub = Arc::clone(self);
+        self.tasks.spawn(async move { hub.follow_lists().await });
         self.start_chores();
     }
 

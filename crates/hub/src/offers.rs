@@ -1,17 +1,20 @@
 //! Lists of what servers offer beside tools.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mcphub_domain::audit::{CallStatus, Refusal};
 use mcphub_domain::tool::shared_name;
 use mcphub_domain::{Server, ServerName};
 use mcphub_policy::{Endpoint, World, decide};
 use mcphub_store::audit::Question;
-use mcphub_upstream::UpstreamError;
+use mcphub_upstream::{Changed, UpstreamError};
 use mcphub_wire::Raw;
 use mcphub_wire::list::{Item, ListKind};
 use mcphub_wire::shared::shared_uri;
-use tokio::time::timeout;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, timeout};
 
 use crate::caller::Caller;
 use crate::calls::scope;
@@ -22,14 +25,26 @@ use crate::hub::Hub;
 use crate::limits::Place;
 use crate::listing::{Absence, absence, endpoint_name};
 use crate::running::{OutcomeRecord, status_of};
+use crate::shelf::{LONGEST, Shelved};
 
 /// Is a list of prompts, resources or templates, whole and in a fixed order.
 #[derive(Debug, Default)]
 pub struct Offers {
     /// The items, by their names on the endpoint.
-    pub items: Vec<Raw>,
+    pub items: Vec<Offer>,
     /// The servers whose items are not there.
     pub absent: Vec<Absence>,
+    /// For how long all of it is good, as far as the servers say.
+    pub fresh: Duration,
+}
+
+/// Is a prompt, a resource or a template as an endpoint shows it.
+#[derive(Debug)]
+pub struct Offer {
+    /// Its name there.
+    pub name: Box<str>,
+    /// The whole of it.
+    pub item: Raw,
 }
 
 /// Is the endpoint that a request came to.
@@ -46,8 +61,8 @@ pub struct Entrance<'a> {
 impl Hub {
     /// Lists the prompts, resources or templates that the caller may read on an endpoint; it counts as a call.
     ///
-    /// All servers are asked at the same time, for at most ten seconds, so that one that doesn't answer hides
-    /// only its own. What the caller may not read any more when the last has answered is not in the list.
+    /// What servers let the hub keep isn't asked for again. All others are asked at the same time, for at most ten
+    /// seconds, so that one that doesn't answer hides only its own. What the caller may not read any more when the last has answered is not in the list.
     pub async fn list_offers(
         &self,
         caller: &Caller,
@@ -65,13 +80,17 @@ impl Hub {
         });
         let answers = futures_util::future::join_all(asked).await;
         let still = readable(&*self.snapshot.fresh()?);
-        let mut offers = Offers::default();
+        let mut offers = Offers { fresh: LONGEST, ..Offers::default() };
         for (listed, server) in answers.into_iter().filter(|(_, server)| still.contains(&server.id)) {
             match listed {
-                Ok(items) => {
-                    offers.items.extend(items.iter().map(|item| shown(entrance, &server.name, kind, item)))
+                Ok(Shelved { items, fresh }) => {
+                    offers.items.extend(items.iter().map(|item| shown(entrance, &server.name, kind, item)));
+                    offers.fresh = offers.fresh.min(fresh);
                 }
-                Err(error) => offers.absent.push(absence(server.name.clone(), error)),
+                Err(error) => {
+                    offers.absent.push(absence(server.name.clone(), error));
+                    offers.fresh = Duration::ZERO;
+                }
             }
         }
         let target = endpoint_name(&world, entrance.endpoint);
@@ -91,18 +110,27 @@ impl Hub {
         }
     }
 
-    /// Lists what one server offers, in the order of a call: decide, record, unseal, send.
+    /// Lists what one server offers, in the order of a call: decide, record, unseal, send. Nothing is sent for what is
+    /// on the shelf.
     pub(crate) async fn offers_of(
         &self,
         caller: &Caller,
         entrance: Entrance<'_>,
         server: &Arc<Server>,
         kind: ListKind,
-    ) -> Result<Vec<Item>, HubError> {
+    ) -> Result<Shelved, HubError> {
         let world = self.snapshot.fresh()?;
         let permit = decide::ask(&world, caller.principal, entrance.endpoint, server.id, self.clock.now())?;
         let values = self.find_values(permit.user(), server, &server.definition.needs()).await?;
-        let (user, lease) = (permit.user(), self.lease_ask(&permit));
+        let user = permit.user();
+        let Client { session, about, .. } = entrance.client;
+        let access = self.access(server, scope(user, *session), (about.abilities, about.prefers), values)?;
+        let place = (access.key, kind);
+        let asked = match self.shelf.find(place, Instant::now()) {
+            Ok(shelved) => return Ok(shelved),
+            Err(asked) => asked,
+        };
+        let lease = self.lease_ask(&permit);
         let mut outcome = OutcomeRecord::of_ask(self, &permit, caller, kind.method());
         let question = Question { method: kind.method(), target: None };
         let recorded = match self.record_question(permit, caller, entrance.path, (question, b"")).await {
@@ -113,9 +141,6 @@ impl Hub {
             }
         };
         let listed = async {
-            let Client { session, about, .. } = entrance.client;
-            let access =
-                self.access(server, scope(user, *session), (about.abilities, about.prefers), values)?;
             let listed = timeout(FIRST_LIST, self.upstreams.list(recorded, server, access, kind)).await;
             Ok(listed.unwrap_or_else(|_| {
                 Err(UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST })
@@ -126,21 +151,43 @@ impl Hub {
             () = lease.revoked() => Err(HubError::Revoked),
             listed = listed => listed,
         };
-        if let Ok(items) = &listed {
-            outcome.add(items.iter().map(|item| item.raw().len()).sum());
+        if let Ok(list) = &listed {
+            outcome.add(list.items.iter().map(|item| item.raw().len()).sum());
         }
         outcome.end(listed.as_ref().map_or_else(status_of, |_| CallStatus::Ok));
-        listed
+        listed.map(|list| self.shelf.keep(place, list, (asked, Instant::now())))
+    }
+
+    /// Takes lists off the shelf that servers say have changed.
+    pub(crate) async fn follow_lists(&self) {
+        let mut changes = self.upstreams.changes();
+        loop {
+            let changed = tokio::select! {
+                () = self.stop.cancelled() => return,
+                changed = changes.recv() => changed,
+            };
+            match changed {
+                Ok(changed) => self.shelf.take_off(changed),
+                Err(RecvError::Lagged(_)) => self.shelf.clear(),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Tells of every list that a server says has changed.
+    pub fn list_changes(&self) -> Receiver<Changed> {
+        self.upstreams.changes()
     }
 }
 
 /// Writes an item under its name on an endpoint.
-fn shown(entrance: Entrance<'_>, server: &ServerName, kind: ListKind, item: &Item) -> Raw {
+fn shown(entrance: Entrance<'_>, server: &ServerName, kind: ListKind, item: &Item) -> Offer {
     if let Endpoint::Server(_) = entrance.endpoint {
-        return item.raw().clone();
+        return Offer { name: item.name().into(), item: item.raw().clone() };
     }
-    item.renamed(&match kind {
+    let name = match kind {
         ListKind::Tools | ListKind::Prompts => shared_name(server, item.name()),
         ListKind::Resources | ListKind::Templates => shared_uri(server.as_str(), item.name()),
-    })
+    };
+    Offer { item: item.renamed(&name), name: name.into() }
 }

@@ -36,7 +36,7 @@ pub const RESOURCES: usize = 100;
 /// How much news waits for a client that reads slowly; what comes then is lost.
 const WAITING: usize = 64;
 /// How long after its end a server's stream is opened anew, at first and at last.
-const PAUSE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+const PAUSE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(300)];
 /// How long a stream has to last before its end counts as the first one.
 const LASTING: Duration = Duration::from_secs(60);
 /// How long after a change of its tools a server is looked at: what changes at once is seen at once.

@@ -60,13 +60,13 @@ impl EventSession {
         let (outgoing, messages) = mpsc::channel(MESSAGES);
         let (strays, _) = mpsc::channel(1);
         let (outlets, dropped) = (Outlets { outgoing, strays }, Arc::clone(&shared.dropped));
-        let pipe = Pipe::new(blame.clone(), shared.clone(), connection.scope, dropped, outlets);
+        let pipe = Pipe::new(blame.clone(), shared.clone(), connection.key, dropped, outlets);
         let post = Arc::new(Post { blame, shared, destination });
         post.shared.spawn(Arc::clone(&pipe).read_events(body, decoder));
         post.shared.spawn(write(Arc::clone(&pipe), Arc::clone(&post), messages));
         // Ended when it is dropped, whatever fails from here on.
         let mut session = Self { version: Version::V2024_11_05, pipe, post };
-        session.version = session.initialize(connection.abilities).await?;
+        session.version = session.initialize(connection.key.abilities).await?;
         Ok(Arc::new(session))
     }
 

@@ -13,7 +13,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Response};
 use ipnet::IpNet;
 use mcphub_wire::discover::Discovery;
-use mcphub_wire::{Abilities, Id, Outcome, Version, error, header, trace};
+use mcphub_wire::{Id, Outcome, Version, error, header, trace};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
@@ -21,14 +21,14 @@ use tokio_util::task::TaskTracker;
 use crate::destination::{Destination, HttpRequest};
 use crate::error::{Blame, UpstreamError};
 use crate::events::{EventSession, Posted};
-use crate::key::{ConnectionKey, Prefers, Scope};
+use crate::key::{ConnectionKey, Prefers};
 use crate::legacy::{Cancel, Session};
 use crate::outbound::{Body, Outbound};
 use crate::outgoing::Outgoing;
 use crate::reply::{Sent, Stream};
 use crate::response::{Arrival, HttpReply, read_answer};
 use crate::target::ResolvedHttp;
-use crate::watch::Feed;
+use crate::watch::{Bus, Feed};
 
 /// How long something may take that nobody waits for.
 pub(crate) const BEST_EFFORT: Duration = Duration::from_secs(5);
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) max_response: usize,
     /// Counts the notifications that were lost because nobody took them.
     pub(crate) dropped: Arc<AtomicU64>,
+    /// Tells which lists have changed.
+    pub(crate) bus: Bus,
 }
 
 impl Shared {
@@ -72,11 +74,8 @@ impl Shared {
 pub(crate) struct HttpConnection {
     pub(crate) blame: Blame,
     pub(crate) shared: Shared,
-    /// What a session's server is told that clients can do.
-    pub(crate) abilities: Abilities,
     /// Whose connection it is.
-    pub(crate) scope: Scope,
-    prefers: Prefers,
+    pub(crate) key: ConnectionKey,
     destination: Destination,
     era: ArcSwapOption<Era>,
     /// Who holds it finds the era out.
@@ -122,9 +121,8 @@ impl HttpConnection {
             place: "the URL".to_owned(),
             reason: "it can't be sent over HTTP",
         })?;
-        let (abilities, scope, prefers) = (key.abilities, key.scope, key.prefers);
         let (era, probing) = (ArcSwapOption::empty(), Mutex::default());
-        Ok(Arc::new(Self { blame, shared, abilities, scope, prefers, destination, era, probing }))
+        Ok(Arc::new(Self { blame, shared, key: *key, destination, era, probing }))
     }
 
     /// Makes sure that the server answers, and in which era.
@@ -205,7 +203,7 @@ impl HttpConnection {
     /// Finds the era out, beginning with the one that is preferred. Only a clear answer makes a server modern, and no
     /// single code makes it legacy.
     async fn probe(self: &Arc<Self>) -> Result<Era, UpstreamError> {
-        if self.prefers == Prefers::Modern
+        if self.key.prefers == Prefers::Modern
             && let Some(version) = self.discover().await?
         {
             return Ok(Era::Modern(version));
@@ -216,7 +214,7 @@ impl HttpConnection {
             Err(error @ UpstreamError::Garbage { .. }) => error,
             Err(error) => return Err(error),
         };
-        if self.prefers == Prefers::Legacy
+        if self.key.prefers == Prefers::Legacy
             && let Some(version) = self.discover().await?
         {
             return Ok(Era::Modern(version));

@@ -10,7 +10,8 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use mcphub_wire::legacy::{InitializeResult, initialized};
 use mcphub_wire::sse::Decoder;
 use mcphub_wire::{
-    Edit, Envelope, Id, LogLevel, Object, Outcome, Raw, Version, header, message, method, progress,
+    Edit, Envelope, Id, LogLevel, Notification, Object, Outcome, Raw, Version, header, message, method,
+    progress,
 };
 use tokio::time::sleep;
 
@@ -41,7 +42,7 @@ impl Session {
     pub(crate) async fn open(connection: &Arc<HttpConnection>) -> Result<Arc<Self>, UpstreamError> {
         let blame = &connection.blame;
         let id = connection.shared.next_id();
-        let response = connection.post(initialize(id, connection.abilities), Own::new()).await?;
+        let response = connection.post(initialize(id, connection.key.abilities), Own::new()).await?;
         if let status @ (401 | 403) = response.status().as_u16() {
             return Err(unauthorized(&connection.blame, status));
         }
@@ -118,7 +119,7 @@ impl Session {
             decoder.push(&bytes);
             while let Ok(Some(event)) = decoder.next_event() {
                 match Envelope::parse_with(&event.data, &limits(connection.shared.max_response)) {
-                    Ok(Envelope::Notification(notification)) => self.feed.tell(&notification),
+                    Ok(Envelope::Notification(notification)) => self.heard(connection, &notification),
                     Ok(Envelope::Request(_)) if requests == MOST_REQUESTS => return,
                     Ok(Envelope::Request(request)) => {
                         requests += 1;
@@ -132,6 +133,12 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Hands on what the server told, on whatever stream.
+    pub(crate) fn heard(&self, connection: &HttpConnection, notification: &Notification) {
+        connection.shared.bus.tell(connection.key.server, notification);
+        self.feed.tell(notification);
     }
 
     /// Closes the session, as far as the server cares.

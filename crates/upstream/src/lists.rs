@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mcphub_domain::Server;
 use mcphub_policy::{AskPermit, LookPermit, Recorded};
+use mcphub_wire::answer::Cache;
 use mcphub_wire::error::METHOD_NOT_FOUND;
 use mcphub_wire::list::{Item, ListKind, ListPage};
 use mcphub_wire::{Outcome, Raw};
@@ -18,6 +19,15 @@ const PAGES: usize = 100;
 const ITEMS: usize = 10_000;
 const LIST_BYTES: usize = 32 * 1024 * 1024;
 
+/// Is a whole list of a server.
+#[derive(Clone, Debug, Default)]
+pub struct List {
+    /// The items, in the server's order.
+    pub items: Vec<Item>,
+    /// How long it may be kept, and by whom; a legacy server says nothing of it.
+    pub cache: Option<Cache>,
+}
+
 impl Upstreams {
     /// Asks the server that the permit allows to ask for all its prompts, resources or templates. One that
     /// doesn't know the method has none.
@@ -27,7 +37,7 @@ impl Upstreams {
         server: &Arc<Server>,
         access: Access,
         kind: ListKind,
-    ) -> Result<Vec<Item>, UpstreamError> {
+    ) -> Result<List, UpstreamError> {
         let bearer = Bearer::of_ask(recorded.permit());
         self.pages(&bearer, server, access, kind).await
     }
@@ -40,7 +50,7 @@ impl Upstreams {
         access: Access,
     ) -> Result<Vec<ToolDefinition>, UpstreamError> {
         let bearer = Bearer::of_look(recorded.permit());
-        let items = self.pages(&bearer, server, access, ListKind::Tools).await?;
+        let List { items, .. } = self.pages(&bearer, server, access, ListKind::Tools).await?;
         Ok(tidy(server, &items))
     }
 
@@ -51,26 +61,29 @@ impl Upstreams {
         server: &Arc<Server>,
         access: Access,
         kind: ListKind,
-    ) -> Result<Vec<Item>, UpstreamError> {
+    ) -> Result<List, UpstreamError> {
         bearer.check(server, &access)?;
         let (blame, key) = (Blame(server.name.clone()), access.key);
-        let (mut items, mut bytes, mut cursor) = (Vec::new(), 0, None);
+        let (mut list, mut bytes, mut cursor) = (List::default(), 0, None);
         let mut trial = self.admit(server, &key, bearer.person)?;
         let lease = self.lease(server, access)?;
         for _ in 0..PAGES {
             let request = Outgoing::list(kind, cursor.as_deref());
             let answer = send(server, trial, lease.again(), request).await?.answer().await?;
-            let Some(result) = list_of(&blame, kind, answer.outcome)? else { return Ok(items) };
+            let is_modern = answer.version.is_modern();
+            let Some(result) = list_of(&blame, kind, answer.outcome)? else { return Ok(list) };
             bytes += result.len();
             let page = ListPage::parse(kind, &result).map_err(|fault| blame.garbage(fault.to_string()))?;
-            items.extend(page.items);
-            if bytes > LIST_BYTES || items.len() > ITEMS {
+            list.items.extend(page.items);
+            let cache = page.cache.or(is_modern.then_some(Cache::NONE));
+            list.cache = list.cache.zip(cache).map(|(one, other)| one.and(other)).or(cache);
+            if bytes > LIST_BYTES || list.items.len() > ITEMS {
                 let what = kind.member();
                 return Err(blame.garbage(format!("it lists more than {ITEMS} {what} or {LIST_BYTES} bytes")));
             }
             cursor = page.next_cursor;
             if cursor.is_none() {
-                return Ok(items);
+                return Ok(list);
             }
             trial = self.admit(server, &key, bearer.person)?;
         }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Blame, UpstreamError};
 use crate::http::{BEST_EFFORT, Shared};
 use crate::inquiry::{Back, Inquiry, own_answer, refusal};
-use crate::key::Scope;
+use crate::key::{ConnectionKey, Scope};
 use crate::process::Stop;
 use crate::reply::Step;
 use crate::response::limits;
@@ -53,7 +53,7 @@ pub(crate) struct Pipe {
     pub(crate) feed: Arc<Feed>,
     /// Ends when the process can answer no more.
     pub(crate) gone: CancellationToken,
-    scope: Scope,
+    key: ConnectionKey,
     outgoing: mpsc::Sender<Bytes>,
     strays: mpsc::Sender<Vec<u8>>,
     calls: Mutex<Calls>,
@@ -104,7 +104,7 @@ impl Pipe {
     pub(crate) fn new(
         blame: Blame,
         shared: Shared,
-        scope: Scope,
+        key: ConnectionKey,
         dropped: Arc<AtomicU64>,
         outlets: Outlets,
     ) -> Arc<Self> {
@@ -115,7 +115,7 @@ impl Pipe {
             dropped,
             feed: Arc::default(),
             gone: CancellationToken::new(),
-            scope,
+            key,
             outgoing: outlets.outgoing,
             strays: outlets.strays,
             calls: Mutex::new(Calls { open: HashMap::new(), end: None }),
@@ -271,6 +271,7 @@ impl Pipe {
 
     fn notify(&self, notification: Notification, size: usize) {
         let stream = notification.params.as_ref().and_then(subscription);
+        self.shared.bus.tell(self.key.server, &notification);
         let calls = self.calls.lock();
         let slot = match (&*notification.method, stream) {
             (_, Some(id)) => calls.open.get(&id),
@@ -279,7 +280,7 @@ impl Pipe {
                 _ => None,
             },
             // A log message names no call, so it goes to a person only if it can be about hers alone.
-            (method::MESSAGE, None) if self.scope != Scope::Shared && calls.open.len() == 1 => {
+            (method::MESSAGE, None) if self.key.scope != Scope::Shared && calls.open.len() == 1 => {
                 calls.open.values().next()
             }
             _ => {
@@ -300,7 +301,7 @@ impl Pipe {
         if let Some(answer) = own_answer(&request) {
             return self.send_or_drop(answer);
         }
-        if self.scope == Scope::Shared {
+        if self.key.scope == Scope::Shared {
             return self.send_or_drop(refusal(&request, SHARED));
         }
         let slot = {

@@ -134,7 +134,14 @@ impl HttpReply {
                 true => Ok(Some(Step::Final(answer))),
                 false => Err(blame.garbage("it answered a request that was not sent")),
             },
-            Ok(Envelope::Notification(notification)) => Ok(Some(Step::Notification(notification))),
+            Ok(Envelope::Notification(notification)) => {
+                let connection = &self.connection;
+                match self.cancel.as_ref().and_then(Cancel::session) {
+                    Some(session) => session.heard(connection, &notification),
+                    None => connection.shared.bus.tell(connection.key.server, &notification),
+                }
+                Ok(Some(Step::Notification(notification)))
+            }
             Ok(Envelope::Request(request)) => self.serve(request),
             Err(error) => Err(blame.garbage(error.to_string())),
         }

@@ -11,6 +11,7 @@ use mcphub_policy::{AskPermit, Recorded};
 use mcphub_wire::Params;
 use mcphub_wire::mirror::Mirrored;
 use tokio::runtime::Handle;
+use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +32,7 @@ use crate::settings::Settings;
 use crate::stdio::{Launch, StdioConnection};
 use crate::target::Values;
 use crate::trial::{Breakers, Trial};
+use crate::watch::{Bus, Changed};
 
 /// A first start may have to install the server's package, however short its calls are.
 const SHORTEST_START: Duration = Duration::from_mins(1);
@@ -107,6 +109,7 @@ impl Upstreams {
             runtime: Handle::current(),
             max_response: settings.max_response,
             dropped: counters.dropped_notifications(),
+            bus: Bus::default(),
         };
         let upstreams = Arc::new(Self {
             settings,
@@ -207,6 +210,11 @@ impl Upstreams {
             states.entry(server).or_insert_with(|| fresh(server)).breaker = breaker;
         }
         states.into_values().collect()
+    }
+
+    /// Tells of every list that a server said has changed.
+    pub fn changes(&self) -> broadcast::Receiver<Changed> {
+        self.shared.bus.listen()
     }
 
     /// Shows the counters.

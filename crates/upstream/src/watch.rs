@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mcphub_domain::Server;
+use mcphub_domain::{Server, ServerId};
 use mcphub_policy::{AskPermit, Recorded};
 use mcphub_wire::error::METHOD_NOT_FOUND;
 use mcphub_wire::list::ListKind;
@@ -25,6 +25,9 @@ use crate::upstreams::{Access, Upstreams, connected};
 
 /// How much news may wait for a watcher; older news is lost, which she is told as if everything had changed.
 const WAITING: usize = 64;
+
+/// How many changes of lists may wait for who keeps some; who lost one keeps none.
+const CHANGES: usize = 1_024;
 
 /// Says what to hear of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +66,40 @@ enum Source {
     Session(broadcast::Receiver<Option<News>>),
     /// The server tells nothing.
     Silent,
+}
+
+/// Says that a list of a server has changed, whoever heard of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The server.
+    pub server: ServerId,
+    /// The list.
+    pub kind: ListKind,
+}
+
+/// Tells of every list that a server said has changed, on whatever stream it said so.
+#[derive(Clone, Debug)]
+pub(crate) struct Bus(broadcast::Sender<Changed>);
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(CHANGES))
+    }
+}
+
+impl Bus {
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Changed> {
+        self.0.subscribe()
+    }
+
+    /// Hands on what a server told, if that is that a list has changed.
+    pub(crate) fn tell(&self, server: ServerId, notification: &Notification) {
+        if let Some(News::List(kind)) = News::of(notification)
+            && self.0.send(Changed { server, kind }).is_err()
+        {
+            tracing::trace!("nobody keeps lists");
+        }
+    }
 }
 
 /// Is where a session's news goes.

@@ -71,8 +71,12 @@ impl Cache {
     /// Reads how long a result may be kept; a result that doesn't say it properly may not be kept.
     #[must_use]
     pub fn read(result: &Object) -> Self {
-        let ttl = result.get("ttlMs").and_then(Raw::as_integer).and_then(|ttl| u64::try_from(ttl).ok());
-        let scope = match result.text("cacheScope").as_deref() {
+        Self::of(result.get("ttlMs"), result.get("cacheScope"))
+    }
+
+    pub(crate) fn of(ttl: Option<&Raw>, scope: Option<&Raw>) -> Self {
+        let ttl = ttl.and_then(Raw::as_integer).and_then(|ttl| u64::try_from(ttl).ok());
+        let scope = match scope.and_then(Raw::text).as_deref() {
             Some("public") => CacheScope::Public,
             _ => CacheScope::Private,
         };

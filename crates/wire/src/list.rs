@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::answer::Cache;
 use crate::fault::Fault;
 use crate::json::Scanner;
 use crate::limits::Limits;
@@ -38,6 +39,8 @@ pub struct ListPage {
     pub items: Vec<Item>,
     /// Says where the next page begins; `None` on the last one.
     pub next_cursor: Option<Box<str>>,
+    /// Says how long the page may be kept, and by whom; nothing if it says nothing of it.
+    pub cache: Option<Cache>,
 }
 
 impl ListKind {
@@ -156,11 +159,16 @@ impl ListPage {
         let mut scanner = Scanner::new(&bytes, &Limits::CHECKED)?;
         let mut items = None;
         let mut next_cursor = None;
+        let (mut ttl, mut scope) = (None, None);
         scanner.object(|scanner, key| {
             if key == kind.member() {
                 items = Some(read_items(kind, scanner)?);
             } else if key == "nextCursor" {
                 next_cursor = read_cursor(&scanner.value()?)?;
+            } else if key == "ttlMs" {
+                ttl = Some(scanner.value()?);
+            } else if key == "cacheScope" {
+                scope = Some(scanner.value()?);
             } else {
                 scanner.skip()?;
             }
@@ -168,7 +176,8 @@ impl ListPage {
         })?;
         scanner.finish()?;
         let items = items.ok_or(Fault::Invalid("the result holds no such list"))?;
-        Ok(Self { items, next_cursor })
+        let cache = ttl.map(|ttl| Cache::of(Some(&ttl), scope.as_ref()));
+        Ok(Self { items, next_cursor, cache })
     }
 }
 

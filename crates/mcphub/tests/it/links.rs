@@ -4,7 +4,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::client::{call_headers, modern, open, send};
+use crate::harness::client::{Session, call_headers, modern, send};
 use crate::harness::peer::{CredentialServer, asking};
 use crate::harness::{Installation, eventually, on_both};
 use crate::rounds::{CLIENTS, grant, through};
@@ -50,26 +50,16 @@ on_both! {
     fn a_session_that_waited_in_vain_may_come_again(installation) {
         let server = CredentialServer::start("MCPHUB_TEST_PYTHON_2", None);
         grant(&installation, "remote", &described(&server.url));
-        let (bearer, hub) = (format!("Bearer {}", installation.key("alice")), installation.serve());
-        let headers = [
-            ("Authorization", bearer.as_str()),
-            ("Content-Type", "application/json"),
-            ("Accept", "application/json, text/event-stream"),
-        ];
-        let hello = json!({
-            "protocolVersion": "2025-11-25", "capabilities": { "elicitation": { "url": {} } },
-            "clientInfo": { "name": "test", "version": "1" },
-        });
-        let opened = send(hub.address, "POST", "/mcp/remote", &headers, &request(1, "initialize", &hello));
-        let session = opened.header("mcp-session-id").unwrap().to_owned();
-        let headers = [&headers[..], &[("Mcp-Session-Id", session.as_str())]].concat();
-        let call = request(2, "tools/call", &json!({ "name": FINGERPRINT, "arguments": {} }));
-        let mut stream = open(hub.address, "POST", "/mcp/remote", &headers, &call);
+        let (key, hub) = (installation.key("alice"), installation.serve());
+        let able = json!({ "elicitation": { "url": {} } });
+        let session = Session::open(hub.address, "/mcp/remote", &key, ("2025-11-25", able));
+        let call = Session::request(2, "tools/call", &json!({ "name": FINGERPRINT, "arguments": {} }));
+        let mut stream = session.begin("POST", &call);
         assert_eq!(stream.head.header("content-type"), Some("text/event-stream"));
         let question = stream.message();
         assert_eq!((&question["method"], &question["params"]["mode"]), (&json!("elicitation/create"), &json!("url")));
         let accepted = json!({ "jsonrpc": "2.0", "id": question["id"], "result": { "action": "accept" } });
-        assert_eq!(send(hub.address, "POST", "/mcp/remote", &headers, &accepted.to_string()).status, 202);
+        assert_eq!(session.post(&accepted.to_string()).status, 202);
         hub.stop();
         let last = stream.message();
         assert_eq!((&last["id"], &last["error"]["code"]), (&json!(2), &json!(-32042)), "{last}");
@@ -117,10 +107,6 @@ fn described(url: &str) -> Value {
 /// Counts the calls that were refused for a credential.
 fn refusals(installation: &Installation) -> usize {
     installation.ok("audit list --limit 500 --json").matches("missing-credential").count()
-}
-
-fn request(id: u64, method: &str, params: &Value) -> String {
-    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string()
 }
 
 fn sha256(text: &str) -> String {

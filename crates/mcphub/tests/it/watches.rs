@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::client::{Stream, call, list, modern, modern_headers, open, send};
+use crate::harness::client::{Session, Stream, call, list, modern, modern_headers, open};
 use crate::harness::peer::asking;
 use crate::harness::{Installation, Serving, on_both};
 
@@ -59,6 +59,40 @@ on_both! {
         assert!(left.elapsed() < Duration::from_secs(20), "the stream ends before the test's patience");
     }
 
+    fn a_list_is_asked_for_once_until_it_changes(installation) {
+        let server = asking("MCPHUB_TEST_PYTHON_1");
+        grant(&installation, "legacy", &server.url);
+        let (key, hub) = (installation.key("alice"), installation.serve());
+        let session = Session::open(hub.address, "/mcp/legacy", &key, ("2025-06-18", json!({})));
+        let mut stream = session.listen();
+        let lists = || {
+            assert!(session.ask("resources/list", &json!({}))["result"]["resources"].is_array());
+            assert!(session.ask("prompts/list", &json!({}))["result"]["prompts"].is_array());
+            let log = installation.ok("audit list --limit 1000 --json");
+            ["prompts/list", "resources/list"].map(|method| {
+                log.matches(&format!("\"method\":\"{method}\",\"server\"")).count()
+            })
+        };
+        let asked = lists();
+        assert!(asked.iter().all(|count| *count > 0), "the log says so: {asked:?}");
+        assert_eq!(lists(), asked, "nobody asks again");
+        while_touched(
+            || session.ask("tools/call", &json!({ "name": "touch" })),
+            || while stream.message()["method"] != "notifications/prompts/list_changed" {},
+        );
+        let [prompts, resources] = lists();
+        assert!(prompts > asked[0], "the prompts have changed");
+        assert_eq!(resources, asked[1], "the resources haven't");
+        let bearer = format!("Bearer {key}");
+        let headers = modern_headers(&bearer, "prompts/list");
+        let list = || open(hub.address, "POST", "/mcp/legacy", &headers, &modern(1, "prompts/list", json!({}))).rest().json();
+        for _ in 0..2 {
+            let result = list()["result"].clone();
+            let ttl = result["ttlMs"].as_u64().unwrap();
+            assert!((1..=60_000).contains(&ttl) && result["cacheScope"] == "private", "{result}");
+        }
+    }
+
     fn a_stop_says_farewell_to_who_listens(installation) {
         let server = asking("MCPHUB_TEST_PYTHON_2");
         grant(&installation, "modern", &server.url);
@@ -105,45 +139,32 @@ fn hears_as_modern(hub: &Serving, key: &str, path: &str, (uri, touch): (&str, &s
 }
 
 fn hears_as_legacy(hub: &Serving, key: &str, path: &str, (uri, touch): (&str, &str)) {
-    let bearer = format!("Bearer {key}");
-    let json_headers = [
-        ("Authorization", bearer.as_str()),
-        ("Content-Type", "application/json"),
-        ("Accept", "application/json, text/event-stream"),
-    ];
-    let hello = json!({
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
-    });
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello }).to_string();
-    let opened = send(hub.address, "POST", path, &json_headers, &body);
-    let session = opened.header("mcp-session-id").unwrap().to_owned();
-    let headers = [&json_headers[..], &[("Mcp-Session-Id", session.as_str())]].concat();
-    let mut stream = open(hub.address, "GET", path, &headers, "");
-    let ask = |method: &str, uri: &str| {
-        let body =
-            json!({ "jsonrpc": "2.0", "id": 2, "method": method, "params": { "uri": uri } }).to_string();
-        send(hub.address, "POST", path, &headers, &body).json()
-    };
+    let session = Session::open(hub.address, path, key, ("2025-06-18", json!({})));
+    let mut stream = session.listen();
     if path == "/mcp" {
-        assert_eq!(ask("resources/subscribe", "nobodys+notes://a")["error"]["code"], -32002);
+        let refused = session.ask("resources/subscribe", &json!({ "uri": "nobodys+notes://a" }));
+        assert_eq!(refused["error"]["code"], -32002);
     }
-    assert_eq!(ask("resources/subscribe", uri)["result"], json!({}), "{path}");
+    assert_eq!(session.ask("resources/subscribe", &json!({ "uri": uri }))["result"], json!({}), "{path}");
     // SDK 1.30 tells nobody but the session that calls.
-    let call =
-        json!({ "jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": { "name": touch } }).to_string();
+    let mut heard = [false; 2];
     while_touched(
-        || send(hub.address, "POST", path, &headers, &call).json(),
+        || session.ask("tools/call", &json!({ "name": touch })),
         || {
-            let news = stream.message();
-            assert_eq!(
-                (&news["method"], &news["params"]["uri"]),
-                (&json!("notifications/resources/updated"), &json!(uri))
-            );
+            while heard != [true; 2] {
+                let news = stream.message();
+                if news["method"] == "notifications/resources/updated" {
+                    assert_eq!(news["params"]["uri"], uri, "{path}");
+                    heard[0] = true;
+                } else {
+                    assert_eq!(news["method"], "notifications/prompts/list_changed", "{path}: {news}");
+                    heard[1] = true;
+                }
+            }
         },
     );
-    assert_eq!(ask("resources/unsubscribe", uri)["result"], json!({}), "{path}");
-    let ended = send(hub.address, "DELETE", path, &headers, "");
-    assert_eq!(ended.status, 204);
+    assert_eq!(session.ask("resources/unsubscribe", &json!({ "uri": uri }))["result"], json!({}), "{path}");
+    session.end();
 }
 
 /// Lets the server tell of changes, over and over, while something is awaited: nobody knows when a stream is open.

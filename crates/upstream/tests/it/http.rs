@@ -315,7 +315,7 @@ async fn a_question_goes_out_under_the_servers_own_name_and_a_list_to_its_end() 
     let (hub, one) = (Hub::start(), server("one", &web.definition()));
     let list = async |kind| {
         let items = hub.upstreams.list(asked(&one, ALICE), &one, access(&one, ALICE), kind).await.unwrap();
-        items.iter().map(|item| item.name().to_owned()).collect::<Vec<_>>()
+        items.items.iter().map(|item| item.name().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(list(ListKind::Prompts).await, ["a", "b"]);
     assert_eq!(list(ListKind::Resources).await, [""; 0], "who doesn't know the method has none");

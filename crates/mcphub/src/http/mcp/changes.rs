@@ -1,6 +1,12 @@
-//! Whether the tools that a caller sees have changed.
+//! Whether the lists that a caller sees have changed.
 
+use std::collections::VecDeque;
+
+use mcphub_hub::{Changed, Client, Entrance, Hearing};
+use mcphub_wire::list::ListKind;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::visit::Visit;
@@ -10,6 +16,49 @@ pub(super) struct ToolChanges {
     revisions: watch::Receiver<i64>,
     /// The digest of the names that she last heard of: there may be many streams and many names.
     seen: [u8; 32],
+}
+
+/// Notices when any list of a session's endpoint may be another one.
+pub(super) struct Changes {
+    tools: ToolChanges,
+    lists: Receiver<Changed>,
+    /// What is to be told before anything else.
+    due: VecDeque<ListKind>,
+    _hearing: Option<Hearing>,
+}
+
+impl Changes {
+    pub(super) fn of(visit: &Visit, client: &Client) -> Self {
+        let entrance = Entrance { endpoint: visit.endpoint, path: &visit.path, client };
+        Self {
+            tools: ToolChanges::since_now(visit),
+            lists: visit.hub.list_changes(),
+            due: VecDeque::new(),
+            _hearing: visit.hub.hear(&visit.caller, entrance),
+        }
+    }
+
+    /// Waits until one has changed; nothing when the hub ends.
+    pub(super) async fn next(&mut self, visit: &Visit) -> Option<ListKind> {
+        loop {
+            if let Some(kind) = self.due.pop_front() {
+                return Some(kind);
+            }
+            tokio::select! {
+                changed = self.tools.next(visit) => return changed.map(|()| ListKind::Tools),
+                changed = self.lists.recv() => match changed {
+                    // The hub finds out itself which tools there are.
+                    Ok(Changed { kind: ListKind::Tools, .. }) => {}
+                    Ok(Changed { server, kind }) if visit.hub.may_hear(&visit.caller, visit.endpoint, server) => {
+                        return Some(kind);
+                    }
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => self.due.extend([ListKind::Prompts, ListKind::Resources]),
+                    Err(RecvError::Closed) => return None,
+                },
+            }
+        }
+    }
 }
 
 impl ToolChanges {

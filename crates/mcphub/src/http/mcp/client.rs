@@ -19,15 +19,15 @@ pub(super) fn of_request(request: &Request, headers: &Headers<'_>, mirrored: Par
     Client { session: None, about, headers: Some(mirrored) }
 }
 
-/// Reads what a legacy client said when it opened its session, and says of this request.
-pub(super) fn of_session(session: &Session, request: &Request, headers: &Headers<'_>) -> Client {
+/// Reads what a legacy client said when it opened its session, for a request within a trace.
+pub(super) fn of_session(session: &Session, trace: Option<Trace>) -> Client {
     let abilities = match session.capabilities.as_str() {
         "{}" => Abilities::NONE,
         declared => Raw::parse(declared.to_owned().into(), &Limits::REQUEST)
             .map_or(Abilities::NONE, |declared| Abilities::read(&declared).legacy()),
     };
     let log_level = session.log_level.as_deref().and_then(LogLevel::parse).unwrap_or(USUAL);
-    let (log_level, trace) = (Some(log_level), Trace::of(request.params.as_ref(), headers));
+    let log_level = Some(log_level);
     let about = AboutClient { log_level, trace, prefers: Prefers::Legacy, ..AboutClient::able(abilities) };
     Client { session: Some(session.id_hash), about, headers: None }
 }

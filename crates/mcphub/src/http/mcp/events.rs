@@ -13,7 +13,6 @@ use bytes::Bytes;
 use futures_util::stream;
 use mcphub_domain::Principal;
 use mcphub_hub::{Lease, Session};
-use mcphub_wire::header::Headers;
 use mcphub_wire::sse::{Event, KEEP_ALIVE, encode};
 use mcphub_wire::{Edit, Envelope, error, message, method};
 use parking_lot::Mutex;
@@ -22,8 +21,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Last, Refused};
-use super::changes::ToolChanges;
-use super::legacy::{Answering, Ongoing, answer_request, id_of, open_session, take_note};
+use super::changes::Changes;
+use super::legacy::{Answering, Ongoing, answer_request, id_of, in_itself, open_session, take_note};
 use super::post::{malformed, receive, unreadable};
 use super::streaming::{Message, Messages, Outlet, SILENCE, channel, event, event_stream};
 use super::visit::Visit;
@@ -226,15 +225,15 @@ async fn accompany(
     channel: Arc<Channel>,
     (session, entry): (Session, live::Entry),
 ) {
-    let mut tools = ToolChanges::since_now(&visit);
+    let mut changes = Changes::of(&visit, &client::of_session(&session, None));
     loop {
         let news = tokio::select! {
             biased;
             () = channel.outlet.closed() => break,
             () = entry.cancelled() => break,
             news = entry.news() => news,
-            changed = tools.next(&visit) => match changed {
-                Some(()) => message::notification(method::TOOLS_CHANGED, None, &Edit::new()),
+            changed = changes.next(&visit) => match changed {
+                Some(kind) => message::notification(kind.changed(), None, &Edit::new()),
                 None => break,
             },
         };
@@ -256,7 +255,7 @@ async fn take(
 ) -> Response {
     match message {
         Envelope::Request(request) => {
-            let client = client::of_session(session, &request, &Headers::default());
+            let client = client::of_session(session, in_itself(&request));
             match answer_request(&visit, &ongoing, session, request, client).await {
                 Answering::Over(last) => channel.outlet.tell(Message::Last(last)).await,
                 Answering::Going(messages) => {

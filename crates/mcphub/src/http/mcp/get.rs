@@ -8,14 +8,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use mcphub_hub::Lease;
+use mcphub_hub::{Lease, Session};
 use mcphub_wire::header::Headers;
 use mcphub_wire::sse::KEEP_ALIVE;
-use mcphub_wire::{Edit, message, method};
+use mcphub_wire::{Edit, message};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::changes::ToolChanges;
+use super::changes::Changes;
+use super::client;
 use super::legacy::find_session;
 use super::live::Entry;
 use super::post::malformed;
@@ -44,7 +45,7 @@ pub(super) async fn get(
     }
     match find_session(&visit, &fields).await {
         Ok(session) => event_stream(stream::unfold(
-            Some(Open::new(visit, state.live.stream(session.id_hash), state.stopping)),
+            Some(Open::new(visit, &session, state.live.stream(session.id_hash), state.stopping)),
             Open::step,
         )),
         Err(refused) => malformed(&visit, refused).await,
@@ -56,16 +57,16 @@ struct Open {
     visit: Visit,
     entry: Entry,
     lease: Lease,
-    tools: ToolChanges,
+    changes: Changes,
     stopping: CancellationToken,
     greeted: bool,
 }
 
 impl Open {
-    fn new(visit: Visit, entry: Entry, stopping: CancellationToken) -> Self {
+    fn new(visit: Visit, session: &Session, entry: Entry, stopping: CancellationToken) -> Self {
         Self {
             lease: visit.hub.lease_endpoint(&visit.caller, visit.endpoint),
-            tools: ToolChanges::since_now(&visit),
+            changes: Changes::of(&visit, &client::of_session(session, None)),
             stopping,
             visit,
             entry,
@@ -90,8 +91,8 @@ impl Open {
             () = self.entry.cancelled() => None,
             () = self.stopping.cancelled() => None,
             news = self.entry.news() => Some(event(news)),
-            changed = self.tools.next(&self.visit) => {
-                changed.map(|()| event(message::notification(method::TOOLS_CHANGED, None, &Edit::new())))
+            changed = self.changes.next(&self.visit) => {
+                changed.map(|kind| event(message::notification(kind.changed(), None, &Edit::new())))
             }
             () = sleep(SILENCE) => Some(KEEP_ALIVE),
         }

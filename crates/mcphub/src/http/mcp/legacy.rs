@@ -9,7 +9,8 @@ use mcphub_wire::header::{Headers, SESSION_ID};
 use mcphub_wire::legacy::{InitializeParams, InitializeResult};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::{
-    Envelope, Fault, Id, LogLevel, Notification, Raw, Request, Version, error, message, method, progress,
+    Envelope, Fault, Id, LogLevel, Notification, Raw, Request, Trace, Version, error, message, method,
+    progress,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -90,7 +91,8 @@ fn welcome(version: Version) -> Result<Raw, Fault> {
     Ok(InitializeResult {
         version,
         capabilities: Raw::json(&json!({
-            "tools": { "listChanged": true }, "prompts": {}, "resources": { "subscribe": true },
+            "tools": { "listChanged": true }, "prompts": { "listChanged": true },
+            "resources": { "listChanged": true, "subscribe": true },
             "completions": {}, "logging": {},
         }))?,
         server_info: Raw::json(&server_info())?,
@@ -112,7 +114,8 @@ pub(super) async fn answer(
     };
     match message {
         Envelope::Request(request) => {
-            let client = client::of_session(&session, &request, headers);
+            let trace = Trace::of(request.params.as_ref(), headers);
+            let client = client::of_session(&session, trace);
             match answer_request(&visit, &ongoing, &session, request, client).await {
                 Answering::Over(last) => last.into_response(),
                 Answering::Going(messages) => messages.respond().await,
@@ -181,11 +184,16 @@ async fn answer_one(visit: &Visit, ongoing: &Ongoing, session: &Session, request
         return Some(Last::from(failed(&error, Some(&request.id))).body);
     }
     // Nobody can be asked anything in an answer that comes whole.
-    let client = client::unable(client::of_session(session, &request, &Headers::default()));
+    let client = client::unable(client::of_session(session, in_itself(&request)));
     match answer_request(visit, ongoing, session, request, client).await {
         Answering::Over(last) => Some(last.body),
         Answering::Going(messages) => messages.last().await.map(|last| last.body),
     }
+}
+
+/// Reads the trace that a request says itself that it belongs to.
+pub(super) fn in_itself(request: &Request) -> Option<Trace> {
+    Trace::of(request.params.as_ref(), &Headers::default())
 }
 
 /// Is a request that is answered, or being answered.

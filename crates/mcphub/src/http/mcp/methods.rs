@@ -1,23 +1,19 @@
 //! What clients of both eras ask for.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::time::Duration;
+
 use mcphub_domain::audit::Refusal;
 use mcphub_hub::{
-    About, Absence, Ask, Client, Endpoint, Entrance, HubError, ListedTool, Listing, Offers, Running, ToolCall,
+    About, Ask, Client, Endpoint, Entrance, HubError, ListedTool, Listing, Offers, Running, ToolCall,
 };
-use mcphub_wire::answer::{Cache, to_modern};
+use mcphub_wire::answer::{Cache, CacheScope, to_modern};
 use mcphub_wire::capabilities::TASKS;
-use mcphub_wire::list::{ListKind, list_result};
-use mcphub_wire::{Edit, Fault, Params, Raw, Reference, ReferenceKind, Request, method};
+use mcphub_wire::list::ListKind;
+use mcphub_wire::{Fault, Params, Raw, Reference, ReferenceKind, Request, method};
 
 use super::answer::{Words, server_info};
+use super::pages::{Mark, Page};
 use super::visit::Visit;
-
-/// How many items one page of a list holds.
-const PAGE: usize = 1_000;
-/// Where a list says which servers are not in it.
-const ABSENT: &str = "mcphub/absent";
 
 /// Says why a method has no result.
 pub(super) enum MethodError {
@@ -58,27 +54,35 @@ pub(super) async fn list(
     kind: ListKind,
     (client, words): (&Client, Words),
 ) -> Result<Raw, MethodError> {
-    let start = match request.params.as_ref().and_then(Params::cursor) {
-        None => 0,
+    let mark = match request.params.as_ref().and_then(Params::cursor) {
+        None => None,
         Some(cursor) => {
-            read_cursor(kind, cursor).ok_or(MethodError::Params("the cursor is not one of this list"))?
+            Some(Mark::read(kind, cursor).ok_or(MethodError::Params("the cursor is not one of this list"))?)
         }
     };
-    let result = match kind {
+    let (result, fresh) = match kind {
         ListKind::Tools => {
             let Listing { tools, absent } = visit.hub.list_tools(&visit.caller, visit.endpoint).await?;
             let is_own = matches!(visit.endpoint, Endpoint::Server(_));
             let write = |tool: &ListedTool| if is_own { tool.original() } else { tool.renamed() };
-            page(kind, (&tools, start), write, &absent)?
+            let page = Page::after(mark.as_ref(), &tools, |tool| &tool.name)?;
+            (page.write(kind, write, &absent)?, Duration::ZERO)
         }
         ListKind::Prompts | ListKind::Resources | ListKind::Templates => {
             let entrance = Entrance { endpoint: visit.endpoint, path: &visit.path, client };
-            let Offers { items, absent } = visit.hub.list_offers(&visit.caller, entrance, kind).await?;
-            page(kind, (&items, start), |item| Ok(item.clone()), &absent)?
+            let Offers { items, absent, fresh } =
+                visit.hub.list_offers(&visit.caller, entrance, kind).await?;
+            let page = Page::after(mark.as_ref(), &items, |offer| &offer.name)?;
+            (page.write(kind, |offer| Ok(offer.item.clone()), &absent)?, fresh)
         }
     };
     match words {
-        Words::Modern => Ok(to_modern(&result, Some(Cache::NONE), &Raw::json(&server_info())?)?),
+        Words::Modern => {
+            // Whatever servers say, the hub gave it to this caller alone.
+            let ttl_ms = u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX);
+            let cache = Cache { ttl_ms, scope: CacheScope::Private };
+            Ok(to_modern(&result, Some(cache), &Raw::json(&server_info())?)?)
+        }
         Words::Legacy => Ok(result),
     }
 }
@@ -160,52 +164,5 @@ async fn call_tool(visit: &Visit, params: Option<Params>, client: Client) -> Res
         }
         Err(HubError::Denied(_) | HubError::NotFound { .. }) => Err(MethodError::UnknownTool(name)),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Writes a page of a list, and which servers are not in it.
-fn page<T>(
-    kind: ListKind,
-    (all, start): (&[T], usize),
-    write: impl Fn(&T) -> Result<Raw, Fault>,
-    absent: &[Absence],
-) -> Result<Raw, MethodError> {
-    if start > 0 && start >= all.len() {
-        return Err(MethodError::Params("the list has changed since this cursor was given: begin anew"));
-    }
-    let items: Vec<Raw> = all.iter().skip(start).take(PAGE).map(write).collect::<Result<_, _>>()?;
-    let end = start + items.len();
-    let next = (end < all.len()).then(|| write_cursor(kind, end));
-    let result = list_result(kind, &items, next.as_deref());
-    if absent.is_empty() {
-        return Ok(result);
-    }
-    let absent: Vec<serde_json::Value> = absent.iter().map(Absence::to_json).collect();
-    Ok(Edit::new().set_meta(ABSENT, Raw::json(&absent)?).apply(&result)?)
-}
-
-fn write_cursor(kind: ListKind, start: usize) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}:{start}", kind.member()))
-}
-
-fn read_cursor(kind: ListKind, cursor: &str) -> Option<usize> {
-    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
-    let start = text.strip_prefix(kind.member())?.strip_prefix(':')?;
-    start.parse().ok().filter(|start| *start > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{ListKind, read_cursor, write_cursor};
-
-    #[test]
-    fn only_the_hubs_own_cursors_of_the_same_list_are_read() {
-        for kind in ListKind::ALL {
-            assert_eq!(read_cursor(kind, &write_cursor(kind, 1_000)), Some(1_000));
-        }
-        assert_eq!(read_cursor(ListKind::Tools, &write_cursor(ListKind::Prompts, 1_000)), None);
-        for text in ["", "1000", "dG9vbHM6LTE", "dG9vbHM6MA", "\u{e9}"] {
-            assert_eq!(read_cursor(ListKind::Tools, text), None, "{text}");
-        }
     }
 }

@@ -2,7 +2,7 @@
 //! ones `/sse` and `/messages`.
 //!
 //! `visit` is who came where, `legacy` and `modern` the two protocol eras, `events` the oldest way to speak the former,
-//! `methods` what both share,
+//! `methods` and `pages` what both share,
 //! `answer` how an outcome becomes a message, `talk` what a call says, `streaming` how that becomes a response.
 
 mod answer;
@@ -15,6 +15,7 @@ mod listen;
 mod live;
 mod methods;
 mod modern;
+mod pages;
 mod post;
 mod streaming;
 mod subscribe;

@@ -131,6 +131,66 @@ pub(crate) fn send(
     open(address, method, path, headers, body).rest()
 }
 
+/// Is a session of a legacy client that sends what it likes.
+pub(crate) struct Session {
+    address: SocketAddr,
+    path: String,
+    bearer: String,
+    id: String,
+}
+
+impl Session {
+    /// Opens one.
+    pub(crate) fn open(address: SocketAddr, path: &str, key: &str, (version, able): (&str, Value)) -> Self {
+        let mut session =
+            Self { address, path: path.to_owned(), bearer: format!("Bearer {key}"), id: String::new() };
+        let hello = json!({
+            "protocolVersion": version, "capabilities": able, "clientInfo": { "name": "test", "version": "1" },
+        });
+        let opened = session.post(&Self::request(1, "initialize", &hello));
+        assert_eq!(opened.json()["result"]["protocolVersion"], version, "{opened:?}");
+        session.id = opened.header("mcp-session-id").unwrap().to_owned();
+        session
+    }
+
+    /// Writes a request.
+    pub(crate) fn request(id: u64, method: &str, params: &Value) -> String {
+        json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string()
+    }
+
+    /// Asks for something and reads the answer.
+    pub(crate) fn ask(&self, method: &str, params: &Value) -> Value {
+        self.post(&Self::request(2, method, params)).json()
+    }
+
+    pub(crate) fn post(&self, body: &str) -> Answer {
+        self.begin("POST", body).rest()
+    }
+
+    /// Sends a request and reads the head of its answer.
+    pub(crate) fn begin(&self, method: &str, body: &str) -> Stream {
+        let mut headers = vec![
+            ("Authorization", self.bearer.as_str()),
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+        ];
+        if !self.id.is_empty() {
+            headers.push(("Mcp-Session-Id", self.id.as_str()));
+        }
+        open(self.address, method, &self.path, &headers, body)
+    }
+
+    /// Opens its stream.
+    pub(crate) fn listen(&self) -> Stream {
+        self.begin("GET", "")
+    }
+
+    /// Ends it.
+    pub(crate) fn end(self) {
+        assert_eq!(self.begin("DELETE", "").rest().status, 204);
+    }
+}
+
 fn text(raw: Vec<u8>) -> String {
     String::from_utf8(raw).unwrap()
 }

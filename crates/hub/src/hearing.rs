@@ -1,0 +1,93 @@
+//! Servers that tell which of their lists change: heard once for all sessions of a person at an endpoint.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use mcphub_domain::{Principal, ServerId, Transport};
+use mcphub_policy::{Endpoint, decide};
+use mcphub_upstream::Prefers;
+use mcphub_wire::Abilities;
+use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::caller::Caller;
+use crate::client::Client;
+use crate::hub::Hub;
+use crate::offers::Entrance;
+use crate::watches::Wish;
+
+/// Keeps servers telling. What they tell comes by [`Hub::list_changes`], to everybody. Dropped by all who hold it, it
+/// ends.
+pub type Hearing = Arc<DropGuard>;
+
+/// Finds the hearing of a person's sessions.
+#[derive(Default)]
+pub(crate) struct Hearings(Mutex<HashMap<Who, Weak<DropGuard>>>);
+
+/// Says who hears, and where: with the same key, at the same path, by clients that can do the same.
+type Who = (Principal, String, Abilities, Prefers);
+
+impl Hub {
+    /// Lets the servers of an endpoint tell which of their lists of prompts and resources change. Nothing is started for
+    /// it: a process is heard as long as it runs.
+    pub fn hear(&self, caller: &Caller, entrance: Entrance<'_>) -> Option<Hearing> {
+        if let Endpoint::Server(id) = entrance.endpoint {
+            let server = self.snapshot.newest().server(id).map(|entry| entry.share())?;
+            if matches!(server.definition.transport, Transport::Stdio(_)) {
+                return None;
+            }
+        }
+        let about = &entrance.client.about;
+        let who = (caller.principal, entrance.path.to_owned(), about.abilities, about.prefers);
+        let mut hearings = self.hearings.0.lock();
+        if let Some(hearing) = hearings.get(&who).and_then(Weak::upgrade) {
+            return Some(hearing);
+        }
+        let ends = CancellationToken::new();
+        let hearing = Arc::new(ends.clone().drop_guard());
+        hearings.insert(who.clone(), Arc::downgrade(&hearing));
+        drop(hearings);
+        self.start_hearing(caller.clone(), (entrance.endpoint, entrance.client.clone()), who, ends);
+        Some(hearing)
+    }
+
+    fn start_hearing(
+        &self,
+        caller: Caller,
+        (endpoint, client): (Endpoint, Client),
+        who: Who,
+        ends: CancellationToken,
+    ) {
+        let (hub, stop) = (self.handle(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let heard = async {
+                let entrance = Entrance { endpoint, path: &who.1, client: &client };
+                let wish = Wish { prompts: true, resources: true, ..Wish::default() };
+                let opened = match hub.upgrade() {
+                    Some(hub) => Box::pin(hub.watch(&caller, entrance, &wish)).await,
+                    None => return,
+                };
+                match opened {
+                    // What it tells, everybody hears.
+                    Ok(mut watch) => while watch.next().await.is_some() {},
+                    Err(error) => tracing::debug!(%error, "changes of lists are heard by chance alone"),
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = ends.cancelled() => {}
+                () = heard => {}
+            }
+            if let Some(hub) = hub.upgrade() {
+                hub.hearings.0.lock().retain(|_, hearing| hearing.strong_count() > 0);
+            }
+        });
+    }
+
+    /// Says whether a caller may hear of a server's prompts and resources at an endpoint.
+    pub fn may_hear(&self, caller: &Caller, endpoint: Endpoint, server: ServerId) -> bool {
+        let world = self.snapshot.newest();
+        decide::readable(&world, caller.principal, endpoint, self.clock.now()).contains(&server)
+    }
+}

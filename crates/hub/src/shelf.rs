@@ -1,0 +1,236 @@
+//! Lists that servers gave, kept as long as they let them: so that a list doesn't wait for them, nor they for it.
+//!
+//! What is kept was listed over a connection, and is given only to who would use the same: the same person's values, or
+//! everybody's where the server says so. A change that a server tells of takes its lists off the shelf.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lru::LruCache;
+use mcphub_domain::ServerId;
+use mcphub_upstream::{Changed, ConnectionKey, List, Scope};
+use mcphub_wire::answer::{Cache, CacheScope};
+use mcphub_wire::list::{Item, ListKind};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How many lists are kept.
+pub(crate) const KEPT: usize = 4_096;
+/// How many bytes of items all kept lists may have.
+pub(crate) const KEPT_BYTES: usize = 64 << 20;
+/// How long the list of a server is kept that doesn't say how long it may be.
+pub(crate) const UNSAID: Duration = Duration::from_secs(60);
+/// How long a list is kept at most, whatever its server says.
+pub(crate) const LONGEST: Duration = Duration::from_secs(600);
+
+type Place = (ConnectionKey, ListKind);
+
+/// Keeps lists.
+pub(crate) struct Shelf(Mutex<Lists>);
+
+struct Lists {
+    kept: LruCache<Place, Kept>,
+    bytes: usize,
+    /// Grows with every change, so that what was asked for before one is never kept after it.
+    generation: u64,
+}
+
+struct Kept {
+    items: Arc<[Item]>,
+    bytes: usize,
+    until: Instant,
+}
+
+/// Is a list, and for how long it is good.
+#[derive(Clone, Debug)]
+pub(crate) struct Shelved {
+    pub(crate) items: Arc<[Item]>,
+    pub(crate) fresh: Duration,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        let kept = LruCache::new(NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN));
+        Self(Mutex::new(Lists { kept, bytes: 0, generation: 0 }))
+    }
+}
+
+impl Shelf {
+    /// Finds a list that is still good; else says what to bring along with a new one.
+    pub(crate) fn find(&self, place: Place, now: Instant) -> Result<Shelved, u64> {
+        let mut lists = self.0.lock();
+        for place in [place, public(place)] {
+            if let Some(kept) = lists.kept.get(&place).filter(|kept| kept.until > now) {
+                return Ok(Shelved { items: Arc::clone(&kept.items), fresh: kept.until - now });
+            }
+        }
+        Err(lists.generation)
+    }
+
+    /// Keeps a list, unless something has changed since it was asked for.
+    pub(crate) fn keep(&self, place: Place, list: List, (asked, now): (u64, Instant)) -> Shelved {
+        let said = list.cache.map(|Cache { ttl_ms, .. }| Duration::from_millis(ttl_ms));
+        let fresh = said.unwrap_or(UNSAID).min(LONGEST);
+        let is_public = list.cache.is_some_and(|cache| cache.scope == CacheScope::Public);
+        let place = if is_public { public(place) } else { place };
+        let bytes = list.items.iter().map(|item| item.raw().len()).sum();
+        let items: Arc<[Item]> = list.items.into();
+        let mut lists = self.0.lock();
+        if fresh.is_zero() || lists.generation != asked || bytes > KEPT_BYTES / 8 {
+            return Shelved { items, fresh: Duration::ZERO };
+        }
+        let kept = Kept { items: Arc::clone(&items), bytes, until: now + fresh };
+        lists.bytes += bytes;
+        if let Some((_, before)) = lists.kept.push(place, kept) {
+            lists.bytes -= before.bytes;
+        }
+        while lists.bytes > KEPT_BYTES {
+            let Some((_, oldest)) = lists.kept.pop_lru() else { break };
+            lists.bytes -= oldest.bytes;
+        }
+        Shelved { items, fresh }
+    }
+
+    /// Takes off what has changed. Who says that the resources have, says it of their templates as well.
+    pub(crate) fn take_off(&self, Changed { server, kind }: Changed) {
+        self.drop_all(|(key, kept)| key.server == server && kept.changed() == kind.changed());
+    }
+
+    /// Takes off all lists of a server.
+    pub(crate) fn forget(&self, server: ServerId) {
+        self.drop_all(|(key, _)| key.server == server);
+    }
+
+    /// Takes off everything.
+    pub(crate) fn clear(&self) {
+        self.drop_all(|_| true);
+    }
+
+    fn drop_all(&self, which: impl Fn(&Place) -> bool) {
+        let mut lists = self.0.lock();
+        lists.generation += 1;
+        let gone: Vec<Place> = lists.kept.iter().map(|(place, _)| *place).filter(which).collect();
+        for place in gone {
+            if let Some(kept) = lists.kept.pop(&place) {
+                lists.bytes -= kept.bytes;
+            }
+        }
+    }
+}
+
+/// Is where a list stands that everybody may have.
+const fn public((key, kind): Place) -> Place {
+    (ConnectionKey { scope: Scope::Shared, personal_revision: 0, ..key }, kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mcphub_domain::{ServerId, UserId};
+    use mcphub_upstream::{Changed, ConnectionKey, List, Prefers, Scope};
+    use mcphub_wire::answer::{Cache, CacheScope};
+    use mcphub_wire::list::{Item, ListKind};
+    use mcphub_wire::{Abilities, Limits, Raw};
+
+    use tokio::time::Instant;
+
+    use super::{KEPT_BYTES, LONGEST, Shelf, UNSAID};
+
+    const SERVER: ServerId = ServerId::from_bytes([1; 16]);
+
+    fn key(person: u8) -> ConnectionKey {
+        ConnectionKey {
+            server: SERVER,
+            revision: 1,
+            shared_revision: 1,
+            personal_revision: i64::from(person),
+            scope: Scope::Person(UserId::from_bytes([person; 16])),
+            abilities: Abilities::NONE,
+            prefers: Prefers::Modern,
+        }
+    }
+
+    fn list(size: usize, cache: Option<Cache>) -> List {
+        let raw = format!(r#"{{"name":"{}"}}"#, "x".repeat(size));
+        let large = Limits { body: KEPT_BYTES, string: KEPT_BYTES, ..Limits::RESPONSE };
+        let raw = Raw::parse(raw.into_bytes().into(), &large).unwrap();
+        List { items: vec![Item::parse(ListKind::Prompts, &raw).unwrap()], cache }
+    }
+
+    /// Puts a list there that was listed a while ago.
+    fn put_ago(shelf: &Shelf, (person, kind): (u8, ListKind), list: List, ago: Duration) {
+        let now = Instant::now();
+        let asked = shelf.find((key(person), kind), now).unwrap_err();
+        shelf.keep((key(person), kind), list, (asked, now - ago));
+    }
+
+    fn put(shelf: &Shelf, person: u8, kind: ListKind, list: List) {
+        put_ago(shelf, (person, kind), list, Duration::ZERO);
+    }
+
+    fn has(shelf: &Shelf, person: u8, kind: ListKind) -> bool {
+        shelf.find((key(person), kind), Instant::now()).is_ok()
+    }
+
+    #[test]
+    fn a_list_is_kept_as_long_as_its_server_says() {
+        let second = Duration::from_secs(1);
+        for (cache, kept) in [
+            (None, UNSAID),
+            (Some(Cache { ttl_ms: 2_000, scope: CacheScope::Private }), 2 * second),
+            (Some(Cache { ttl_ms: u64::MAX, scope: CacheScope::Private }), LONGEST),
+        ] {
+            let shelf = Shelf::default();
+            put_ago(&shelf, (1, ListKind::Prompts), list(1, cache), kept - second);
+            put_ago(&shelf, (1, ListKind::Resources), list(1, cache), kept);
+            assert!(has(&shelf, 1, ListKind::Prompts) && !has(&shelf, 1, ListKind::Resources));
+            assert!(!has(&shelf, 1, ListKind::Templates), "it is another list");
+        }
+        let shelf = Shelf::default();
+        put(&shelf, 1, ListKind::Prompts, list(1, Some(Cache::NONE)));
+        assert!(!has(&shelf, 1, ListKind::Prompts));
+    }
+
+    #[test]
+    fn a_list_is_its_persons_unless_its_server_says_that_it_is_everybodys() {
+        let shelf = Shelf::default();
+        let cache = |scope| Some(Cache { ttl_ms: 1_000, scope });
+        put(&shelf, 1, ListKind::Prompts, list(1, cache(CacheScope::Private)));
+        put(&shelf, 1, ListKind::Resources, list(1, cache(CacheScope::Public)));
+        assert!(!has(&shelf, 2, ListKind::Prompts));
+        assert!(has(&shelf, 2, ListKind::Resources));
+    }
+
+    #[test]
+    fn a_change_takes_lists_off_and_keeps_those_away_that_were_asked_for_before() {
+        let shelf = Shelf::default();
+        for kind in [ListKind::Prompts, ListKind::Resources, ListKind::Templates] {
+            put(&shelf, 1, kind, list(1, None));
+        }
+        let asked = shelf.find((key(2), ListKind::Prompts), Instant::now()).unwrap_err();
+        shelf.take_off(Changed { server: SERVER, kind: ListKind::Resources });
+        let left = [ListKind::Prompts, ListKind::Resources, ListKind::Templates];
+        assert_eq!(left.map(|kind| has(&shelf, 1, kind)), [true, false, false]);
+        let late = shelf.keep((key(2), ListKind::Prompts), list(1, None), (asked, Instant::now()));
+        assert!(late.fresh.is_zero() && !has(&shelf, 2, ListKind::Prompts));
+        shelf.forget(ServerId::from_bytes([2; 16]));
+        assert!(has(&shelf, 1, ListKind::Prompts));
+        shelf.forget(SERVER);
+        assert!(!has(&shelf, 1, ListKind::Prompts));
+        assert_eq!(shelf.0.lock().bytes, 0);
+    }
+
+    #[test]
+    fn the_shelf_holds_so_much_and_no_more() {
+        let shelf = Shelf::default();
+        put(&shelf, 1, ListKind::Prompts, list(KEPT_BYTES / 8, None));
+        assert!(!has(&shelf, 1, ListKind::Prompts), "one list isn't all");
+        for person in 1..=20 {
+            put(&shelf, person, ListKind::Prompts, list(KEPT_BYTES / 9, None));
+        }
+        assert!(shelf.0.lock().bytes <= KEPT_BYTES);
+        assert!(has(&shelf, 20, ListKind::Prompts) && !has(&shelf, 1, ListKind::Prompts));
+    }
+}
