@@ -11,6 +11,7 @@
 mod api;
 mod backup;
 mod cli;
+mod connect;
 mod crowds;
 mod custody;
 mod database;
