@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
 use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
 use mcphub_hub::RemoteBody;
 use mcphub_wire::sse::Decoder;
 use mcphub_wire::{Envelope, Limits};
@@ -14,11 +14,13 @@ use super::problem::Problem;
 
 /// The largest message of the hub, in bytes: twice what a server may say, for the hub adds to it.
 const LARGEST: usize = 16 << 20;
+/// How many keys it may hold: a page of a list holds many.
+const KEYS: usize = 1_000_000;
 /// How long a stream may be silent. The hub says every 15 seconds that it lives.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Bounds what the hub may answer; a page of a list holds many keys.
-pub(super) const LIMITS: Limits = Limits { body: LARGEST, depth: 64, keys: 1_000_000, string: LARGEST };
+/// Bounds what the hub may answer.
+pub(super) const LIMITS: Limits = Limits { body: LARGEST, depth: 64, keys: KEYS, string: LARGEST };
 
 /// Is an answer whose messages are still coming.
 pub(super) struct Answers {
@@ -46,6 +48,9 @@ impl Answers {
         let form = match media {
             media if media.eq_ignore_ascii_case("application/json") => Form::Json(BytesMut::new()),
             media if media.eq_ignore_ascii_case("text/event-stream") => Form::Events(Decoder::new(LARGEST)),
+            _ if response.status() == StatusCode::ACCEPTED => {
+                return Err(Problem::Broken("the hub gave it up".to_owned()));
+            }
             _ => {
                 return Err(Problem::Garbage(format!(
                     "HTTP {} without a message",

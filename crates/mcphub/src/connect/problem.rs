@@ -24,8 +24,8 @@ pub(super) enum Problem {
     Broken(String),
     /// What came is no answer.
     Garbage(String),
-    /// The bridge itself has no room for it.
-    Busy(&'static str),
+    /// The bridge itself doesn't take it: a code and a sentence.
+    Own(i64, &'static str),
 }
 
 impl From<Unreached> for Problem {
@@ -81,7 +81,7 @@ impl Problem {
                     format!("what answers at {place} is no hub: {reason}; see that --url is a hub's address");
                 (error::UPSTREAM_UNAVAILABLE, text, None)
             }
-            Self::Busy(reason) => (error::RATE_LIMITED, (*reason).to_owned(), None),
+            Self::Own(code, reason) => (*code, (*reason).to_owned(), None),
         };
         message::error(Some(id), code, &text, data.as_ref())
     }

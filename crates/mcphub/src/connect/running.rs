@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mcphub_wire::Id;
+use mcphub_wire::{Id, error};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -32,9 +32,11 @@ impl Running {
         let mut running = self.0.lock();
         let is_full = running.len() >= MOST;
         match running.entry(id.clone()) {
-            Entry::Occupied(_) => Err(Problem::Busy("a request with this id is still running")),
+            Entry::Occupied(_) => {
+                Err(Problem::Own(error::INVALID_REQUEST, "a request with this id is still running"))
+            }
             Entry::Vacant(_) if is_full => {
-                Err(Problem::Busy("256 requests run already: wait until one is answered"))
+                Err(Problem::Own(error::RATE_LIMITED, "256 requests run already: wait until one is answered"))
             }
             Entry::Vacant(place) => {
                 let (sender, cancelled) = oneshot::channel();

@@ -277,7 +277,8 @@ impl Installation {
         self.folder.path().join("serve.log")
     }
 
-    fn command(&self) -> Command {
+    /// Writes a command of this installation, without its words.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcphub"));
         command.env_clear().envs(&self.variables).arg("--data-dir").arg(self.data_dir());
         command
