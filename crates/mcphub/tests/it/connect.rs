@@ -92,22 +92,22 @@ fn every_client_is_asked_in_the_middle_of_a_call() {
 }
 
 #[test]
-fn a_cancellation_reaches_the_server() {
+fn a_cancellation_reaches_the_server_while_the_client_goes_on() {
     for (python, era) in CLIENTS {
         let installation = with_credentials();
         let (key, hub) = (installation.key("alice"), installation.serve());
-        let script = json!([
-            { "action": "list" },
-            { "action": "call", "name": "hang", "cancel_after": 0.5 },
-            { "action": "call", "name": "fingerprint" },
-        ]);
-        let options = [&through(&hub, Some("local"), &key)[..], &["--era", era].map(str::to_owned)].concat();
-        let answers = client(python, &options, &script);
-        assert_eq!(answers[1]["cancelled"], true, "{python} {era}: {answers:#?}");
-        assert!(answers[2]["result"]["content"][0]["text"].is_string(), "{python} {era}: {answers:#?}");
+        let mut client = Lines::client((python, era), &hub, &key);
+        let works = json!({ "action": "call", "name": "local__fingerprint" });
+        // The server's process runs from here on.
+        assert!(client.until(&works, |_| true)["result"].is_object(), "{python} {era}");
+        let hang = json!({ "action": "call", "name": "local__hang", "cancel_after": 1 });
+        let answer = client.until(&hang, |_| true);
+        assert_eq!(answer["cancelled"], true, "{python} {era}: {answer}");
         eventually("the server is told", || {
             installation.ok("server logs local").contains("cancelled").then_some(())
         });
+        let answer = client.until(&works, |_| true);
+        assert!(answer["result"]["content"][0]["text"].is_string(), "{python} {era}: {answer}");
     }
 }
 
