@@ -1,5 +1,9 @@
 //! `mcphub connect --stdio`, line by line: what it refuses, what it says when the hub doesn't, and how it ends.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::client::{list, modern};
@@ -161,6 +165,46 @@ fn the_messages_of_a_batch_are_answered_each_for_itself() {
     assert_eq!(ids, ["a", "b"]);
 }
 
+#[test]
+fn what_is_no_answer_of_a_hub_is_told_once_and_the_next_request_is_sent() {
+    let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = somebody.local_addr().unwrap();
+    let page = "<html>Bad Gateway</html>";
+    let table = [
+        ("HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html", page, -31010, "HTTP 502"),
+        ("HTTP/1.1 302 Found\r\nlocation: https://example.org/", "", -31010, "somewhere else"),
+        ("HTTP/1.1 429 Too Many Requests", "", -31029, "wait a while"),
+        ("HTTP/1.1 200 OK\r\ncontent-type: text/html", page, -31010, "no hub"),
+        ("HTTP/1.1 200 OK\r\ncontent-type: application/json", "{\"a\":1}", -31010, "no hub"),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream",
+            ": lives\n\ndata: {\"jso",
+            -31010,
+            "broke off",
+        ),
+        ("", "", -31010, "can't be reached"),
+    ];
+    let answers = table.map(|(head, body, ..)| match head {
+        "" => String::new(),
+        head => format!("{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()),
+    });
+    std::thread::spawn(move || {
+        for answer in answers {
+            let (mut socket, _) = somebody.accept().unwrap();
+            let mut request = [0; 4096];
+            assert!(socket.read(&mut request).unwrap() > 0, "a request comes");
+            socket.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let mut bridge = Lines::bridge_to(&format!("http://{address}"), None, "mcphub_key");
+    for (id, (_, _, code, words)) in (1..).zip(table) {
+        let answer = bridge.ask(&parse(&modern(id, "tools/list", json!({}))));
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(words), "{words}: {answer}");
+        assert_eq!(bridge.read_within(Duration::from_millis(50)), None, "that is all");
+    }
+}
+
 /// Says how a client goes away.
 enum Leave {
     Close,
@@ -180,7 +224,7 @@ fn hears(bridge: &mut Lines) {
         }
         assert_eq!(touched["result"]["content"][0]["text"], "touched", "{touched}");
         bridge
-            .read_within(std::time::Duration::from_millis(300))
+            .read_within(Duration::from_millis(300))
             .map(|news| assert_eq!(news["params"]["uri"], "notes://a"))
     });
 }

@@ -40,9 +40,14 @@ impl Lines {
 
     /// Starts the bridge to a hub.
     pub(crate) fn bridge(hub: &Serving, name: Option<&str>, key: &str) -> Self {
+        Self::bridge_to(&hub.url(""), name, key)
+    }
+
+    /// Starts the bridge to whatever is at an address.
+    pub(crate) fn bridge_to(url: &str, name: Option<&str>, key: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcphub"));
         command.env_clear().env("MCPHUB_KEY", key);
-        command.args(["connect", "--stdio", "--url", &hub.url("")]);
+        command.args(["connect", "--stdio", "--url", url]);
         command.args(name.iter().flat_map(|name| ["--name", name]));
         Self::start(&mut command)
     }
