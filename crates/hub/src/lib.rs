@@ -65,6 +65,7 @@ pub use mcphub_store::{DatabaseUrls, Place, Process, StoreError};
 pub use mcphub_upstream::log::read as read_log;
 pub use mcphub_upstream::{ANSWER, Answer, BreakerState, Changed, Client as AboutClient, Inquiry, Prefers};
 pub use mcphub_upstream::{Namespaces, PlainHttp, Settings as UpstreamSettings, child};
+pub use mcphub_upstream::{Remote, RemoteBody, RemoteError, Unreached};
 pub use mcphub_vault::{Identities, Recipient, StreamError};
 pub use metrics::Metrics;
 pub use offers::{Entrance, Offer, Offers};

@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod connect;
 mod demo;
 mod demo_server;
 mod descriptors;

@@ -3,6 +3,7 @@
 mod answer;
 mod audit;
 mod backup;
+mod connect;
 mod credential;
 mod database;
 mod desk;
@@ -76,6 +77,8 @@ enum Command {
     Serve(Listen),
     /// Serve with a demo server and two demo people, and print how to connect
     Demo(Listen),
+    /// Connect a client that only speaks stdio to a running hub
+    Connect(connect::Connect),
     /// Add, list and change people
     #[command(subcommand)]
     User(user::UserCommand),
@@ -179,6 +182,7 @@ impl Command {
                 let json = options.json;
                 demo::run(options.load(&machine, Some(listen))?, &machine, json).await
             }
+            Self::Connect(connect) => connect.run(options, &machine).await,
             Self::Backup(backup) => backup.run(options.load(&machine, None)?, &machine).await,
             Self::Restore(restore) => {
                 let again = options.clone();
@@ -217,6 +221,7 @@ impl Command {
             Self::Vault(command) => command.run(desk).await,
             Self::Serve(_)
             | Self::Demo(_)
+            | Self::Connect(_)
             | Self::Database(_)
             | Self::Backup(_)
             | Self::Restore(_)

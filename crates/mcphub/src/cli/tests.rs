@@ -41,6 +41,7 @@ fn the_documented_lines_can_be_said() {
         audit verify\n audit list\n audit list --person alice --json\n\
         audit list --server github --tool get_me --outcome ok --from 2h --to 2026-11-22T10:00:00Z --limit 5\n\
         serve\n serve --listen 127.0.0.1:3000\n serve --listen 0.0.0.0:80 --behind-proxy --config mcphub.toml\n\
+        connect --stdio\n connect --stdio --name devs --url https://mcp.example.org\n\
         demo\n demo --listen 127.0.0.1:0\n demo-server\n demo-server --http 127.0.0.1:0\n openapi\n\
         vault status\n vault status --json\n vault rotate\n vault rotate --abandon\n vault retire\n\
         backup --recipient age1dy7ktrvx46yrhektwn2ejgexm8zyfg2lfrth2a60f84tdhsjs36sflxgjc --output hub.age\n\
@@ -75,6 +76,10 @@ fn what_cannot_be_is_a_usage_error() {
         "server add x --url https://a -- npx",
         "server add x --header A:b -- npx",
         "tool effect github get_me fly",
+        "connect",
+        "connect --url https://mcp.example.org",
+        "connect --stdio --name Devs",
+        "connect --stdio --url mcp.example.org",
         "database prepare",
         "backup --output hub.age",
         "backup --recipient alice --output hub.age",

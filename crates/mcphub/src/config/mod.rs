@@ -29,6 +29,7 @@ use url::Url;
 
 pub(crate) use check::holds_password;
 use raw::Raw;
+pub(crate) use variables::KEY as KEY_VARIABLE;
 
 /// Holds the texts that a configuration is made from.
 #[derive(Default)]

@@ -6,11 +6,13 @@ use super::ConfigError;
 use super::keys::{self, FREE, Kind};
 
 const PREFIX: &str = "MCPHUB_";
+/// Names what `mcphub connect` signs in with. It is a client's, and no setting of the hub's.
+pub(crate) const KEY: &str = "MCPHUB_KEY";
 
 /// Reads the variables that are meant for the hub, out of all there are.
 pub(super) fn read(environment: &[(String, String)]) -> Result<Dict, ConfigError> {
     let mut values = Dict::new();
-    for (variable, text) in environment {
+    for (variable, text) in environment.iter().filter(|(variable, _)| variable != KEY) {
         let Some(name) = variable.strip_prefix(PREFIX) else { continue };
         let key = key(name);
         let value = match (keys::kind(&key), key.strip_prefix(FREE)) {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 pub(crate) mod client;
 pub(crate) mod database;
+pub(crate) mod lines;
 pub(crate) mod peer;
 pub(crate) mod relay;
 
@@ -182,6 +183,11 @@ impl Installation {
         self.start(self.command())
     }
 
+    /// Starts the hub where an earlier one was.
+    pub(crate) fn serve_at(&self, address: &str) -> Serving {
+        self.start_at(self.command(), address)
+    }
+
     /// Starts the hub where the system lets it open only so many files.
     pub(crate) fn serve_with_files(&self, limit: u32) -> Serving {
         let hub = self.command();
@@ -239,9 +245,13 @@ impl Installation {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    fn start(&self, mut command: Command) -> Serving {
+    fn start(&self, command: Command) -> Serving {
+        self.start_at(command, "127.0.0.1:0")
+    }
+
+    fn start_at(&self, mut command: Command, address: &str) -> Serving {
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", address])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(self.log())
@@ -267,7 +277,8 @@ impl Installation {
         self.folder.path().join("serve.log")
     }
 
-    fn command(&self) -> Command {
+    /// Writes a command of this installation, without its words.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcphub"));
         command.env_clear().envs(&self.variables).arg("--data-dir").arg(self.data_dir());
         command

@@ -10,7 +10,9 @@
 
 mod api;
 mod backup;
+mod bridge;
 mod cli;
+mod connect;
 mod crowds;
 mod custody;
 mod database;

@@ -1,0 +1,128 @@
+//! Standard input and output as messages: one on each line. Both have a thread of their own, which ends with the process: a
+//! read that waits for a client would otherwise keep it alive.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::thread;
+
+use bytes::Bytes;
+use mcphub_wire::Limits;
+use tokio::sync::{mpsc, oneshot};
+
+/// How many lines of the client wait; then it is read no further.
+const READ: usize = 16;
+/// How many messages wait for the client; then what brings more waits.
+const WRITTEN: usize = 16;
+
+/// Is a line that came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// It may hold a message.
+    Text(Bytes),
+    /// It is longer than a message may be, and was skipped.
+    TooLong,
+}
+
+/// Is the way to the client; closed when the client reads no more.
+#[derive(Clone)]
+pub(super) struct Out(mpsc::Sender<Bytes>);
+
+/// Ends when everything that went out is written.
+pub(super) type Written = oneshot::Receiver<()>;
+
+impl Out {
+    /// Writes a message as one line. To a client that reads no more, nothing is written.
+    pub(super) async fn send(&self, message: Bytes) {
+        if self.0.send(message).await.is_err() {
+            tracing::debug!("the client reads no more");
+        }
+    }
+
+    /// Waits until the client reads no more.
+    pub(super) async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// Begins to read standard input.
+pub(super) fn read() -> io::Result<mpsc::Receiver<Line>> {
+    let (sender, receiver) = mpsc::channel(READ);
+    let read = move || {
+        let mut input = BufReader::new(io::stdin());
+        while let Some(line) = next_line(&mut input, Limits::REQUEST.body) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("stdin".to_owned()).spawn(read)?;
+    Ok(receiver)
+}
+
+/// Begins to write standard output.
+pub(super) fn write() -> io::Result<(Out, Written)> {
+    let (sender, mut receiver) = mpsc::channel(WRITTEN);
+    let (done, written) = oneshot::channel();
+    let write = move || {
+        let mut output = io::stdout().lock();
+        while let Some(message) = receiver.blocking_recv() {
+            if write_line(&mut output, message).is_err() {
+                break;
+            }
+        }
+        drop(done);
+    };
+    thread::Builder::new().name("stdout".to_owned()).spawn(write)?;
+    Ok((Out(sender), written))
+}
+
+/// Reads up to the next line break; nothing when the input has ended. What is longer than `longest` isn't kept.
+fn next_line(input: &mut impl BufRead, longest: usize) -> Option<Line> {
+    let mut line = Vec::new();
+    let most = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
+    let ended = input.by_ref().take(most).read_until(b'\n', &mut line).is_err();
+    if ended || line.is_empty() {
+        return None;
+    }
+    if line.last() == Some(&b'\n') || line.len() <= longest {
+        return Some(Line::Text(line.into()));
+    }
+    input.skip_until(b'\n').ok().map(|_| Line::TooLong)
+}
+
+fn write_line(output: &mut impl Write, message: Bytes) -> io::Result<()> {
+    // Line breaks in a message stand between values alone.
+    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if message.iter().any(is_break) {
+        let line: Vec<u8> = message.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect();
+        output.write_all(&line)?;
+    } else {
+        output.write_all(&message)?;
+    }
+    output.write_all(b"\n")?;
+    output.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, next_line, write_line};
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped_and_the_next_one_read() {
+        let mut input = &b"12345678\n123456789\n\n1234567890123456789\nlast"[..];
+        let mut next = || next_line(&mut input, 8);
+        assert_eq!(next(), Some(Line::Text("12345678\n".into())));
+        assert_eq!(next(), Some(Line::TooLong));
+        assert_eq!(next(), Some(Line::Text("\n".into())));
+        assert_eq!(next(), Some(Line::TooLong));
+        assert_eq!(next(), Some(Line::Text("last".into())));
+        assert_eq!(next(), None);
+    }
+
+    #[test]
+    fn a_message_is_one_line_however_it_was_written() {
+        let mut output = Vec::new();
+        write_line(&mut output, "{\r\n  \"a\": 1\n}".into()).unwrap();
+        write_line(&mut output, "{}".into()).unwrap();
+        assert_eq!(String::from_utf8(output).unwrap(), "{    \"a\": 1 }\n{}\n");
+    }
+}
