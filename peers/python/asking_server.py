@@ -3,7 +3,9 @@
 Under the Python SDK 1.x it asks as legacy servers do, in the middle of a call; under 2.x as modern ones do, by a result
 that asks for input, and it speaks no other era.
 
-    python asking_server.py --stdio | --http PORT
+    python asking_server.py --stdio | --http PORT [--record FILE]
+
+`--record` appends one JSON line for each HTTP request.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -36,6 +39,8 @@ except ImportError:
     MODERN = False
 
 from pydantic import BaseModel
+
+from recorder import Recorder
 
 server = Server("asking-server", log_level="WARNING")
 
@@ -207,6 +212,7 @@ def main() -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--stdio", action="store_true")
     where.add_argument("--http", type=int)
+    parser.add_argument("--record", type=Path, metavar="FILE")
     options = parser.parse_args()
     if options.stdio:
         server.run("stdio")
@@ -214,6 +220,8 @@ def main() -> None:
     with socket.create_server(("127.0.0.1", options.http)) as listener:
         print(f"listening {listener.getsockname()[1]}", flush=True)
         app = NoSessions(server.streamable_http_app()) if MODERN else server.streamable_http_app()
+        if options.record:
+            app = Recorder(app, options.record)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
         uvicorn.Server(config).run(sockets=[listener])
 

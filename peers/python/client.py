@@ -1,9 +1,11 @@
 """An MCP client for tests, made of the official Python SDK: 2.x in both eras, 1.x in the legacy one.
 
     python client.py (--url URL | --stdio COMMAND-LINE) [--header 'Name: value']... [--env NAME=VALUE]...
-                     [--era auto|modern|legacy] [--elicit accept|decline|cancel] [--able] [--level LEVEL] [--timeout SECONDS] ACTION
+                     [--era auto|modern|legacy] [--elicit accept|decline|cancel] [--able] [--level LEVEL] [--timeout SECONDS]
+                     [--record FILE] ACTION
 
-`--able` lets servers ask the client's model and folders; `--level` says which log messages it wants.
+`--able` lets servers ask the client's model and folders; `--level` says which log messages it wants. `--record` appends one
+JSON line for each HTTP request: its `headers` and `body`, and the `answer` to it (`headers`, and `body` as far as it came).
 
     info                                            what was negotiated
     list [tools|prompts|resources|resource_templates]   all pages, as they came over the wire
@@ -162,11 +164,35 @@ class WatchedBody(httpx.AsyncByteStream):
         await self.inner.aclose()
 
 
+class RecordedBody(httpx.AsyncByteStream):
+    """Passes a response body on and appends what has passed to a file, once, when it ends."""
+
+    def __init__(self, inner: Any, path: Path, exchange: Json) -> None:
+        self.inner = inner
+        self.path = path
+        self.exchange: Json | None = exchange
+        self.passed = b""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self.inner:
+            self.passed += chunk
+            yield chunk
+
+    async def aclose(self) -> None:
+        if self.exchange:
+            self.exchange["answer"]["body"] = self.passed.decode("utf-8", "replace")
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.exchange) + "\n")
+            self.exchange = None
+        await self.inner.aclose()
+
+
 class WatchedHttp(httpx.AsyncHTTPTransport):
     """Remembers the last refusal and watches event streams (GET, or a modern `subscriptions/listen`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: Path | None) -> None:
         super().__init__()
+        self.record = record
         self.refusal: Json | None = None
         self.stream_status: int | None = None
         self.stream_answered = anyio.Event()
@@ -184,6 +210,10 @@ class WatchedHttp(httpx.AsyncHTTPTransport):
             self.on_open(response.status_code)
             if not refused:
                 response.stream = WatchedBody(response.stream, lambda how: self.on_end(how))
+        if self.record:
+            exchange = {"headers": request.headers.multi_items(), "body": request.content.decode(),
+                        "answer": {"headers": response.headers.multi_items()}}
+            response.stream = RecordedBody(response.stream, self.record, exchange)
         return response
 
 
@@ -193,7 +223,7 @@ class Peer:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.tap = Tap()
-        self.http = WatchedHttp()
+        self.http = WatchedHttp(options.record)
         self.session: Any = None
 
     @asynccontextmanager
@@ -425,6 +455,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--able", action="store_true")
     parser.add_argument("--level")
     parser.add_argument("--timeout", type=float, default=30.0)
+    parser.add_argument("--record", type=Path, metavar="FILE")
     actions = parser.add_subparsers(dest="action", required=True)
     for simple in ("info", "ping", "lines"):
         actions.add_parser(simple)

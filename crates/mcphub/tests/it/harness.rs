@@ -13,6 +13,8 @@ pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod peer;
 pub(crate) mod relay;
+pub(crate) mod schema;
+pub(crate) mod witness;
 
 /// The databases that everything is tested on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

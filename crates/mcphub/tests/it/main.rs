@@ -32,4 +32,5 @@ mod rounds;
 mod routes;
 mod starved;
 mod tasks;
+mod valid;
 mod watches;
