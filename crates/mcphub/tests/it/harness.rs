@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 pub(crate) mod client;
 pub(crate) mod database;
+pub(crate) mod page;
 pub(crate) mod peer;
 pub(crate) mod relay;
 pub(crate) mod schema;

@@ -10,6 +10,7 @@
 
 mod api;
 mod backup;
+mod bridge;
 mod cli;
 mod crowds;
 mod custody;
