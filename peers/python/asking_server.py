@@ -1,22 +1,30 @@
-"""An MCP server that asks back, the person, the client's model, the client's folders, and tells what changes.
+"""An MCP server that asks back, the person, the client's model, the client's folders, tells what changes, and offers one of
+everything else that the protocol has.
 
 Under the Python SDK 1.x it asks as legacy servers do, in the middle of a call; under 2.x as modern ones do, by a result
-that asks for input, and it speaks no other era.
+that asks for input, and it speaks no other era: it refuses who wants to open a session.
 
-    python asking_server.py --stdio | --http PORT | --events PORT
+    python asking_server.py --stdio | --http PORT [--record FILE] | --events PORT
 
-`--events` speaks HTTP as servers of 2024-11-05 do: `GET /sse` for all that they say, messages posted elsewhere.
+`--record` appends one JSON line for each HTTP request. `--events` speaks HTTP as servers of 2024-11-05 do: `GET /sse` for
+all that they say, messages posted elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import socket
-from typing import Any
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
 
+import anyio
 import uvicorn
-from mcp.types import SamplingMessage, TextContent
+from mcp.types import Completion, ListPromptsResult, SamplingMessage, TextContent
 
 try:
     from mcp.server.mcpserver import Context
@@ -26,29 +34,53 @@ try:
         CreateMessageRequestParams,
         ElicitRequest,
         ElicitRequestFormParams,
+        ElicitRequestURLParams,
         InputRequiredResult,
         ListRootsRequest,
+        PaginatedRequestParams,
     )
+
+    from conformance_tasks import Tasks
 
     MODERN = True
 except ImportError:
     from mcp.server.fastmcp import Context
     from mcp.server.fastmcp import FastMCP as Server
+    from mcp.types import ListPromptsRequest
 
     MODERN = False
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-server = Server("asking-server", log_level="WARNING")
-
+from recorder import Recorder
 
 NOTE = "notes://a"
+PAGE = "https://example.org/allow"
+
+if MODERN:
+
+    class SlowTask(Tasks):
+        """Makes tasks of the calls of one tool."""
+
+        def tools(self) -> Any:
+            bindings = (binding for binding in super().tools() if binding.kwargs["name"] == "slow_compute")
+            return [replace(binding, kwargs=binding.kwargs | {"structured_output": False}) for binding in bindings]
+
+    server = Server("asking-server", log_level="WARNING", extensions=[SlowTask()])
+else:
+    server = Server("asking-server", log_level="WARNING")
 
 
 @server.resource(NOTE)
 def note() -> str:
     """Is the only note."""
     return "a note"
+
+
+@server.resource("notes://{name}/text")
+def text_of(name: str) -> str:
+    """Is a note of any name."""
+    return f"the note {name}"
 
 
 def tool(function: Any) -> Any:
@@ -114,6 +146,15 @@ if MODERN:
         return InputRequiredResult(input_requests={"color": form("Which color?", Color)}, request_state=state)
 
     @tool
+    def open_page(context: Context) -> str | InputRequiredResult:
+        """Asks the person to open a page."""
+        given = answer(context, "page")
+        if given is None:
+            params = ElicitRequestURLParams(message="Allow it there.", url=PAGE)
+            return InputRequiredResult(input_requests={"page": ElicitRequest(params=params)})
+        return f"the page: {given.action}"
+
+    @tool
     async def touch(context: Context) -> str:
         """Tells that the note and the list of prompts have changed."""
         await context.notify_resource_updated(NOTE)
@@ -149,6 +190,12 @@ else:
             mode="url", message="Say yes there.", url="https://example.com/consent", elicitationId="one"
         )
         raise UrlElicitationRequiredError([link])
+
+    @tool
+    async def open_page(context: Context) -> str:
+        """Asks the person to open a page."""
+        given = await context.session.elicit_url("Allow it there.", PAGE, "page-1", context.request_id)
+        return f"the page: {given.action}"
 
     @tool
     async def greet(context: Context) -> str:
@@ -191,6 +238,132 @@ async def log_some(context: Context) -> str:
     return "logged"
 
 
+class Size(BaseModel):
+    width: int
+    height: int
+
+
+@server.tool()
+def measure() -> Size:
+    """Answers in a structure."""
+    return Size(width=3, height=4)
+
+
+@tool
+async def count(context: Context) -> str:
+    """Says three times how far it is."""
+    for step in (1, 2, 3):
+        await context.report_progress(step, 3, f"step {step}")
+    return "counted"
+
+
+@tool
+def region(
+    context: Context, region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})] = "none"
+) -> str:
+    """Has an argument that a header repeats, and says what the header said."""
+    request = context.request_context.request
+    return request.headers.get("mcp-param-region", "no header") if request else "no request"
+
+
+cancelled = anyio.Event()
+grown = itertools.count()
+
+
+@tool
+async def grow(context: Context) -> str:
+    """Adds a tool, and tells that there are others now."""
+    name = f"grown_{next(grown)}"
+    server.add_tool(lambda: "grown", name=name, description="Has grown.", structured_output=False)
+    await (context.notify_tools_changed() if MODERN else context.session.send_tool_list_changed())
+    return name
+
+
+@tool
+async def hang() -> str:
+    """Answers only when it is cancelled, which nobody hears."""
+    global cancelled
+    cancelled = anyio.Event()
+    try:
+        await anyio.sleep_forever()
+    finally:
+        cancelled.set()
+
+
+@tool
+async def was_cancelled() -> str:
+    """Waits until the last call that hung was cancelled."""
+    with anyio.move_on_after(5):
+        await cancelled.wait()
+        return "cancelled"
+    return "not cancelled"
+
+
+@server.prompt()
+def first(name: str) -> str:
+    """Says hello."""
+    return f"Say hello to {name}."
+
+
+@server.prompt()
+def second() -> str:
+    """Says nothing."""
+    return "Say nothing."
+
+
+@server.prompt()
+def third() -> str:
+    """Stands on a page of its own."""
+    return "Say it."
+
+
+async def page(cursor: str | None) -> ListPromptsResult:
+    """Lists two prompts at a time."""
+    start, prompts = int(cursor or 0), await server.list_prompts()
+    more = {"nextCursor": str(start + 2)} if start + 2 < len(prompts) else {}
+    return ListPromptsResult.model_validate({"prompts": prompts[start : start + 2], **more})
+
+
+if MODERN:
+
+    async def list_prompts(context: Any, params: Any) -> ListPromptsResult:
+        return await page(params.cursor if params else None)
+
+    server._lowlevel_server.add_request_handler("prompts/list", PaginatedRequestParams, list_prompts)
+else:
+
+    @server._mcp_server.list_prompts()
+    async def list_prompts(request: ListPromptsRequest) -> ListPromptsResult:
+        return await page(request.params.cursor if request.params else None)
+
+
+@server.completion()
+async def complete(ref: Any, argument: Any, context: Any) -> Completion:
+    """Proposes names."""
+    return Completion(values=[name for name in ("Ada", "Alan", "Grace") if name.startswith(argument.value)])
+
+
+REFUSAL = {"code": -32022, "message": "no sessions here", "data": {"supported": ["2026-07-28"], "requested": "another"}}
+
+
+def refuse_sessions() -> None:
+    """Stands before standard input and refuses whoever wants to open a session there."""
+    lines, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
+    end, begin = os.pipe()
+    os.dup2(end, 0)
+
+    def carry() -> None:
+        for line in lines:
+            if b'"initialize"' in line:
+                refusal = {"jsonrpc": "2.0", "id": json.loads(line)["id"], "error": REFUSAL}
+                os.write(answers, json.dumps(refusal).encode() + b"\n")
+            else:
+                os.write(begin, line)
+        os.close(begin)
+
+    threading.Thread(target=carry, daemon=True).start()
+
+
 class NoSessions:
     """Wraps an ASGI application and refuses whoever wants to open a session."""
 
@@ -204,8 +377,7 @@ class NoSessions:
         message = await receive()
         if b'"initialize"' in message.get("body", b""):
             headers = [(b"content-type", b"application/json")]
-            error = {"code": -32022, "message": "no sessions here", "data": {"supported": ["2026-07-28"]}}
-            body = json.dumps({"jsonrpc": "2.0", "id": 1, "error": error}).encode()
+            body = json.dumps({"jsonrpc": "2.0", "id": 1, "error": REFUSAL}).encode()
             await send({"type": "http.response.start", "status": 400, "headers": headers})
             await send({"type": "http.response.body", "body": body})
             return
@@ -223,8 +395,11 @@ def main() -> None:
     where.add_argument("--stdio", action="store_true")
     where.add_argument("--http", type=int)
     where.add_argument("--events", type=int)
+    parser.add_argument("--record", type=Path, metavar="FILE")
     options = parser.parse_args()
     if options.stdio:
+        if MODERN:
+            refuse_sessions()
         server.run("stdio")
         return
     port = options.http if options.events is None else options.events
@@ -234,6 +409,8 @@ def main() -> None:
             app = server.sse_app()
         else:
             app = NoSessions(server.streamable_http_app()) if MODERN else server.streamable_http_app()
+        if options.record:
+            app = Recorder(app, options.record)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -1,14 +1,20 @@
 """An MCP client for tests, made of the official Python SDK: 2.x in both eras, 1.x in the legacy one.
 
     python client.py (--url URL | --stdio COMMAND-LINE) [--header 'Name: value']... [--env NAME=VALUE]...
-                     [--events] [--era auto|modern|legacy] [--elicit accept|decline|cancel] [--able] [--level LEVEL] [--timeout SECONDS] ACTION
+                     [--events] [--era auto|modern|legacy] [--elicit accept|decline|cancel] [--able] [--tasks]
+                     [--level LEVEL] [--timeout SECONDS] [--record FILE] ACTION
 
-`--events` speaks HTTP as clients of 2024-11-05 do: one stream for all, messages posted elsewhere. `--able` lets servers ask the client's model and folders; `--level` says which log messages it wants.
+`--events` speaks HTTP as clients of 2024-11-05 do: one stream for all, messages posted elsewhere. `--able` lets servers
+ask the client's model and folders; `--tasks` (2.x) lets calls become tasks and waits for them; `--level` says which log
+messages it wants. `--record` appends one JSON line for each HTTP request: its `headers` and `body`, and the `answer` to it
+(`headers`, and `body` as far as it came).
 
     info                                            what was negotiated
     list [tools|prompts|resources|resource_templates]   all pages, as they came over the wire
     call NAME [JSON-ARGUMENTS] [--progress] [--cancel-after SECONDS]
     read URI  |  prompt NAME [JSON-ARGUMENTS]  |  ping (legacy)
+    watch URI TOOL [NOTIFICATION]...                which changes it hears of: subscribes to a resource and to lists, and calls
+                                                    a tool that changes them until it has heard of all that is named
     complete JSON-REFERENCE ARGUMENT VALUE [JSON-ARGUMENTS]   the last for the arguments that are filled in already
     script FILE|-                                   a JSON list of actions, run in one session
     lines                                           one JSON action per line of stdin, answered one by one
@@ -53,11 +59,15 @@ if MODERN_SDK:
     import httpx2 as httpx
     from mcp import Client
     from mcp.shared.exceptions import MCPError
+
+    from client_tasks import Tasks
 else:
     import httpx
     from mcp.shared.exceptions import McpError as MCPError
 
 Json = dict[str, Any]
+# How often `watch` has things changed until it has heard of them.
+ATTEMPTS = 40
 LISTS = {"tools": "tools", "prompts": "prompts", "resources": "resources", "resource_templates": "resourceTemplates"}
 MODES = {"auto": "auto", "modern": "2026-07-28", "legacy": "legacy"}
 
@@ -163,11 +173,35 @@ class WatchedBody(httpx.AsyncByteStream):
         await self.inner.aclose()
 
 
+class RecordedBody(httpx.AsyncByteStream):
+    """Passes a response body on and appends what has passed to a file, once, when it ends."""
+
+    def __init__(self, inner: Any, path: Path, exchange: Json) -> None:
+        self.inner = inner
+        self.path = path
+        self.exchange: Json | None = exchange
+        self.passed = b""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self.inner:
+            self.passed += chunk
+            yield chunk
+
+    async def aclose(self) -> None:
+        if self.exchange:
+            self.exchange["answer"]["body"] = self.passed.decode("utf-8", "replace")
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.exchange) + "\n")
+            self.exchange = None
+        await self.inner.aclose()
+
+
 class WatchedHttp(httpx.AsyncHTTPTransport):
     """Remembers the last refusal and watches event streams (GET, or a modern `subscriptions/listen`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: Path | None) -> None:
         super().__init__()
+        self.record = record
         self.refusal: Json | None = None
         self.stream_status: int | None = None
         self.stream_answered = anyio.Event()
@@ -185,6 +219,10 @@ class WatchedHttp(httpx.AsyncHTTPTransport):
             self.on_open(response.status_code)
             if not refused:
                 response.stream = WatchedBody(response.stream, lambda how: self.on_end(how))
+        if self.record:
+            exchange = {"headers": request.headers.multi_items(), "body": request.content.decode(),
+                        "answer": {"headers": response.headers.multi_items()}}
+            response.stream = RecordedBody(response.stream, self.record, exchange)
         return response
 
 
@@ -194,7 +232,7 @@ class Peer:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.tap = Tap()
-        self.http = WatchedHttp()
+        self.http = WatchedHttp(options.record)
         self.session: Any = None
 
     @asynccontextmanager
@@ -223,6 +261,8 @@ class Peer:
             answers |= {"sampling_callback": self.sample, "list_roots_callback": self.list_roots}
         answers["logging_callback"] = self.hear
         timeout = self.options.timeout
+        if self.options.tasks:
+            answers["extensions"] = [Tasks()]
         if MODERN_SDK:
             client = Client(self.transport(), mode=MODES[self.options.era], cache=None,
                             read_timeout_seconds=timeout, **answers)
@@ -249,7 +289,7 @@ class Peer:
         """Answers every question of the server in the way that was asked for."""
         self.tap.asked.append(wire(params))
         content = None
-        if self.options.elicit == "accept":
+        if self.options.elicit == "accept" and getattr(params, "mode", "form") != "url":
             schema = getattr(params, "requested_schema", None) or getattr(params, "requestedSchema", None) or {}
             content = {name: f"a {name}" for name in schema.get("properties", {})}
         return types.ElicitResult(action=self.options.elicit, content=content)
@@ -308,7 +348,7 @@ class Peer:
         sent, received, asked = len(self.tap.sent), len(self.tap.received), len(self.tap.asked)
         callback = ignore_progress if action.get("progress") else None
         with anyio.move_on_after(action.get("cancel_after")) as limit:
-            await self.session.call_tool(
+            returned = await self.session.call_tool(
                 action["name"], action.get("arguments") or {}, progress_callback=callback, **self.level_of_call()
             )
         if limit.cancelled_caught:
@@ -316,6 +356,8 @@ class Peer:
             outcome: Json = {"cancelled": True}
         else:
             outcome = {"result": self.tap.result_of("tools/call", sent)}
+            if (outcome["result"] or {}).get("resultType") == "task":
+                outcome["task"] = wire(returned)
         if callback:
             news = self.tap.received[received:]
             outcome["progress"] = [one["params"] for one in news if one.get("method") == "notifications/progress"]
@@ -354,6 +396,27 @@ class Peer:
         argument = {"name": action["argument"], "value": action["value"]}
         await self.session.complete(reference.model_validate(action["ref"]), argument, action.get("arguments"))
         return {"result": self.tap.result_of("completion/complete")}
+
+    async def do_watch(self, action: Json) -> Json:
+        if MODERN_SDK and self.session.protocol_version == MODES["modern"]:
+            lists = dict.fromkeys(("tools_list_changed", "prompts_list_changed", "resources_list_changed"), True)
+            async with self.session.listen(**lists, resource_subscriptions=[action["uri"]]):
+                return {"heard": await self.hear_changes(action)}
+        await self.session.subscribe_resource(action["uri"])
+        heard = await self.hear_changes(action)
+        await self.session.unsubscribe_resource(action["uri"])
+        return {"heard": heard}
+
+    async def hear_changes(self, action: Json) -> list[str]:
+        """Has things changed until each change was heard of; a stream may open later than it was asked for."""
+        since, wanted, heard = len(self.tap.received), set(action["for"]), set()
+        for _ in range(ATTEMPTS):
+            await self.session.call_tool(action["name"], {})
+            await anyio.sleep(0.1)
+            heard = {one.get("method") for one in self.tap.received[since:]} & wanted
+            if heard == wanted:
+                break
+        return sorted(heard)
 
     async def do_ping(self, _action: Json) -> Json:
         await self.session.send_ping()
@@ -428,14 +491,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--era", choices=MODES, default="auto")
     parser.add_argument("--elicit", choices=("accept", "decline", "cancel"))
     parser.add_argument("--able", action="store_true")
+    parser.add_argument("--tasks", action="store_true")
     parser.add_argument("--level")
     parser.add_argument("--timeout", type=float, default=30.0)
+    parser.add_argument("--record", type=Path, metavar="FILE")
     actions = parser.add_subparsers(dest="action", required=True)
     for simple in ("info", "ping", "lines"):
         actions.add_parser(simple)
     actions.add_parser("list").add_argument("kind", nargs="?", choices=LISTS, default="tools")
     actions.add_parser("read").add_argument("uri")
     actions.add_parser("script").add_argument("file")
+    watch = actions.add_parser("watch")
+    watch.add_argument("uri")
+    watch.add_argument("name")
+    watch.add_argument("for", nargs="*")
     complete = actions.add_parser("complete")
     complete.add_argument("ref", type=json.loads)
     complete.add_argument("argument")
@@ -452,8 +521,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     hold.add_argument("--for", type=float, default=60.0, dest="seconds")
     hold.add_argument("--reopen", action="store_true")
     options = parser.parse_args(arguments)
-    if options.era == "modern" and not MODERN_SDK:
-        parser.error(f"SDK {SDK} speaks only the legacy era")
+    if (options.era == "modern" or options.tasks) and not MODERN_SDK:
+        parser.error(f"SDK {SDK} speaks only the legacy era, and knows no tasks")
     return options
 
 

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import json
 import socket
+from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
@@ -41,6 +42,7 @@ from mcp.types import (
 from pydantic import BaseModel, Field
 
 from conformance_tasks import Tasks
+from recorder import Recorder
 
 # One pixel, and a sound of no length.
 IMAGE = (
@@ -530,10 +532,13 @@ async def complete(ref: Any, argument: Any, context: Any) -> Completion:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--http", type=int, default=0, help="the port; 0 is any free one")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="takes every HTTP request, one a line")
     options = parser.parse_args()
     listener = socket.create_server(("127.0.0.1", options.http))
     print(f"listening {listener.getsockname()[1]}", flush=True)
     app = server.streamable_http_app(event_store=Events(), retry_interval=100)
+    if options.record:
+        app = Recorder(app, options.record)
     config = uvicorn.Config(app, log_level="warning")
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import socket
 import sys
@@ -33,6 +32,8 @@ except ImportError:
     from mcp.server.fastmcp import Context
     from mcp.server.fastmcp import FastMCP as Server
 from mcp.types import ToolAnnotations
+
+from recorder import Recorder, append_line
 
 READS = {"readOnlyHint": True}
 WRITES = {"readOnlyHint": False, "destructiveHint": False}
@@ -126,51 +127,6 @@ async def never() -> str:
     """Is never read to its end."""
     await anyio.sleep_forever()
     return "unreachable"
-
-
-class Recorder:
-    """Wraps an ASGI application and appends each HTTP request to a file before passing it on."""
-
-    def __init__(self, app: Any, path: Path) -> None:
-        self.app = app
-        self.path = path
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        body = await self.read_body(receive) if scope["method"] == "POST" else b""
-        self.append(scope, body)
-        pending = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def replay() -> Any:
-            return pending.pop() if pending else await receive()
-
-        await self.app(scope, replay, send)
-
-    @staticmethod
-    async def read_body(receive: Any) -> bytes:
-        """Collects the whole request body."""
-        body = b""
-        while (message := await receive())["type"] == "http.request":
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        return body
-
-    def append(self, scope: Any, body: bytes) -> None:
-        """Writes one request as a JSON line."""
-        headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]]
-        append_line(self.path, {
-            "method": scope["method"], "path": scope["path"], "query": scope["query_string"].decode("latin-1"),
-            "headers": headers, "body": body.decode("utf-8", "replace"),
-        })
-
-
-def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Appends one JSON line to the record file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value) + "\n")
 
 
 def http_app(path: str, json_response: bool) -> Any:

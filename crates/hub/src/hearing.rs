@@ -28,8 +28,8 @@ pub(crate) struct Hearings(Mutex<HashMap<Who, Weak<DropGuard>>>);
 type Who = (Principal, String, Abilities, Prefers);
 
 impl Hub {
-    /// Lets the servers of an endpoint tell which of their lists of prompts and resources change. Nothing is started for
-    /// it: a process is heard as long as it runs.
+    /// Lets the servers of an endpoint tell which of their lists change. Nothing is started for it: a process is heard as
+    /// long as it runs.
     pub fn hear(&self, caller: &Caller, entrance: Entrance<'_>) -> Option<Hearing> {
         if let Endpoint::Server(id) = entrance.endpoint {
             let server = self.snapshot.newest().server(id).map(|entry| entry.share())?;
@@ -62,7 +62,7 @@ impl Hub {
         self.tasks.spawn(async move {
             let heard = async {
                 let entrance = Entrance { endpoint, path: &who.1, client: &client };
-                let wish = Wish { prompts: true, resources: true, ..Wish::default() };
+                let wish = Wish { tools: true, prompts: true, resources: true, uris: Vec::new() };
                 let opened = match hub.upgrade() {
                     Some(hub) => Box::pin(hub.watch(&caller, entrance, &wish)).await,
                     None => return,
@@ -85,7 +85,7 @@ impl Hub {
         });
     }
 
-    /// Says whether a caller may hear of a server's prompts and resources at an endpoint.
+    /// Says whether a caller may hear of a server's lists at an endpoint.
     pub fn may_hear(&self, caller: &Caller, endpoint: Endpoint, server: ServerId) -> bool {
         let world = self.snapshot.newest();
         decide::readable(&world, caller.principal, endpoint, self.clock.now()).contains(&server)

@@ -72,7 +72,7 @@ impl EventSession {
 
     async fn initialize(&self, abilities: Abilities) -> Result<Version, UpstreamError> {
         let (blame, id) = (&self.post.blame, self.post.shared.next_id());
-        let mut reply = match self.ask(id, initialize(id, abilities), Abilities::NONE).await? {
+        let mut reply = match self.ask(id, initialize(id, abilities), None).await? {
             Posted::Taken(reply) => reply,
             Posted::Refused(error) => return Err(error),
         };
@@ -86,10 +86,10 @@ impl EventSession {
 
     /// Sends a request, whose answer the stream will bring.
     pub(crate) async fn request(&self, request: &Outgoing, id: i64) -> Result<Posted, UpstreamError> {
-        self.ask(id, request.write(id, self.version), request.client.abilities).await
+        self.ask(id, request.write(id, self.version), request.asks()).await
     }
 
-    async fn ask(&self, id: i64, body: Bytes, asks: Abilities) -> Result<Posted, UpstreamError> {
+    async fn ask(&self, id: i64, body: Bytes, asks: Option<Abilities>) -> Result<Posted, UpstreamError> {
         let reply = match self.pipe.register(id, asks) {
             Ok(reply) => reply,
             Err(error) => return Ok(Posted::Refused(error)),

@@ -72,6 +72,11 @@ impl Outgoing {
         }
     }
 
+    /// Says what a server may ask of whoever makes the request; nothing if that is the hub itself.
+    pub(crate) fn asks(&self) -> Option<Abilities> {
+        self.params.as_ref().map(|_| self.client.abilities)
+    }
+
     /// Repeats arguments in headers.
     pub(crate) fn mirroring(self, mirrored: Option<Arc<[Mirrored]>>) -> Self {
         Self { mirrored, ..self }

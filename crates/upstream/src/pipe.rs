@@ -67,8 +67,8 @@ struct Calls {
 
 struct Slot {
     outlet: Outlet,
-    /// What the process may ask of whoever makes this call.
-    asks: Abilities,
+    /// What the process may ask of whoever makes this call; nothing if it is the hub's own request.
+    asks: Option<Abilities>,
     answer: oneshot::Sender<Result<Response, UpstreamError>>,
 }
 
@@ -127,7 +127,7 @@ impl Pipe {
         self: &Arc<Self>,
         id: i64,
         body: Bytes,
-        asks: Abilities,
+        asks: Option<Abilities>,
     ) -> Result<PipeReply, UpstreamError> {
         let reply = self.register(id, asks)?;
         self.send(body).await?;
@@ -139,7 +139,11 @@ impl Pipe {
     }
 
     /// Makes a place for an answer.
-    pub(crate) fn register(self: &Arc<Self>, id: i64, asks: Abilities) -> Result<PipeReply, UpstreamError> {
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        id: i64,
+        asks: Option<Abilities>,
+    ) -> Result<PipeReply, UpstreamError> {
         let (notifications, notification_queue) = mpsc::channel(NOTIFICATIONS);
         let (answer, answer_slot) = oneshot::channel();
         let mut calls = self.calls.lock();
@@ -280,8 +284,9 @@ impl Pipe {
                 _ => None,
             },
             // A log message names no call, so it goes to a person only if it can be about hers alone.
-            (method::MESSAGE, None) if self.key.scope != Scope::Shared && calls.open.len() == 1 => {
-                calls.open.values().next()
+            (method::MESSAGE, None) if self.key.scope != Scope::Shared => {
+                let mut peoples = calls.open.values().filter(|slot| slot.asks.is_some());
+                peoples.next().filter(|_| peoples.next().is_none())
             }
             _ => {
                 self.feed.tell(&notification);
@@ -306,7 +311,9 @@ impl Pipe {
         }
         let slot = {
             let calls = self.calls.lock();
-            let can = |(_, slot): &(&i64, &Slot)| slot.asks.allow(&request.method, request.params.as_ref());
+            let can = |(_, slot): &(&i64, &Slot)| {
+                slot.asks.is_some_and(|asks| asks.allow(&request.method, request.params.as_ref()))
+            };
             calls.open.iter().filter(can).max_by_key(|(id, _)| **id).map(|(_, slot)| slot.outlet.clone())
         };
         let Some(outlet) = slot else {

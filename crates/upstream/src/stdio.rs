@@ -23,7 +23,7 @@ use crate::process::Process;
 use crate::reply::{Sent, Stream};
 use crate::settings::Settings;
 use crate::target::{ResolvedStdio, Values};
-use crate::watch::Feed;
+use crate::watch::{Feed, Interest};
 
 /// How long a process may be silent on `server/discover` before it is taken for a legacy one.
 const PROBE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl StdioConnection {
 
     pub(crate) async fn send(&self, request: &Outgoing) -> Result<Sent, UpstreamError> {
         let id = self.pipe.shared.next_id();
-        let reply = self.pipe.request(id, request.write(id, self.version), request.client.abilities).await?;
+        let reply = self.pipe.request(id, request.write(id, self.version), request.asks()).await?;
         Ok(Sent { stream: Stream::Pipe(reply), id, version: self.version })
     }
 
@@ -186,13 +186,27 @@ impl Attempt {
 
     async fn ask(&self, body: impl FnOnce(i64) -> Bytes) -> Result<PipeReply, UpstreamError> {
         let id = self.pipe.shared.next_id();
-        self.pipe.request(id, body(id), Abilities::NONE).await
+        self.pipe.request(id, body(id), None).await
     }
 
     fn into_connection(mut self, version: Version) -> StdioConnection {
         self.settled = true;
+        if version.is_modern() {
+            self.pipe.shared.spawn(hear(Arc::clone(&self.pipe), version));
+        }
         StdioConnection { pipe: Arc::clone(&self.pipe), version }
     }
+}
+
+/// Lets a modern process tell which of its lists change, as long as it runs; an older one does so by itself.
+async fn hear(pipe: Arc<Pipe>, version: Version) {
+    let lists = Interest { tools: true, prompts: true, resources: true, uris: Vec::new() };
+    let id = pipe.shared.next_id();
+    let request = Outgoing::listen(&lists).write(id, version);
+    let Ok(mut told) = pipe.request(id, request, None).await else { return };
+    // All that it tells goes to the bus.
+    let ended = told.response().await;
+    tracing::debug!(server = %pipe.blame.0, well = ended.is_ok(), "a process tells no more of its lists");
 }
 
 impl Drop for Attempt {

@@ -43,7 +43,8 @@ pub fn result(id: &Id, result: &Raw) -> Bytes {
     message.finish()
 }
 
-/// Writes an answer that failed; without an id, it says `null`.
+/// Writes an answer that failed. To what has no id that could be read, it has none: the protocol's schemas know no
+/// `null` there, unlike JSON-RPC's own text.
 #[must_use]
 pub fn error(id: Option<&Id>, code: i64, text: &str, data: Option<&Raw>) -> Bytes {
     let mut error = ObjectWriter::new(text.len() + data.map_or(0, |data| data.len()));
@@ -54,9 +55,8 @@ pub fn error(id: Option<&Id>, code: i64, text: &str, data: Option<&Raw>) -> Byte
     }
     let error = error.finish();
     let mut message = ObjectWriter::message(error.len());
-    match id {
-        Some(id) => message.id(id),
-        None => message.raw("id", b"null"),
+    if let Some(id) = id {
+        message.id(id);
     }
     message.raw("error", &error);
     message.finish()

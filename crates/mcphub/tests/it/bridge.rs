@@ -1,251 +1,329 @@
-//! `mcphub connect --stdio`, line by line: what it refuses, what it says when the hub doesn't, and how it ends.
+//! The whole bridge in one table: each client before each server, with everything that the protocol has.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::harness::client::{list, modern};
-use crate::harness::database::Session;
-use crate::harness::lines::Lines;
-use crate::harness::peer::{asking, program};
-use crate::harness::{Database, Installation, eventually, tool};
+use crate::harness::page::settle;
+use crate::harness::peer::{Peer, asking, client, program};
+use crate::harness::{Database, Installation, Serving, tool};
 
-#[test]
-fn a_line_that_is_no_message_is_answered_and_the_next_one_works() {
-    let (installation, key) = set_up();
-    let hub = installation.serve();
-    let mut bridge = Lines::bridge(&hub, Some("local"), &key);
-    let long = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{}\"}}", "x".repeat(5 << 20));
-    for (line, id, code) in [
-        ("garbage", Value::Null, -32700),
-        ("{\"jsonrpc\":\"2.0\",\"id\":5}", json!(5), -32600),
-        ("{\"jsonrpc\":\"2.0\",\"id\":6,\"id\":7,\"method\":\"ping\"}", Value::Null, -32600),
-        ("[{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"ping\"}]", Value::Null, -32600),
-        ("{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"ping\"}", json!(9), -32600),
-        (&long, Value::Null, -32600),
-    ] {
-        bridge.write(line);
-        let refused = bridge.read();
-        assert_eq!((&refused["id"], &refused["error"]["code"]), (&id, &json!(code)), "{refused}");
-        bridge.write("");
-        let listed = bridge.ask(&parse(&modern(1, "tools/list", json!({}))));
-        assert!(listed["result"]["tools"].is_array(), "{listed}");
-    }
+/// Between these lines of the page stand the tables.
+const MARKS: [&str; 2] = ["<!-- bridge -->\n", "<!-- /bridge -->\n"];
+const NEW: &str = "MCPHUB_TEST_PYTHON_2";
+const OLD: &str = "MCPHUB_TEST_PYTHON_1";
+const NOTE: &str = "notes://a";
+const TOOLS: &str = "notifications/tools/list_changed";
+const PROMPTS: &str = "notifications/prompts/list_changed";
+const NOTES: &str = "notifications/resources/updated";
+
+/// Is a client: which SDK it is made of, and the era that it speaks.
+const CLIENTS: [(&str, &str, &str); 3] =
+    [("SDK 2.3", NEW, "modern"), ("SDK 2.3", NEW, "legacy"), ("SDK 1.30", OLD, "legacy")];
+
+/// The servers: SDK 2.3 refuses sessions, SDK 1.30 knows nothing else.
+const SERVERS: [Server; 4] = [
+    Server { name: "modern-http", python: NEW, era: "modern", is_process: false },
+    Server { name: "legacy-http", python: OLD, era: "legacy", is_process: false },
+    Server { name: "modern-stdio", python: NEW, era: "modern", is_process: true },
+    Server { name: "legacy-stdio", python: OLD, era: "legacy", is_process: true },
+];
+
+/// Is a server: its name at the hub, and how it is spoken to.
+struct Server {
+    name: &'static str,
+    python: &'static str,
+    era: &'static str,
+    is_process: bool,
 }
 
-#[test]
-fn a_key_is_wanted_and_a_wrong_one_is_told_with_every_answer() {
-    let (mut installation, key) = set_up();
-    let hub = installation.serve();
-    let fails = |installation: &Installation, words: &[&str]| {
-        let output = installation.run(&[&["connect"], words].concat(), "");
-        assert!(output.stdout.is_empty(), "{words:?}");
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+/// Is something that the protocol has: what a client does to see it, and whether the answers show that it works.
+struct Feature {
+    name: &'static str,
+    actions: Vec<Value>,
+    works: fn(&[Value]) -> bool,
+}
+
+/// Is a reason why something doesn't pass: of which feature, in which cells (the client's era and the server), what
+/// they say, and why.
+struct Reason {
+    feature: &'static str,
+    applies: fn(&str, &Server) -> bool,
+    says: &'static str,
+    why: &'static str,
+}
+
+const TASKS: &str = "tasks";
+const HEADERS: &str = "arguments in headers (`x-mcp-header`)";
+
+/// What no gateway can translate ("–").
+const REASONS: [Reason; 3] = [
+    Reason {
+        feature: TASKS,
+        applies: |client, server| client == "legacy" || server.era == "legacy",
+        says: "–",
+        why: "Tasks are an extension of 2026-07-28. Those of 2025-11-25 were an experiment of another shape, which the hub \
+              neither offers nor translates: a call waits for its result.",
+    },
+    Reason {
+        feature: HEADERS,
+        applies: |_, server| server.is_process,
+        says: "–",
+        why: "A process is sent no headers; it gets the argument itself.",
+    },
+    Reason {
+        feature: HEADERS,
+        applies: |_, server| server.era == "legacy",
+        says: "–",
+        why: "Headers that repeat arguments came with 2026-07-28, and a legacy server looks for none; it gets the argument \
+              itself.",
+    },
+];
+
+fn call(name: &str) -> Value {
+    json!({ "action": "call", "name": name })
+}
+
+fn with(name: &str, more: &Value) -> Value {
+    let mut action = call(name);
+    action.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    action
+}
+
+fn list(kind: &str) -> Value {
+    json!({ "action": "list", "kind": kind })
+}
+
+/// Returns the text that a call answered with.
+fn text(answer: &Value) -> &str {
+    answer["result"]["content"][0]["text"].as_str().unwrap_or_default()
+}
+
+fn named(items: &Value, name: &str) -> bool {
+    items.as_array().into_iter().flatten().any(|item| item["name"] == name)
+}
+
+fn counts(answer: &Value, member: &str) -> usize {
+    answer[member].as_array().map_or(0, Vec::len)
+}
+
+fn heard(answer: &Value, method: &str) -> bool {
+    answer["heard"].as_array().into_iter().flatten().any(|heard| heard == method)
+}
+
+/// Lists everything, in the order of the table.
+fn features() -> Vec<Feature> {
+    let feature = |name, actions, works| Feature { name, actions, works };
+    let watch = |tool: &str, change: &str| {
+        vec![json!({ "action": "watch", "uri": NOTE, "name": tool, "for": [change] })]
     };
-    let url = hub.url("");
-    let (code, text) = fails(&installation, &["--stdio", "--url", &url]);
-    assert!(
-        code == Some(1) && text.starts_with("error: MCPHUB_KEY is not set: put a hub key there"),
-        "{text}"
-    );
-    installation.set("MCPHUB_KEY", &key);
-    for (words, expected) in [
-        (&["--url", &url][..], 2),
-        (&["--stdio", "--url", "http://192.0.2.1:3000"][..], 1),
-        (&["--stdio", "--url", "https://u:p@example.org"][..], 2),
-        (&["--stdio", "--name", "My Server"][..], 2),
-    ] {
-        let (code, text) = fails(&installation, words);
-        assert_eq!(code, Some(expected), "{words:?}: {text}");
-    }
-    let (_, text) = fails(&installation, &["--stdio", "--url", "http://192.0.2.1:3000"]);
-    assert!(text.contains("without TLS") && !text.contains(&key), "{text}");
-
-    let broken = key.replace("mcphub_", "mcphub_0");
-    let mut bridge = Lines::bridge(&hub, None, &broken);
-    for id in 1..=2 {
-        let refused = bridge.ask(&parse(&modern(id, "tools/list", json!({}))));
-        assert_eq!(refused["error"]["code"], -31001, "{refused}");
-        assert_eq!(refused["error"]["data"]["status"], 401, "the hub's own words are there, too: {refused}");
-        assert!(refused["error"]["message"].as_str().unwrap().contains("set MCPHUB_KEY"), "{refused}");
-    }
-    let opened = bridge.initialize("2025-06-18");
-    assert_eq!(opened["error"]["code"], -31001, "{opened}");
-}
-
-#[test]
-fn without_an_address_the_configured_one_is_meant() {
-    let (mut installation, key) = set_up();
-    let hub = installation.serve();
-    installation.set("MCPHUB_LISTEN", &hub.address.to_string());
-    installation.set("MCPHUB_KEY", &key);
-    assert!(installation.ok("user list").contains("alice"), "the key is no setting");
-    let mut bridge = Lines::start(installation.command().args(["connect", "--stdio"]));
-    let listed = bridge.ask(&parse(&modern(1, "tools/list", json!({}))));
-    assert!(listed["result"]["tools"].is_array(), "{listed}");
-}
-
-#[test]
-fn the_end_of_the_client_ends_its_session_and_its_calls() {
-    for (leave, reason) in [(Leave::Close, "its input ends"), (Leave::Terminate, "it is told to end")] {
-        let (installation, key) = set_up();
-        let hub = installation.serve();
-        let mut bridge = Lines::bridge(&hub, Some("local"), &key);
-        bridge.initialize("2025-11-25");
-        let count = || Session::of(&installation).run("SELECT count(*) FROM sessions WHERE ended_at IS NULL");
-        assert_eq!(count(), ["1"]);
-        let hang = json!({ "name": "hang", "arguments": {} });
-        bridge
-            .write(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": hang }).to_string());
-        bridge.write(&modern(2, "tools/call", hang.clone()));
-        let twice = bridge.ask(&parse(&modern(2, "tools/list", json!({}))));
-        assert_eq!(twice["error"]["code"], -32600, "its id is in use: {twice}");
-        eventually("both calls run", || (count_written(&installation, "hanging") == 2).then_some(()));
-        match leave {
-            Leave::Close => bridge.close(),
-            Leave::Terminate => bridge.signal("-TERM"),
-        }
-        assert!(bridge.wait().success(), "{reason}");
-        assert_eq!(count(), ["0"], "{reason}");
-        eventually("both calls end", || (count_written(&installation, "cancelled") == 2).then_some(()));
-    }
-}
-
-#[test]
-fn a_stream_that_breaks_is_answered_once_and_news_come_again_after_a_restart() {
-    let installation = Installation::new(Database::Sqlite);
-    let server = asking("MCPHUB_TEST_PYTHON_2");
-    let file = json!({ "mcpServers": { "notes": { "type": "streamable-http", "url": server.url } } });
-    installation.grant_all("alice", "notes", &file);
-    let (key, mut hub) = (installation.key("alice"), installation.serve());
-    list(hub.address, "/mcp", &key);
-    let mut bridge = Lines::bridge(&hub, Some("notes"), &key);
-    bridge.initialize("2025-11-25");
-    let note = json!({ "uri": "notes://a" });
-    let subscribed =
-        bridge.ask(&json!({ "jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": note }));
-    assert_eq!(subscribed["result"], json!({}), "{subscribed}");
-    for round in 0..2 {
-        hears(&mut bridge);
-        let wish = json!({ "notifications": { "promptsListChanged": true } });
-        let listen = parse(&modern(7, "subscriptions/listen", wish));
-        bridge.until(&listen, |line| line["method"] == "notifications/subscriptions/acknowledged");
-        if round == 1 {
-            break;
-        }
-        let address = hub.address.to_string();
-        hub.kill();
-        let broken =
-            eventually("the request is answered", || Some(bridge.read()).filter(|line| line["id"] == 7));
-        assert_eq!(broken["error"]["code"], -31010, "{broken}");
-        hub = installation.serve_at(&address);
-    }
-    hub.stop();
-    let farewell =
-        eventually("the request is answered", || Some(bridge.read()).filter(|line| line["id"] == 7));
-    assert_eq!(farewell["result"]["resultType"], "complete", "{farewell}");
-}
-
-#[test]
-fn the_messages_of_a_batch_are_answered_each_for_itself() {
-    let (installation, key) = set_up();
-    let hub = installation.serve();
-    let mut bridge = Lines::bridge(&hub, None, &key);
-    let opened = bridge.initialize("2025-03-26");
-    assert_eq!(opened["result"]["protocolVersion"], "2025-03-26", "{opened}");
-    let request = |id: &str, method: &str| json!({ "jsonrpc": "2.0", "id": id, "method": method });
-    bridge.write(&json!([request("a", "ping"), request("b", "tools/list")]).to_string());
-    let mut ids = [bridge.read(), bridge.read()].map(|answer| {
-        assert!(answer["result"].is_object(), "{answer}");
-        answer["id"].as_str().unwrap().to_owned()
-    });
-    ids.sort();
-    assert_eq!(ids, ["a", "b"]);
-}
-
-#[test]
-fn what_is_no_answer_of_a_hub_is_told_once_and_the_next_request_is_sent() {
-    let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = somebody.local_addr().unwrap();
-    let page = "<html>Bad Gateway</html>";
-    let table = [
-        ("HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html", page, -31010, "HTTP 502"),
-        ("HTTP/1.1 302 Found\r\nlocation: https://example.org/", "", -31010, "somewhere else"),
-        ("HTTP/1.1 429 Too Many Requests", "", -31029, "wait a while"),
-        ("HTTP/1.1 200 OK\r\ncontent-type: text/html", page, -31010, "no hub"),
-        ("HTTP/1.1 200 OK\r\ncontent-type: application/json", "{\"a\":1}", -31010, "no hub"),
-        (
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream",
-            ": lives\n\ndata: {\"jso",
-            -31010,
-            "broke off",
-        ),
-        ("", "", -31010, "can't be reached"),
+    let all = [
+        offers(),
+        vec![
+            feature("progress", vec![with("count", &json!({ "progress": true }))], |answers| {
+                counts(&answers[0], "progress") == 3 && text(&answers[0]) == "counted"
+            }),
+            feature("log messages", vec![call("log_some")], |answers| counts(&answers[0], "logged") == 3),
+            feature(
+                "cancellation",
+                vec![with("hang", &json!({ "cancel_after": 0.5 })), call("was_cancelled")],
+                |answers| answers[0]["cancelled"] == true && text(&answers[1]) == "cancelled",
+            ),
+            feature("a server says that its tools changed", watch("grow", TOOLS), |answers| {
+                heard(&answers[0], TOOLS)
+            }),
+            feature("a server says that another list changed", watch("touch", PROMPTS), |answers| {
+                heard(&answers[0], PROMPTS)
+            }),
+            feature("a resource changes (subscribed to)", watch("touch", NOTES), |answers| {
+                heard(&answers[0], NOTES)
+            }),
+        ],
+        questions(),
+        vec![
+            feature(
+                TASKS,
+                vec![with("slow_compute", &json!({ "arguments": { "seconds": 0.2, "label": "it" } }))],
+                |answers| answers[0]["task"]["content"][0]["text"] == "computed it",
+            ),
+            feature(HEADERS, vec![with("region", &json!({ "arguments": { "region": "eu" } }))], |answers| {
+                text(&answers[0]) == "eu"
+            }),
+        ],
     ];
-    let answers = table.map(|(head, body, ..)| match head {
-        "" => String::new(),
-        head => format!("{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()),
+    all.into_iter().flatten().collect()
+}
+
+/// Lists what a client asks a server for.
+fn offers() -> Vec<Feature> {
+    let feature = |name, actions, works| Feature { name, actions, works };
+    let complete = json!({
+        "action": "complete", "ref": { "type": "ref/prompt", "name": "first" }, "argument": "name", "value": "A",
     });
-    std::thread::spawn(move || {
-        for answer in answers {
-            let (mut socket, _) = somebody.accept().unwrap();
-            let mut request = [0; 4096];
-            assert!(socket.read(&mut request).unwrap() > 0, "a request comes");
-            socket.write_all(answer.as_bytes()).unwrap();
-        }
-    });
-    let mut bridge = Lines::bridge_to(&format!("http://{address}"), None, "mcphub_key");
-    for (id, (_, _, code, words)) in (1..).zip(table) {
-        let answer = bridge.ask(&parse(&modern(id, "tools/list", json!({}))));
-        assert_eq!(answer["error"]["code"], code, "{answer}");
-        assert!(answer["error"]["message"].as_str().unwrap().contains(words), "{words}: {answer}");
-        assert_eq!(bridge.read_within(Duration::from_millis(50)), None, "that is all");
-    }
+    vec![
+        feature("tools: list, call", vec![list("tools"), call("count")], |answers| {
+            named(&answers[0]["tools"], "count") && text(&answers[1]) == "counted"
+        }),
+        feature("structured content", vec![list("tools"), call("measure")], |answers| {
+            let tools = answers[0]["tools"].as_array().unwrap();
+            let described =
+                tools.iter().any(|tool| tool["name"] == "measure" && tool["outputSchema"].is_object());
+            described && answers[1]["result"]["structuredContent"] == json!({ "width": 3, "height": 4 })
+        }),
+        feature(
+            "resources: list, read",
+            vec![list("resources"), json!({ "action": "read", "uri": NOTE })],
+            |answers| {
+                named(&answers[0]["resources"], "note")
+                    && answers[1]["result"]["contents"][0]["text"] == "a note"
+            },
+        ),
+        feature(
+            "resource templates: list, read",
+            vec![list("resource_templates"), json!({ "action": "read", "uri": "notes://b/text" })],
+            |answers| {
+                answers[0]["resourceTemplates"][0]["uriTemplate"] == "notes://{name}/text"
+                    && answers[1]["result"]["contents"][0]["text"] == "the note b"
+            },
+        ),
+        feature(
+            "prompts: list, get",
+            vec![
+                list("prompts"),
+                json!({ "action": "prompt", "name": "first", "arguments": { "name": "Ada" } }),
+            ],
+            |answers| {
+                named(&answers[0]["prompts"], "first")
+                    && answers[1]["result"]["messages"][0]["content"]["text"] == "Say hello to Ada."
+            },
+        ),
+        feature("lists in pages", vec![list("prompts")], |answers| {
+            counts(&answers[0], "prompts") == 3 && named(&answers[0]["prompts"], "third")
+        }),
+        feature("completion", vec![complete], |answers| {
+            answers[0]["result"]["completion"]["values"] == json!(["Ada", "Alan"])
+        }),
+    ]
 }
 
-/// Says how a client goes away.
-enum Leave {
-    Close,
-    Terminate,
+/// Lists what a server asks a client for in the middle of a call.
+fn questions() -> Vec<Feature> {
+    let feature = |name, tool: &str, works| Feature { name, actions: vec![call(tool)], works };
+    vec![
+        feature("elicitation by a form", "greet", |answers| text(&answers[0]) == "Hello, a name!"),
+        feature("elicitation by a URL", "open_page", |answers| {
+            text(&answers[0]) == "the page: accept"
+                && answers[0]["asked"][0]["url"] == "https://example.org/allow"
+        }),
+        feature("sampling", "ask_model", |answers| text(&answers[0]) == "The model says: Paris"),
+        feature("roots", "count_folders", |answers| text(&answers[0]) == "folders: file:///one, file:///two"),
+    ]
 }
 
-/// Lets the server tell that its note has changed until the bridge says so: nobody knows when a stream is open.
-fn hears(bridge: &mut Lines) {
-    eventually("the change is heard", || {
-        let touch =
-            json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "touch" } });
-        let touched = bridge
-            .until(&touch, |line| line["id"] == 2 || line["method"] == "notifications/resources/updated");
-        if touched["id"] != 2 {
-            bridge.read();
-            return Some(());
-        }
-        assert_eq!(touched["result"]["content"][0]["text"], "touched", "{touched}");
-        bridge
-            .read_within(Duration::from_millis(300))
-            .map(|news| assert_eq!(news["params"]["uri"], "notes://a"))
-    });
-}
-
-fn count_written(installation: &Installation, word: &str) -> usize {
-    installation.ok("server logs local").matches(word).count()
-}
-
-fn parse(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
-
-/// Sets up alice with everything granted on a server that wants a credential of hers.
-fn set_up() -> (Installation, String) {
+#[test]
+fn the_page_says_what_passes_between_each_client_and_each_server() {
     let installation = Installation::new(Database::Sqlite);
-    let file = json!({ "mcpServers": { "local": {
-        "command": tool("MCPHUB_TEST_PYTHON_2"), "args": [program("credential_server.py"), "--stdio"],
-        "env": { "CREDENTIAL": "${USER_TOKEN}" },
-    } } });
-    installation.grant_all("alice", "local", &file);
-    installation.ok_with("credential set alice local TOKEN", "token-of-alice");
-    let key = installation.key("alice");
-    (installation, key)
+    let peers: Vec<Option<Peer>> = SERVERS.iter().map(|server| offer(&installation, server)).collect();
+    let (key, hub) = (installation.key("alice"), installation.serve());
+    let (features, mut notes, mut page) = (features(), Vec::new(), String::new());
+    for (sdk, python, era) in CLIENTS {
+        let meet = |server: &Server| self::meet((python, era), (&hub, server.name, &key), &features);
+        let met = std::thread::scope(|scope| {
+            let running = SERVERS.each_ref().map(|server| scope.spawn(move || meet(server)));
+            running.map(|one| one.join().unwrap())
+        });
+        let columns: Vec<Vec<String>> = SERVERS
+            .iter()
+            .zip(&met)
+            .map(|(server, (_, found))| cells((era, server), &features, found, &mut notes))
+            .collect();
+        let revisions: BTreeSet<&str> = met.iter().map(|(revision, _)| revision.as_str()).collect();
+        let revisions = revisions.into_iter().collect::<Vec<_>>().join(", ");
+        page.push_str(&format!("**Client: {sdk}, {revisions}**\n\n{}\n", table(&features, &columns)));
+    }
+    let numbered = notes.iter().enumerate().map(|(at, note)| format!("{}. {note}\n", at + 1));
+    page.extend(numbered);
+    drop(peers);
+    settle("bridging.md", MARKS, &page);
+}
+
+/// Makes a server known to the hub, and starts it if the hub doesn't.
+fn offer(installation: &Installation, server: &Server) -> Option<Peer> {
+    let peer = (!server.is_process).then(|| asking(server.python));
+    let definition = match &peer {
+        Some(peer) => json!({ "type": "streamable-http", "url": peer.url }),
+        // What asks a person needs a process for her alone.
+        None => json!({
+            "command": tool(server.python), "args": [program("asking_server.py"), "--stdio"],
+            "env": { "WHOSE": "${HUB_USER_ID}" },
+        }),
+    };
+    installation.grant_all("alice", server.name, &json!({ "mcpServers": { server.name: definition } }));
+    peer
+}
+
+/// Does everything with one client at one server; returns the revision they speak and whether each feature works.
+fn meet(
+    (python, era): (&str, &str),
+    (hub, server, key): (&Serving, &str, &str),
+    features: &[Feature],
+) -> (String, Vec<bool>) {
+    let url = hub.url(&format!("/mcp/{server}"));
+    let header = format!("Authorization: Bearer {key}");
+    let mut options = vec!["--url", &url, "--header", &header, "--era", era, "--able", "--elicit", "accept"];
+    options.extend(["--level", "debug"]);
+    options.extend((python == NEW).then_some("--tasks"));
+    let actions = std::iter::once(json!({ "action": "info" }));
+    let script: Vec<Value> = actions.chain(features.iter().flat_map(|one| one.actions.clone())).collect();
+    let options: Vec<String> = options.into_iter().map(str::to_owned).collect();
+    let answers = client(python, &options, &json!(script));
+    assert_eq!(answers.len(), script.len(), "{url} {python} {era}: {answers:#?}");
+    let mut rest = &answers[1..];
+    let works = features.iter().map(|feature| {
+        let (own, others) = rest.split_at(feature.actions.len());
+        rest = others;
+        let works = (feature.works)(own);
+        if !works {
+            eprintln!("{url} {python} {era}, {}: {own:?}", feature.name);
+        }
+        works
+    });
+    let works = works.collect();
+    (answers[0]["protocol"].as_str().unwrap().to_owned(), works)
+}
+
+/// Writes what was found, and numbers the reasons for what doesn't pass; without one it has to.
+fn cells(
+    (client, server): (&str, &Server),
+    features: &[Feature],
+    found: &[bool],
+    notes: &mut Vec<&'static str>,
+) -> Vec<String> {
+    let mut cell = |(feature, works): (&Feature, &bool)| {
+        if *works {
+            return "yes".to_owned();
+        }
+        let mut reasons = REASONS.iter().filter(|reason| reason.feature == feature.name);
+        let reason = reasons.find(|reason| (reason.applies)(client, server));
+        let Reason { says, why, .. } = reason.unwrap_or_else(|| {
+            panic!("{} does not pass between a {client} client and {}", feature.name, server.name)
+        });
+        let at = notes.iter().position(|note| note == why).unwrap_or_else(|| {
+            notes.push(why);
+            notes.len() - 1
+        });
+        format!("{says} ({})", at + 1)
+    };
+    features.iter().zip(found).map(&mut cell).collect()
+}
+
+/// Writes the table of one client.
+fn table(features: &[Feature], columns: &[Vec<String>]) -> String {
+    let mut table = "| | modern, HTTP | legacy, HTTP | modern, process | legacy, process |\n".to_owned();
+    table.push_str("|---|---|---|---|---|\n");
+    for (at, feature) in features.iter().enumerate() {
+        let cells: Vec<&str> = columns.iter().map(|column| column[at].as_str()).collect();
+        table.push_str(&format!("| {} | {} |\n", feature.name, cells.join(" | ")));
+    }
+    table
 }

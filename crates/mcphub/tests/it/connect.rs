@@ -170,7 +170,7 @@ fn the_bridge_goes_on_when_the_hub_comes_back() {
 fn a_header_that_repeats_an_argument_is_written_without_a_list() {
     let installation = Installation::new(Database::Sqlite);
     let mut command = Command::new(tool("MCPHUB_TEST_PYTHON_2"));
-    let server = Peer::listening(command.arg(program("conformance_server.py")));
+    let server = Peer::listening(command.arg(program("conformance_server.py")), None);
     grant(&installation, "suite", &server);
     let (key, hub) = (installation.key("alice"), installation.serve());
     let tools = list(hub.address, "/mcp", &key);

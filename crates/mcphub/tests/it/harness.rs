@@ -12,8 +12,11 @@ use tempfile::TempDir;
 pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod lines;
+pub(crate) mod page;
 pub(crate) mod peer;
 pub(crate) mod relay;
+pub(crate) mod schema;
+pub(crate) mod witness;
 
 /// The databases that everything is tested on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

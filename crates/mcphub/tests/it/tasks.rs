@@ -11,7 +11,7 @@ use crate::harness::{Serving, eventually, on_both, tool};
 on_both! {
     fn a_task_is_its_callers_alone_as_long_as_she_may_call_its_tool(installation) {
         let mut command = Command::new(tool("MCPHUB_TEST_PYTHON_2"));
-        let server = Peer::listening(command.arg(program("conformance_server.py")));
+        let server = Peer::listening(command.arg(program("conformance_server.py")), None);
         let file = json!({ "mcpServers": { "tasks": { "type": "streamable-http", "url": server.url } } });
         installation.grant_all("alice", "tasks", &file);
         installation.ok("user add bob --role user");

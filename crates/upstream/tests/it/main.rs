@@ -8,6 +8,9 @@ mod hostile;
 mod http;
 mod http_faults;
 mod listing;
+#[expect(dead_code, reason = "the tests of the whole program check both directions, these only one")]
+#[path = "../../../mcphub/tests/it/harness/schema.rs"]
+mod schema;
 mod stdio;
 mod supervisor;
 mod web;

@@ -12,6 +12,7 @@ use crate::harness::{
     ALICE, BOB, Hub, access, all, connection, is_alive, json as answer_json, looked, outside, parent, server,
     token_of, until,
 };
+use crate::schema;
 
 /// A server that does what the arguments of a call say.
 const SERVER: &str = r#"
@@ -105,6 +106,12 @@ fn doing(arguments: &Value) -> String {
     json!({ "name": "s__do", "arguments": arguments }).to_string()
 }
 
+/// Checks all that a server has seen.
+fn valid(seen: &Value, version: Version) {
+    let seen = seen.as_array().unwrap();
+    seen.iter().for_each(|message| schema::check_received(Some(version.as_str()), message));
+}
+
 async fn do_it(hub: &Hub, server: &Arc<Server>, arguments: &Value) -> Value {
     answer_json(&hub.answer(server, ALICE, &doing(arguments)).await.unwrap())
 }
@@ -120,7 +127,9 @@ async fn both_eras_are_found_by_asking() {
         let server = python(era, era, &json!({}));
         let answer = hub.answer(&server, ALICE, &doing(&json!({ "do": "seen" }))).await.unwrap();
         assert_eq!(answer.version, version, "{era}");
-        let call = answer_json(&answer)["seen"].as_array().unwrap().last().unwrap().clone();
+        let seen = answer_json(&answer)["seen"].clone();
+        valid(&seen, version);
+        let call = seen.as_array().unwrap().last().unwrap();
         assert_eq!(call["params"]["name"], "do");
         assert_eq!(call["params"].get("_meta").is_some(), version.is_modern(), "{era}");
     }
@@ -175,8 +184,9 @@ async fn a_dropped_call_is_cancelled_and_the_process_goes_on() {
     let (hub, server) = (Hub::start(), modern("s"));
     drop(hub.call(&server, ALICE, &doing(&json!({ "do": "hang" }))).await.unwrap());
     let seen = do_it(&hub, &server, &json!({ "do": "seen" })).await["seen"].clone();
-    let (call, cancelled) = (&seen[1], &seen[2]);
-    assert_eq!(cancelled["method"], "notifications/cancelled");
+    valid(&seen, Version::V2026_07_28);
+    let first = |method: &str| seen.as_array().unwrap().iter().find(|one| one["method"] == method).unwrap();
+    let (call, cancelled) = (first("tools/call"), first("notifications/cancelled"));
     assert_eq!(cancelled["params"]["requestId"], call["id"]);
     hub.upstreams.close_all().await;
 }
@@ -375,6 +385,7 @@ async fn a_ping_is_answered() {
     let (hub, server) = (Hub::start(), python("s", "legacy", &json!({})));
     do_it(&hub, &server, &json!({ "do": "ping" })).await;
     let seen = do_it(&hub, &server, &json!({ "do": "seen" })).await;
+    valid(&seen["seen"], Version::V2025_06_18);
     assert!(seen["seen"].as_array().unwrap().contains(&json!({ "jsonrpc": "2.0", "id": "p", "result": {} })));
     hub.upstreams.close_all().await;
 }

@@ -9,6 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::schema;
+
+/// Is the server; at its end, all that it has seen has to be valid.
 pub(crate) struct Web {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -115,6 +118,17 @@ impl Web {
 
     pub(crate) fn calls(&self) -> Vec<Seen> {
         self.seen().into_iter().filter(|seen| seen.method() == "tools/call").collect()
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let of_protocol = |seen: &Seen| !seen.body.is_null();
+            for seen in self.seen().into_iter().filter(of_protocol) {
+                schema::check_received(seen.header("mcp-protocol-version"), &seen.body);
+            }
+        }
     }
 }
 

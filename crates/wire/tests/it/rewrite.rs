@@ -77,7 +77,7 @@ fn errors_pass_with_their_data() {
     );
     assert_eq!(
         message::error(None, -32700, "no", None),
-        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"no"}}"#
+        r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"no"}}"#
     );
 }
 

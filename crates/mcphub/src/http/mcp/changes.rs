@@ -47,13 +47,11 @@ impl Changes {
             tokio::select! {
                 changed = self.tools.next(visit) => return changed.map(|()| ListKind::Tools),
                 changed = self.lists.recv() => match changed {
-                    // The hub finds out itself which tools there are.
-                    Ok(Changed { kind: ListKind::Tools, .. }) => {}
                     Ok(Changed { server, kind }) if visit.hub.may_hear(&visit.caller, visit.endpoint, server) => {
                         return Some(kind);
                     }
                     Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => self.due.extend([ListKind::Prompts, ListKind::Resources]),
+                    Err(RecvError::Lagged(_)) => self.due.extend([ListKind::Tools, ListKind::Prompts, ListKind::Resources]),
                     Err(RecvError::Closed) => return None,
                 },
             }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::witness::Witness;
+
 /// Is an answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -32,17 +34,21 @@ impl Answer {
 /// Is an answer whose body is still coming.
 pub(crate) struct Stream {
     reader: BufReader<TcpStream>,
+    witness: Option<Witness>,
     pub(crate) head: Answer,
 }
 
 impl Stream {
     /// Reads the whole body.
     pub(crate) fn rest(self) -> Answer {
-        let Self { mut reader, mut head } = self;
+        let Self { mut reader, witness, mut head } = self;
         let mut raw = Vec::new();
         reader.read_to_end(&mut raw).unwrap();
         head.body =
             if head.header("transfer-encoding") == Some("chunked") { unchunk(&raw) } else { text(raw) };
+        if let Some(mut witness) = witness {
+            witness.body(head.header("content-type").unwrap_or_default(), &head.body);
+        }
         head
     }
 
@@ -64,7 +70,10 @@ impl Stream {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
             Ok(0) | Err(_) => None,
-            Ok(_) => Some(line.trim_end().to_owned()),
+            Ok(_) => {
+                self.witness.iter_mut().for_each(|witness| witness.line(&line));
+                Some(line.trim_end().to_owned())
+            }
         }
     }
 }
@@ -92,7 +101,7 @@ pub(crate) fn begin(
     text.push_str(body);
     socket.write_all(text.as_bytes()).unwrap();
     let head = Answer { status: 0, headers: Vec::new(), body: String::new() };
-    Stream { reader: BufReader::new(socket), head }
+    Stream { reader: BufReader::new(socket), witness: Witness::of(path, headers, body), head }
 }
 
 /// Sends a request and reads the head of its answer.
@@ -103,7 +112,7 @@ pub(crate) fn open(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Stream {
-    let Stream { mut reader, .. } = begin(address, method, path, headers, body);
+    let Stream { mut reader, mut witness, .. } = begin(address, method, path, headers, body);
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -116,8 +125,9 @@ pub(crate) fn open(
     }
     let status = lines.first().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0);
     let headers = lines.iter().skip(1).filter_map(|line| line.split_once(": "));
-    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Stream { reader, head: Answer { status, headers, body: String::new() } }
+    let headers: Vec<_> = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    witness.iter_mut().for_each(|witness| witness.answered(&headers));
+    Stream { reader, witness, head: Answer { status, headers, body: String::new() } }
 }
 
 /// Sends a request and reads its whole answer.
