@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) mod bare;
 pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod peer;

@@ -18,10 +18,13 @@ mod edge;
 mod evidence;
 mod faults;
 mod floors;
+mod forwarding;
 mod front;
 mod harness;
 mod hostile;
 mod isolation;
+#[path = "../../../wire/tests/it/json_text.rs"]
+mod json_text;
 mod limits;
 mod offers;
 mod peers;
