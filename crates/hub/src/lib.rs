@@ -60,7 +60,7 @@ pub use mcphub_store::prepare::{Prepared, Roles, prepare};
 pub use mcphub_store::sessions::Session;
 pub use mcphub_store::{DatabaseUrls, Place, Process, StoreError};
 pub use mcphub_upstream::log::read as read_log;
-pub use mcphub_upstream::{ANSWER, Answer, BreakerState, Client as AboutClient, Inquiry, Prefers};
+pub use mcphub_upstream::{ANSWER, Answer, BreakerState, Client as AboutClient, Drops, Inquiry, Prefers};
 pub use mcphub_upstream::{Namespaces, PlainHttp, Settings as UpstreamSettings, child};
 pub use mcphub_vault::{Identities, Recipient, StreamError};
 pub use metrics::Metrics;

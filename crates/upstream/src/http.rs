@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::counters::Drops;
 use crate::destination::{Destination, HttpRequest};
 use crate::error::{Blame, UpstreamError};
 use crate::key::{ConnectionKey, Prefers};
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     /// What runs tasks of calls that are dropped, wherever that happens.
     pub(crate) runtime: Handle,
     pub(crate) max_response: usize,
+    pub(crate) drops: Drops,
 }
 
 impl Shared {

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::bearer::Bearer;
 use crate::breaker::BreakerState;
 use crate::client::Client;
-use crate::counters::{Counters, Counts, UpstreamState};
+use crate::counters::{Counters, Counts, Drops, UpstreamState};
 use crate::deadline::Deadline;
 use crate::error::{Blame, Phase, UpstreamError};
 use crate::http::{HttpConnection, Shared};
@@ -99,12 +99,14 @@ pub struct Upstreams {
 impl Upstreams {
     /// Opens nothing yet. Background work runs in the runtime that this is called in.
     pub fn new(settings: Settings, clock: Clock) -> Result<Arc<Self>, SetupError> {
+        let counters = Counters::default();
         let shared = Shared {
             outbound: Arc::new(Outbound::new(&settings.extra_roots, settings.plain_http)?),
             ids: Arc::new(AtomicI64::new(1)),
             tracker: TaskTracker::new(),
             runtime: Handle::current(),
             max_response: settings.max_response,
+            drops: counters.drops(),
         };
         let upstreams = Arc::new(Self {
             settings,
@@ -112,7 +114,7 @@ impl Upstreams {
             pool: Pool::new(clock.clone()),
             breakers: Breakers::new(clock.clone()),
             clock,
-            counters: Counters::default(),
+            counters,
             stopping: CancellationToken::new(),
         });
         upstreams.start_reaper();
@@ -210,6 +212,11 @@ impl Upstreams {
     /// Shows the counters.
     pub fn counts(&self) -> Counts {
         self.counters.counts()
+    }
+
+    /// Counts what is lost on the way to clients, too.
+    pub fn drops(&self) -> Drops {
+        self.counters.drops()
     }
 
     pub(crate) fn admit(

@@ -132,7 +132,7 @@ fn write_servers(page: &mut Page, metrics: &Metrics) {
     );
     let again = "Child processes that were started again after they ended unasked.";
     page.single("mcphub_upstream_restarts_total", "counter", again, counts.restarts);
-    let slow = "Notifications that a caller read too slowly for.";
+    let slow = "Notifications that were lost because a client read too slowly.";
     page.single("mcphub_dropped_notifications_total", "counter", slow, counts.dropped_notifications);
 }
 

@@ -284,6 +284,20 @@ impl Serving {
         self.child.id()
     }
 
+    /// Reads how much memory the hub holds, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Reads a figure without labels that the hub shows of itself.
+    pub(crate) fn metric(&self, name: &str) -> usize {
+        let page = client::send(self.address, "GET", "/metrics", &[], "").body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
+    }
+
     /// Asks the hub to stop and waits until it has.
     pub(crate) fn stop(mut self) {
         let id = self.child.id().to_string();

@@ -17,6 +17,7 @@ mod database;
 mod edge;
 mod evidence;
 mod faults;
+mod floods;
 mod floors;
 mod forwarding;
 mod front;
