@@ -15,7 +15,7 @@ use crate::harness::{Database, Installation, Serving, eventually_within};
 
 /// How many notifications a flood has, each with as many bytes of something: together more than may be held.
 const FLOOD: usize = 20_000;
-const BYTES: usize = 2_048;
+const BYTES: usize = 6_144;
 /// By how much the hub's memory may grow meanwhile, in KiB.
 const MARGIN: u64 = 32 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);

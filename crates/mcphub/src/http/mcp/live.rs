@@ -75,6 +75,11 @@ pub(super) struct Entry {
 }
 
 impl Live {
+    /// Counts the sessions with a stream, a subscription or a running call.
+    pub(in crate::http) fn count(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
     /// Notes a stream of a session.
     pub(super) fn stream(&self, session: [u8; 32]) -> Entry {
         let mut sessions = self.sessions.lock();
