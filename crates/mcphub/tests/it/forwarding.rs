@@ -15,10 +15,11 @@ use crate::harness::client::{Answer, send};
 use crate::harness::{Database, Installation, Serving};
 use crate::json_text;
 
+mod sketch;
+use sketch::{Block, Sketch, block, content, plain, quoted, sketch};
+
 /// How many messages are sent there and back.
 const CASES: u32 = 400;
-/// How deep a message may go, itself included.
-const DEEPEST: usize = 64;
 /// The servers: their names, their eras, and whether each is a process.
 const SERVERS: [(&str, Era, bool); 4] = [
     ("modern", Era::Modern, false),
@@ -31,27 +32,6 @@ const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
-
-/// Is an object as a test writes it: keys, and the texts of their values.
-#[derive(Clone, Debug, Default)]
-struct Sketch {
-    members: Vec<(String, String)>,
-    /// What stands between the tokens of the object itself.
-    space: String,
-    /// Whether its keys are written in escapes.
-    escaped: bool,
-}
-
-/// Is one block of a result's content.
-#[derive(Clone, Debug)]
-enum Block {
-    /// Something without a URI that the hub knows of.
-    Other(String),
-    /// A link to a resource.
-    Link(Sketch),
-    /// A resource inside its block.
-    Embedded(Sketch, Sketch),
-}
 
 /// Is one call, there and back.
 #[derive(Clone, Debug)]
@@ -294,83 +274,8 @@ impl Case {
     }
 }
 
-impl Sketch {
-    /// Sets a member in its place, or adds it at the end.
-    fn with(mut self, key: &str, value: &str) -> Self {
-        match self.members.iter_mut().find(|(known, _)| known == key) {
-            Some((_, before)) => *before = value.to_owned(),
-            None => self.members.push((key.to_owned(), value.to_owned())),
-        }
-        self
-    }
-
-    fn without(mut self, key: &str) -> Self {
-        self.members.retain(|(known, _)| known != key);
-        self
-    }
-
-    /// Sets a member to an object, or removes it where that is empty.
-    fn with_unless_empty(self, key: &str, value: &Self) -> Self {
-        if value.members.is_empty() { self.without(key) } else { self.with(key, &value.tight()) }
-    }
-
-    /// Writes the object as its sender does.
-    fn loose(&self) -> String {
-        let space = &self.space;
-        let key = |key: &str| if self.escaped { json_text::escape_all(key) } else { quoted(key) };
-        let members: Vec<String> = self
-            .members
-            .iter()
-            .map(|(name, value)| format!("{space}{}{space}:{space}{value}{space}", key(name)))
-            .collect();
-        format!("{{{}}}", members.join(","))
-    }
-
-    /// Writes the object as the hub does where it has to change a member: no value but that one changes.
-    fn tight(&self) -> String {
-        let members: Vec<String> =
-            self.members.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
-        format!("{{{}}}", members.join(","))
-    }
-
-    /// Says on a shared endpoint whose the URI is.
-    fn renamed(&self, server: &str) -> Self {
-        let uri = self.members.iter().find(|(key, _)| key == "uri").map(|(_, uri)| uri).unwrap();
-        let uri: String = serde_json::from_str(uri).unwrap();
-        self.clone().with("uri", &quoted(&format!("{server}+{uri}")))
-    }
-}
-
-impl Block {
-    fn loose(&self) -> String {
-        match self {
-            Self::Other(text) => text.clone(),
-            Self::Link(link) => link.loose(),
-            Self::Embedded(block, resource) => block.clone().with("resource", &resource.loose()).loose(),
-        }
-    }
-
-    fn shared(&self, server: &str) -> String {
-        match self {
-            Self::Other(text) => text.clone(),
-            Self::Link(link) => link.renamed(server).tight(),
-            Self::Embedded(block, resource) => {
-                block.clone().with("resource", &resource.renamed(server).tight()).tight()
-            }
-        }
-    }
-}
-
-fn content(blocks: &[Block], write: impl Fn(&Block) -> String) -> String {
-    format!("[{}]", blocks.iter().map(write).collect::<Vec<_>>().join(","))
-}
-
 fn notification(params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#)
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).unwrap()
 }
 
 /// Writes a text in one line. Inside of strings there are no line breaks.
@@ -426,50 +331,4 @@ fn case() -> impl Strategy<Value = Case> {
 /// Writes arguments, which are an object.
 fn arguments() -> impl Strategy<Value = String> {
     prop_oneof![9 => json_text::object(json_text::value()), 1 => plain(3).prop_map(|object| object.loose())]
-}
-
-/// Writes an object of members that nobody knows, two known ones among them, in any order.
-fn sketch(one: &'static str, other: &'static str) -> impl Strategy<Value = Sketch> {
-    (plain(2), value(2), value(2), any::<prop::sample::Index>(), any::<bool>()).prop_map(
-        move |(mut object, first, second, index, both)| {
-            let at = index.index(object.members.len() + 1);
-            object.members.insert(at, (one.to_owned(), first));
-            if both {
-                object.members.push((other.to_owned(), second));
-            }
-            object
-        },
-    )
-}
-
-/// Writes an object of members that nobody knows, for a place so deep in a message.
-fn plain(depth: usize) -> impl Strategy<Value = Sketch> {
-    let members = prop::collection::btree_map("x[a-zé\"\\\\/\u{2028}]{0,4}", value(depth), 0..4);
-    (members, "[ \t\r\n]{0,2}", any::<bool>()).prop_flat_map(|(members, space, escaped)| {
-        let members: Vec<(String, String)> = members.into_iter().collect();
-        Just(members).prop_shuffle().prop_map(move |members| Sketch {
-            members,
-            space: space.clone(),
-            escaped,
-        })
-    })
-}
-
-/// Writes a value inside of something so deep, a few of them as deep as it goes.
-fn value(depth: usize) -> impl Strategy<Value = String> {
-    let deep =
-        |(space, levels): (String, usize)| format!("{}{space}{}", "[".repeat(levels), "]".repeat(levels));
-    prop_oneof![9 => json_text::value(), 1 => ("[ \n]{0,2}", Just(DEEPEST - depth)).prop_map(deep)]
-}
-
-fn block() -> impl Strategy<Value = Block> {
-    let uri = || "[a-z]{1,5}:[a-zé\"\\\\ \u{2028}]{0,6}".prop_map(|uri| quoted(&uri));
-    let text = (plain(4), json_text::string())
-        .prop_map(|(block, text)| Block::Other(block.with("type", r#""text""#).with("text", &text).loose()));
-    let link = (plain(4), uri())
-        .prop_map(|(block, uri)| Block::Link(block.with("type", r#""resource_link""#).with("uri", &uri)));
-    let embedded = (plain(4), plain(5), uri()).prop_map(|(block, resource, uri)| {
-        Block::Embedded(block.with("type", r#""resource""#).with("resource", ""), resource.with("uri", &uri))
-    });
-    prop_oneof![2 => text, 1 => json_text::value().prop_map(Block::Other), 1 => link, 1 => embedded]
 }
