@@ -10,8 +10,8 @@ use crate::postgres::Cluster;
 use crate::run;
 use crate::tools::{apt, postgres};
 
-/// How long the shortest form is: everything is tried once.
-const SHORT: &str = "--minutes=0.25";
+/// How long the shortest form is, and how many sessions it has: everything is tried once.
+const SHORT: [&str; 3] = ["--minutes=0.25", "--sessions=40", "--database=sqlite"];
 
 /// Soaks the hub; the arguments go to the bench.
 pub(crate) fn run(repository: &Path, arguments: &[String]) -> Result<(), Failure> {
@@ -20,7 +20,7 @@ pub(crate) fn run(repository: &Path, arguments: &[String]) -> Result<(), Failure
 
 /// Runs the shortest form with unoptimised programs, on SQLite.
 pub(crate) fn trial(repository: &Path) -> Result<(), Failure> {
-    soak(repository, Build::Trial, &[SHORT, "--database=sqlite"].map(str::to_owned))
+    soak(repository, Build::Trial, &SHORT.map(str::to_owned))
 }
 
 fn soak(repository: &Path, build: Build, arguments: &[String]) -> Result<(), Failure> {

@@ -11,7 +11,12 @@ const LARGE: usize = 200_000;
 const COUNTED: u32 = 3;
 const FLOODED: u32 = 500;
 /// Every tool, by its name.
-const TOOLS: [&str; 7] = ["echo", "large", "count", "flood", "hang", "cut", "garbage"];
+const TOOLS: [&str; 11] =
+    ["echo", "large", "count", "flood", "hang", "cut", "garbage", "ask", "touch", "change", "expire"];
+/// The tool that comes and goes.
+const PASSING: &str = "passing";
+/// The only resource.
+const NOTE: &str = "notes://a";
 
 /// Says which protocol a server speaks.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -41,13 +46,34 @@ pub(super) enum Deed {
     Cut(Vec<u8>),
     /// It says what isn't a message.
     Garbage,
+    /// It asks the client under an id, and answers when it has heard.
+    Ask(i64, Vec<u8>, Vec<u8>),
+    /// It has heard from the client what it asked under an id.
+    Heard(i64),
+    /// It lists its tools: without the one that comes and goes, or with it.
+    List([Vec<u8>; 2]),
+    /// It says so, and from then on tells whoever asked with this id what changes.
+    Listen(Vec<u8>, String),
+    /// It tells everybody that something has changed, and answers.
+    Tell(Change, Vec<u8>),
+    /// It forgets all its sessions, and answers.
+    Expire(Vec<u8>),
+}
+
+/// Is something that changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    /// The resource.
+    Note,
+    /// The list of tools.
+    Tools,
 }
 
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
-    method: &'a str,
+    method: Option<&'a str>,
     #[serde(borrow, default)]
     params: Params<'a>,
 }
@@ -55,6 +81,8 @@ struct Message<'a> {
 #[derive(Default, Deserialize)]
 struct Params<'a> {
     name: Option<&'a str>,
+    #[serde(borrow, rename = "inputResponses")]
+    responses: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "_meta")]
     meta: Meta<'a>,
 }
@@ -69,16 +97,27 @@ struct Meta<'a> {
 pub(super) fn deed(era: Era, message: &[u8]) -> Deed {
     let Ok(Message { id, method, params }) = serde_json::from_slice(message) else { return Deed::Garbage };
     let Some(id) = id else { return Deed::Nothing };
+    let Some(method) = method else { return id.get().parse().map_or(Deed::Garbage, Deed::Heard) };
     let result = |result: Value| envelope(id, "result", &complete(era, result));
     match (era, method) {
         (Era::Modern, "server/discover") => Deed::Answer(result(json!({
-            "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} }, "serverInfo": { "name": "mortal", "version": "1" },
+            "supportedVersions": ["2026-07-28"], "capabilities": capabilities(), "serverInfo": { "name": "mortal", "version": "1" },
         }))),
         (Era::Legacy, "initialize") => Deed::Open(result(json!({
-            "protocolVersion": "2025-06-18", "capabilities": { "tools": {} }, "serverInfo": { "name": "mortal", "version": "1" },
+            "protocolVersion": "2025-06-18", "capabilities": capabilities(), "serverInfo": { "name": "mortal", "version": "1" },
         }))),
-        (_, "ping") => Deed::Answer(result(json!({}))),
-        (_, "tools/list") => Deed::Answer(result(json!({ "tools": TOOLS.map(tool) }))),
+        (_, "ping") | (Era::Legacy, "resources/subscribe" | "resources/unsubscribe") => {
+            Deed::Answer(result(json!({})))
+        }
+        (_, "tools/list") => {
+            let list = |more: &[&str]| json!({ "tools": TOOLS.iter().chain(more).map(|name| tool(name)).collect::<Vec<_>>() });
+            Deed::List([&[][..], &[PASSING]].map(|more| result(list(more))))
+        }
+        (_, "resources/list") => {
+            Deed::Answer(result(json!({ "resources": [{ "uri": NOTE, "name": "a note" }] })))
+        }
+        (Era::Modern, "subscriptions/listen") => Deed::Listen(acknowledgement(id), id.get().to_owned()),
+        (_, "tools/call") if params.name == Some("ask") => ask(era, (id, &params), result),
         (_, "tools/call") => act(&params, |words| result(said(words))),
         _ => Deed::Answer(envelope(
             id,
@@ -100,8 +139,65 @@ fn act(params: &Params<'_>, answer: impl Fn(&str) -> Vec<u8>) -> Deed {
         "hang" => Deed::Hang,
         "cut" => Deed::Cut(answer("the end of this is never sent")),
         "garbage" => Deed::Garbage,
+        "touch" => Deed::Tell(Change::Note, answer("touched")),
+        "change" => Deed::Tell(Change::Tools, answer("changed")),
+        "expire" => Deed::Expire(answer("expired")),
         _ => Deed::Answer(answer("what was asked")),
     }
+}
+
+/// Asks who it is: in a result, or in a request of the same id, which is the hub's and so the only one.
+fn ask(era: Era, (id, params): (&RawValue, &Params<'_>), result: impl Fn(Value) -> Vec<u8>) -> Deed {
+    let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
+    let form = json!({ "message": "Who are you?", "requestedSchema": schema });
+    let answer = result(said("what was asked"));
+    match (era, params.responses) {
+        (Era::Modern, Some(_)) => Deed::Answer(answer),
+        (Era::Modern, None) => {
+            let asked = json!({ "name": { "method": "elicitation/create", "params": form } });
+            let required =
+                json!({ "resultType": "input_required", "inputRequests": asked, "requestState": "asked" });
+            Deed::Answer(envelope(id, "result", &required))
+        }
+        (Era::Legacy, _) => {
+            let Ok(number) = id.get().parse() else { return Deed::Garbage };
+            let question =
+                json!({ "jsonrpc": "2.0", "id": number, "method": "elicitation/create", "params": form });
+            Deed::Ask(number, question.to_string().into_bytes(), answer)
+        }
+    }
+}
+
+fn acknowledgement(id: &RawValue) -> Vec<u8> {
+    let params = format!(r#"{{"notifications":{{}},{}}}"#, subscription(id.get()));
+    notification("notifications/subscriptions/acknowledged", &params)
+}
+
+fn subscription(id: &str) -> String {
+    format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}"#)
+}
+
+fn notification(method: &str, params: &str) -> Vec<u8> {
+    format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#).into_bytes()
+}
+
+/// Tells what has changed: a session, or whoever asked with an id.
+pub(super) fn news(change: Change, listener: Option<&str>) -> Vec<u8> {
+    let meta = listener.map(subscription);
+    match change {
+        Change::Note => {
+            let uri = Some(format!(r#""uri":"{NOTE}""#));
+            let params: Vec<String> = uri.into_iter().chain(meta).collect();
+            notification("notifications/resources/updated", &format!("{{{}}}", params.join(",")))
+        }
+        Change::Tools => {
+            notification("notifications/tools/list_changed", &format!("{{{}}}", meta.unwrap_or_default()))
+        }
+    }
+}
+
+fn capabilities() -> Value {
+    json!({ "tools": { "listChanged": true }, "resources": { "subscribe": true } })
 }
 
 fn envelope(id: &RawValue, kind: &str, content: &Value) -> Vec<u8> {
@@ -110,7 +206,7 @@ fn envelope(id: &RawValue, kind: &str, content: &Value) -> Vec<u8> {
 
 fn progress(token: &RawValue, step: u32, total: u32) -> Vec<u8> {
     let params = format!(r#"{{"progressToken":{},"progress":{step},"total":{total}}}"#, token.get());
-    format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#).into_bytes()
+    notification("notifications/progress", &params)
 }
 
 /// Adds what a result has in the modern era alone.
@@ -152,6 +248,20 @@ mod tests {
         assert!(matches!(call("count"), Deed::Count(said) if said.len() == 4));
         assert!(matches!(call("cut"), Deed::Cut(_)));
         assert_eq!((call("hang"), call("garbage")), (Deed::Hang, Deed::Garbage));
+    }
+
+    #[test]
+    fn each_era_asks_in_its_own_way() {
+        let ask = |era, more: &str| {
+            let params = format!(r#"{{"name":"ask"{more}}}"#);
+            let message = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+            deed(era, message.as_bytes())
+        };
+        assert!(matches!(ask(Era::Legacy, ""), Deed::Ask(1, ..)));
+        assert_eq!(deed(Era::Legacy, br#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Deed::Heard(1));
+        let required = |deed: Deed| matches!(deed, Deed::Answer(bytes) if String::from_utf8_lossy(&bytes).contains("input_required"));
+        assert!(required(ask(Era::Modern, "")));
+        assert!(!required(ask(Era::Modern, r#","inputResponses":{}"#)));
     }
 
     #[test]

@@ -44,6 +44,10 @@ pub(super) struct Held {
     pub(super) connections: u64,
     /// Open streams and running calls.
     pub(super) leases: u64,
+    /// Connections to servers.
+    pub(super) upstreams: u64,
+    /// Sessions of clients with something open.
+    pub(super) sessions: u64,
 }
 
 /// Is a process as `/proc` shows it.
@@ -70,6 +74,8 @@ impl Held {
             memory: meter::memory(hub)?,
             connections: own("mcphub_connections")?,
             leases: own("mcphub_leases")?,
+            sessions: own("mcphub_open_sessions")?,
+            upstreams: sum(metrics, "mcphub_upstream_connections"),
             ..Self::default()
         };
         for (_, process) in all.iter().filter(|(id, _)| below(**id)) {
@@ -83,10 +89,18 @@ impl Held {
     pub(super) const fn rests(&self, before: &Self) -> bool {
         self.processes == 0
             && self.leases == 0
+            && self.sessions == 0
+            && self.upstreams == 0
             && self.descriptors == before.descriptors
             && self.tasks == before.tasks
             && self.threads == before.threads
     }
+}
+
+/// Adds up a figure that each server has.
+fn sum(metrics: &str, name: &str) -> u64 {
+    let samples = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+    samples.filter_map(|sample| sample.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
 }
 
 /// Lists the living processes below a process that may be killed.
@@ -132,7 +146,8 @@ mod tests {
 
     use super::{Held, Mark, mortals_below};
 
-    const METRICS: &str = "mcphub_tasks 4\nmcphub_connections 2\nmcphub_leases 1\n";
+    const METRICS: &str = "mcphub_tasks 4\nmcphub_connections 2\nmcphub_leases 1\nmcphub_open_sessions 5\n\
+        mcphub_upstream_connections{server=\"a\"} 3\nmcphub_upstream_connections{server=\"b\"} 4\n";
 
     #[test]
     fn a_process_is_counted_while_it_lives_and_as_a_zombie_after() {
@@ -156,6 +171,7 @@ mod tests {
         child.wait().unwrap();
         let held = held();
         assert_eq!((held.tasks, held.connections, held.leases), (4, 2, 1));
+        assert_eq!((held.sessions, held.upstreams), (5, 7));
         assert!(held.descriptors > 2 && held.threads > 0 && held.memory > 1 << 20);
     }
 

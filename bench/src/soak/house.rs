@@ -34,7 +34,7 @@ pub(super) struct House {
     /// The servers that are ended.
     pub(super) victims: Vec<Victim>,
     steady: Actor,
-    _wild: Actor,
+    _others: [Actor; 2],
 }
 
 /// Is what the log says of calls.
@@ -53,10 +53,12 @@ impl House {
     pub(super) fn open(program: &Path, folder: &Path, postgres: Option<&str>) -> Result<Self, Failure> {
         let steady = Actor::part("mortal", &["--era", "modern"])?;
         let wild = Actor::part("mortal", &["--era", "modern"])?;
+        let calm = Actor::part("mortal", &["--era", "legacy"])?;
         let victims = vec![Victim::start("modern")?, Victim::start("legacy")?];
         let [mortal, older] = victims.as_slice() else { return Err("two servers are to be ended".into()) };
         let servers = json!({ "mcpServers": {
             "steady": http_server(steady.address),
+            "calm": http_server(calm.address),
             "wild": impatient(http_server(wild.address)),
             "mortal": impatient(http_server(mortal.address)),
             "older": impatient(http_server(older.address)),
@@ -75,7 +77,7 @@ impl House {
         let auditor = installation.add_owner("auditor")?;
         installation.ok("user update auditor --auditor yes", "")?;
         let (hub, _) = installation.serve()?;
-        Ok(Self { installation, hub, keys, guest, auditor, victims, steady, _wild: wild })
+        Ok(Self { installation, hub, keys, guest, auditor, victims, steady, _others: [calm, wild] })
     }
 
     /// Describes servers that come and go, over HTTP and as a process.

@@ -9,7 +9,7 @@ use super::gauge::Held;
 type Count = (&'static str, fn(&Held) -> u64, u64);
 
 /// By how much more of something may be held in the end, for what is opened once when it is needed first.
-const COUNTS: [Count; 7] = [
+const COUNTS: [Count; 9] = [
     ("descriptors", |held| held.descriptors, 8),
     ("threads", |held| held.threads, 4),
     ("tasks", |held| held.tasks, 8),
@@ -17,6 +17,8 @@ const COUNTS: [Count; 7] = [
     ("zombies", |held| held.zombies, 0),
     ("connections", |held| held.connections, 0),
     ("leases", |held| held.leases, 0),
+    ("connections to servers", |held| held.upstreams, 0),
+    ("open sessions", |held| held.sessions, 0),
 ];
 /// By what factor, and by how many bytes besides, memory may grow. At rest one moment is compared with another one,
 /// and the allocator gives back late what isn't used any more.
@@ -92,6 +94,8 @@ mod tests {
         memory: 50_000_000,
         connections: 1,
         leases: 0,
+        upstreams: 0,
+        sessions: 0,
     };
 
     fn course(during: impl Iterator<Item = Held>, after: Held) -> Course {
@@ -120,6 +124,8 @@ mod tests {
             zombies: 1,
             connections: 2,
             leases: 1,
+            upstreams: 1,
+            sessions: 1,
             memory: STEADY.memory,
         };
         let grown = course(steady(), after).grown();

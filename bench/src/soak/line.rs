@@ -1,9 +1,9 @@
 //! One connection to the hub, with one request at a time; dropped, it is gone.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -144,7 +144,7 @@ impl Ask {
         if let Some(params) = params.as_object_mut() {
             let meta = json!({
                 "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-                "io.modelcontextprotocol/clientCapabilities": {},
+                "io.modelcontextprotocol/clientCapabilities": { "elicitation": {} },
                 "progressToken": id,
             });
             params.insert("_meta".to_owned(), meta);
@@ -183,6 +183,42 @@ impl Answer {
     }
 }
 
+/// Reads the messages of an answer as they come.
+pub(super) struct Messages {
+    body: Incoming,
+    streamed: bool,
+    text: BytesMut,
+}
+
+impl Messages {
+    /// Reads those of a response.
+    pub(super) fn of(response: Response<Incoming>) -> Self {
+        let streamed = header(&response, "content-type").is_some_and(|kind| kind == "text/event-stream");
+        Self { body: response.into_body(), streamed, text: BytesMut::new() }
+    }
+
+    /// Waits for the next one; nothing when the answer has ended.
+    pub(super) async fn next(&mut self) -> Result<Option<Value>, Failure> {
+        timeout(PATIENCE, self.read()).await.unwrap_or_else(|_| Err("no message in time".into()))
+    }
+
+    async fn read(&mut self) -> Result<Option<Value>, Failure> {
+        loop {
+            if let (true, Some(end)) = (self.streamed, self.text.windows(2).position(|two| two == b"\n\n")) {
+                let event = self.text.split_to(end + 2);
+                if let Some(message) = messages(&event, true)?.into_iter().next() {
+                    return Ok(Some(message));
+                }
+                continue;
+            }
+            match self.body.frame().await.transpose()? {
+                Some(frame) => self.text.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                None => return Ok(messages(&self.text.split(), self.streamed)?.into_iter().next()),
+            }
+        }
+    }
+}
+
 /// Writes a message of JSON-RPC.
 pub(super) fn message(id: u64, method: &str, params: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
@@ -200,6 +236,11 @@ pub(super) async fn ask_once(line: &mut Line, ask: Ask, id: u64) -> End {
     let [one] = answers.as_slice() else {
         return End::Lost(format!("{} with {} answers", answer.status, answers.len()));
     };
+    end_of(one, answer.status, (id, start))
+}
+
+/// Says what became of a request by its one answer.
+pub(super) fn end_of(one: &Value, status: StatusCode, (id, start): (u64, Instant)) -> End {
     if one.get("result").is_some() && one.get("id") == Some(&json!(id)) {
         return End::Answered(start.elapsed());
     }
@@ -207,9 +248,9 @@ pub(super) async fn ask_once(line: &mut Line, ask: Ask, id: u64) -> End {
     match one.pointer("/error/code").and_then(Value::as_i64) {
         Some(SERVER_FAILED) => End::Failed(text),
         Some(NOT_RECORDED) => End::Unavailable,
-        _ if answer.status == StatusCode::SERVICE_UNAVAILABLE => End::Unavailable,
+        _ if status == StatusCode::SERVICE_UNAVAILABLE => End::Unavailable,
         Some(_) => End::Refused(text),
-        None if !answer.status.is_success() => End::Refused(text),
+        None if !status.is_success() => End::Refused(text),
         None => End::Lost(text),
     }
 }

@@ -10,6 +10,7 @@ mod house;
 mod judge;
 mod ledger;
 mod line;
+mod mixed;
 mod people;
 mod reaper;
 mod relay;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use tokio::runtime::Runtime;
@@ -35,6 +36,7 @@ use house::{House, Recorded};
 use judge::Course;
 use ledger::{Ledger, Tally};
 use line::{Ask, Line};
+use mixed::{ERAS, Farewell, Visitor};
 use people::Person;
 use reaper::{Deaths, reap};
 use relay::Relay;
@@ -54,6 +56,8 @@ const WARM: Duration = Duration::from_mins(5);
 /// At rest nothing changes for so long; it comes within the other time, or never.
 const RESTED: u32 = 5;
 const RESTLESS: u32 = 60;
+/// How long that is after a long load, in whose end somebody may have left a subscription: that ends after five minutes.
+const LONG_RESTLESS: u32 = 420;
 /// What has to be asked at least once in every soak, besides the calls of `people`.
 const KINDS: [&str; 19] = [
     "list of tools",
@@ -108,6 +112,9 @@ pub(crate) struct SoakArguments {
     /// For how long the load goes on, warming up included, on each database.
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
+    /// How many sessions of all eras come and go beside the people.
+    #[arg(long, default_value_t = 200)]
+    sessions: usize,
     /// The databases.
     #[arg(long, value_enum, default_value = "both")]
     database: Database,
@@ -149,27 +156,35 @@ fn soak(arguments: &SoakArguments, postgres: Option<&str>) -> Result<Soaked, Fai
     let runtime = Runtime::new()?;
     let (relay, postgres) = postgres.map(|url| Relay::to_server_of(&runtime, url)).transpose()?.unzip();
     let mut house = House::open(&arguments.mcphub, folder.path(), postgres.as_deref())?;
-    let mut soak = Soak { ledger: Arc::default(), runtime, relay, deaths: Deaths::default() };
+    let mut soak = Soak {
+        ledger: Arc::default(),
+        sessions: arguments.sessions,
+        runtime,
+        relay,
+        deaths: Deaths::default(),
+    };
     println!("warming up for {warming:?}");
     soak.load(&mut house, warming)?;
-    let before = soak.rest(&house)?;
+    let before = soak.rest(&house, warming)?;
     soak.ledger.lately();
     println!("the load goes on for {:?}", time - warming);
     let samples = soak.load(&mut house, time - warming)?;
-    let after = soak.rest(&house)?;
+    let after = soak.rest(&house, time - warming)?;
     let during = samples.iter().map(|sample| sample.held).collect();
     let course = Course { before, during, took: time - warming, after };
     let recorded = house.close()?;
     let kinds = soak.ledger.kinds();
     let mut faults = course.grown();
     faults.extend(soak.unaccounted(&recorded));
-    faults.extend(untried(&kinds, &soak.deaths));
+    faults.extend(untried(&kinds, &soak.deaths, arguments.sessions));
     Ok(Soaked { course, samples, kinds, deaths: soak.deaths, recorded, faults })
 }
 
 /// Is a soak under way.
 struct Soak {
     ledger: Arc<Ledger>,
+    /// How many sessions come and go.
+    sessions: usize,
     runtime: Runtime,
     /// The way to the database, where it can be cut.
     relay: Option<Relay>,
@@ -186,6 +201,8 @@ impl Soak {
         let reaping = self.runtime.spawn_blocking(move || (reap(hub, &mut victims, &reaped), victims));
         let samples = self.runtime.block_on(async {
             let mut crowd = crowd(house, &self.ledger, end)?;
+            let farewell = if span > WORTH { Farewell::Mostly } else { Farewell::Always };
+            visit(house, &self.ledger, (self.sessions, farewell, end), &mut crowd);
             let observing = observe(house, &self.ledger, &mut crowd, (span / SAMPLES).max(SHORTEST));
             tokio::join!(observing, self.interrupt(span)).0
         });
@@ -209,11 +226,12 @@ impl Soak {
     }
 
     /// Waits until the hub is at rest, or until it is clear that it never will be.
-    fn rest(&self, house: &House) -> Result<Held, Failure> {
+    fn rest(&self, house: &House, after: Duration) -> Result<Held, Failure> {
+        let restless = if after > WORTH { LONG_RESTLESS } else { RESTLESS };
         self.runtime.block_on(async {
             let mut last = read(house).await?;
             let mut still = 0;
-            for _ in 0..RESTLESS {
+            for _ in 0..restless {
                 sleep(SECOND).await;
                 let held = read(house).await?;
                 still = if held.rests(&last) { still + 1 } else { 0 };
@@ -253,8 +271,9 @@ impl Soak {
 }
 
 /// Names what was not tried, so that it says nothing that nothing grew.
-fn untried(kinds: &BTreeMap<&'static str, Tally>, deaths: &Deaths) -> Vec<String> {
-    let all = people::calls().chain(KINDS).filter(|kind| !kinds.contains_key(kind));
+fn untried(kinds: &BTreeMap<&'static str, Tally>, deaths: &Deaths, sessions: usize) -> Vec<String> {
+    let mixed = mixed::KINDS.into_iter().filter(|_| sessions > 0);
+    let all = people::calls().chain(KINDS).chain(mixed).filter(|kind| !kinds.contains_key(kind));
     let deaths = [
         ("a server that is killed", deaths.killed),
         ("a server that is held", deaths.held),
@@ -265,7 +284,7 @@ fn untried(kinds: &BTreeMap<&'static str, Tally>, deaths: &Deaths) -> Vec<String
 }
 
 /// Lets everybody begin.
-fn crowd(house: &House, ledger: &Arc<Ledger>, end: std::time::Instant) -> Result<JoinSet<()>, Failure> {
+fn crowd(house: &House, ledger: &Arc<Ledger>, end: Instant) -> Result<JoinSet<()>, Failure> {
     let address = house.hub.address;
     let mut crowd = JoinSet::new();
     let mut seed = 0;
@@ -288,6 +307,20 @@ fn crowd(house: &House, ledger: &Arc<Ledger>, end: std::time::Instant) -> Result
         crowd.spawn(intrude(address, Dice::new(seed), Arc::clone(ledger), end));
     }
     Ok(crowd)
+}
+
+/// Lets sessions of all eras begin.
+fn visit(
+    house: &House,
+    ledger: &Arc<Ledger>,
+    (count, farewell, end): (usize, Farewell, Instant),
+    crowd: &mut JoinSet<()>,
+) {
+    let visitors = house.keys.iter().cycle().zip(ERAS.into_iter().cycle()).zip(1_000..).take(count);
+    for ((key, era), seed) in visitors {
+        let (key, dice, ledger) = (key.clone(), Dice::new(seed), Arc::clone(ledger));
+        crowd.spawn(Visitor { address: house.hub.address, key, era, farewell, dice, ledger }.work(end));
+    }
 }
 
 /// Reads what the hub holds until the crowd has gone.

@@ -22,11 +22,13 @@ const SESSION: u64 = 12;
 const IMPATIENT: u64 = 150;
 
 /// Is a tool that is called so many times in a hundred, and what has to become of it.
-struct Call {
+pub(super) struct Call {
     share: u64,
-    kind: &'static str,
+    /// What kind of request it is.
+    pub(super) kind: &'static str,
     tool: &'static str,
-    due: Due,
+    /// What has to become of it.
+    pub(super) due: Due,
 }
 
 /// What is called, in a hundred calls. Servers that die may fail; `steady` may not.
@@ -55,7 +57,7 @@ impl Call {
     }
 
     /// Picks a call, as often as its share says.
-    fn pick(dice: &mut Dice) -> &'static Self {
+    pub(super) fn pick(dice: &mut Dice) -> &'static Self {
         let total = CALLS.iter().map(|call| call.share).sum();
         let mut left = dice.below(total);
         let picked = CALLS.iter().find(|call| {
@@ -66,7 +68,8 @@ impl Call {
         picked.unwrap_or(&CALLS[0])
     }
 
-    fn params(&self) -> Value {
+    /// Writes its parameters.
+    pub(super) fn params(&self) -> Value {
         json!({ "name": self.tool, "arguments": { "text": "a question of usual length" } })
     }
 }

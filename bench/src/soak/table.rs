@@ -19,7 +19,7 @@ pub(super) struct Sample {
 /// Names a figure, and reads it off what is held.
 type Figure = (&'static str, fn(&Held) -> u64);
 
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure; 10] = [
     ("descriptors", |held| held.descriptors),
     ("threads", |held| held.threads),
     ("tasks", |held| held.tasks),
@@ -27,6 +27,8 @@ const FIGURES: [Figure; 8] = [
     ("zombies", |held| held.zombies),
     ("connections", |held| held.connections),
     ("calls and streams", |held| held.leases),
+    ("connections to servers", |held| held.upstreams),
+    ("open sessions", |held| held.sessions),
     ("memory, MB", |held| held.memory / 1_000_000),
 ];
 

@@ -2,7 +2,7 @@
 
 use mcphub_domain::{Principal, ServerName};
 use mcphub_policy::Endpoint;
-use mcphub_upstream::{Counts as UpstreamCounts, UpstreamState};
+use mcphub_upstream::{Counts as UpstreamCounts, Drops, UpstreamState};
 
 use crate::caller::Caller;
 use crate::counters::Counts;
@@ -44,6 +44,11 @@ impl Hub {
             upstreams: self.upstreams.counts(),
             world: world.revision(),
         }
+    }
+
+    /// Counts what is lost because a client reads too slowly.
+    pub fn drops(&self) -> Drops {
+        self.upstreams.drops()
     }
 
     /// Leases an endpoint for a stream: it ends when the caller's right does.

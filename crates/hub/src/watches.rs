@@ -8,12 +8,12 @@ use mcphub_domain::audit::{CallStatus, Refusal};
 use mcphub_domain::{Server, ServerId, Transport, UserId};
 use mcphub_policy::{Endpoint, World, decide};
 use mcphub_store::audit::Question;
-use mcphub_upstream::{Interest, News, UpstreamError, Watching};
+use mcphub_upstream::{Drops, Interest, News, UpstreamError, Watching};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::shared::{own_uri, shared_uri};
 use mcphub_wire::{Edit, Notification, message, meta_key, method};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -87,6 +87,13 @@ struct PlaceGuard {
 /// Is an open stream of a server, the right to it, and its record.
 type Opened = (Watching, Lease, OutcomeRecord);
 
+/// Is the way to the client of a watch.
+#[derive(Clone)]
+struct Outlet {
+    sender: mpsc::Sender<Heard>,
+    drops: Drops,
+}
+
 /// Is one server's part of a watch.
 #[derive(Clone)]
 struct Part {
@@ -147,12 +154,13 @@ impl Hub {
         let world = self.snapshot.fresh()?;
         let interests = self.interests(&world, caller, entrance.endpoint, wish)?;
         let (sender, news) = mpsc::channel(WAITING);
+        let outlet = Outlet { sender: sender.clone(), drops: self.drops() };
         let ends = CancellationToken::new();
         let mut watch = Watch {
             news,
             // The hub itself knows which tools there are.
             honoured: Wish { tools: wish.tools, uris: wish.uris.clone(), ..Wish::default() },
-            _sender: sender.clone(),
+            _sender: sender,
             _ends: ends.clone().drop_guard(),
             _place: place,
         };
@@ -173,7 +181,7 @@ impl Hub {
                 opened => {
                     watch.honoured.prompts |= part.interest.prompts && opened.is_ok();
                     watch.honoured.resources |= part.interest.resources && opened.is_ok();
-                    self.follow(part, opened.ok(), sender.clone(), ends.clone());
+                    self.follow(part, opened.ok(), outlet.clone(), ends.clone());
                 }
             }
         }
@@ -266,13 +274,7 @@ impl Hub {
     }
 
     /// Hands on what a server tells, and opens its stream anew when it ends, until nobody listens any more.
-    fn follow(
-        &self,
-        part: Part,
-        opened: Option<Opened>,
-        sender: mpsc::Sender<Heard>,
-        ends: CancellationToken,
-    ) {
+    fn follow(&self, part: Part, opened: Option<Opened>, outlet: Outlet, ends: CancellationToken) {
         let (handle, stop) = (self.handle(), self.stop.clone());
         let mut part = part;
         let followed = async move {
@@ -280,7 +282,7 @@ impl Hub {
             loop {
                 if let Some((watching, lease, outcome)) = opened.take() {
                     let begun = Instant::now();
-                    let status = hear_out(&handle, &part, watching, &lease, &sender).await;
+                    let status = hear_out(&handle, &part, watching, &lease, &outlet).await;
                     outcome.end(status);
                     pause = if begun.elapsed() < LASTING { pause } else { PAUSE[0] };
                 }
@@ -297,7 +299,7 @@ impl Hub {
                     Ok(again) => {
                         opened = Some(again);
                         // Nobody knows what was told meanwhile.
-                        part.interest.lists().for_each(|kind| offer(&sender, Heard::List(kind)));
+                        part.interest.everything().for_each(|news| part.tell(news, &outlet));
                     }
                     Err(HubError::Denied(denial)) => {
                         hub.record(&part.caller, denial.into_event(method::LISTEN)).await;
@@ -323,7 +325,7 @@ async fn hear_out(
     part: &Part,
     mut watching: Watching,
     lease: &Lease,
-    sender: &mpsc::Sender<Heard>,
+    outlet: &Outlet,
 ) -> CallStatus {
     let mut look_at: Option<Instant> = None;
     loop {
@@ -347,30 +349,38 @@ async fn hear_out(
         };
         match news {
             None => return CallStatus::Unreachable,
-            Some(News::List(kind)) => {
-                if kind == ListKind::Tools {
+            Some(news) => {
+                if matches!(news, News::List(ListKind::Tools)) {
                     look_at.get_or_insert_with(|| Instant::now() + SETTLE);
                 }
-                offer(sender, Heard::List(kind));
-            }
-            Some(News::Resource(notification)) => {
-                if let Some(notification) = part.shown(notification) {
-                    offer(sender, Heard::Resource(notification));
-                }
+                part.tell(news, outlet);
             }
         }
     }
 }
 
-/// Gives a client what is to be told, unless too much waits for her already: then it is lost, and counted nowhere but
-/// in the log, for a change that is told twice says no more.
-fn offer(sender: &mpsc::Sender<Heard>, heard: Heard) {
-    if sender.try_send(heard).is_err() {
-        tracing::debug!("a client that listens reads too slowly, or went away");
+impl Outlet {
+    /// Gives a client what is to be told, unless too much waits for her already: then it is lost, and counted.
+    fn offer(&self, heard: Heard) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(heard) {
+            self.drops.count(1);
+        }
     }
 }
 
 impl Part {
+    /// Tells the client what the server told.
+    fn tell(&self, news: News, outlet: &Outlet) {
+        match news {
+            News::List(kind) => outlet.offer(Heard::List(kind)),
+            News::Resource(notification) => {
+                if let Some(notification) = self.shown(notification) {
+                    outlet.offer(Heard::Resource(notification));
+                }
+            }
+        }
+    }
+
     /// Writes a server's notification with the resource's name on the endpoint.
     fn shown(&self, notification: Notification) -> Option<Notification> {
         let params = notification.params?;

@@ -14,7 +14,7 @@ pub struct Counts {
     pub starts: u64,
     /// Processes that were started again after they had ended unasked.
     pub restarts: u64,
-    /// Notifications that a caller read too slowly for.
+    /// Notifications that somebody read too slowly for.
     pub dropped_notifications: u64,
 }
 
@@ -31,11 +31,22 @@ pub struct UpstreamState {
     pub processes: usize,
 }
 
+/// Counts the notifications that are lost because somebody reads too slowly, wherever that is.
+#[derive(Clone, Default)]
+pub struct Drops(Arc<AtomicU64>);
+
+impl Drops {
+    /// Counts so many more.
+    pub fn count(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Counters {
     starts: AtomicU64,
     restarts: AtomicU64,
-    dropped_notifications: Arc<AtomicU64>,
+    drops: Drops,
 }
 
 impl Counters {
@@ -47,15 +58,15 @@ impl Counters {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn dropped_notifications(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.dropped_notifications)
+    pub(crate) fn drops(&self) -> Drops {
+        self.drops.clone()
     }
 
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             starts: self.starts.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
-            dropped_notifications: self.dropped_notifications.load(Ordering::Relaxed),
+            dropped_notifications: self.drops.0.load(Ordering::Relaxed),
         }
     }
 }

@@ -59,8 +59,8 @@ impl EventSession {
         let Greeting { body, decoder, destination } = greet(connection).await?;
         let (outgoing, messages) = mpsc::channel(MESSAGES);
         let (strays, _) = mpsc::channel(1);
-        let (outlets, dropped) = (Outlets { outgoing, strays }, Arc::clone(&shared.dropped));
-        let pipe = Pipe::new(blame.clone(), shared.clone(), connection.key, dropped, outlets);
+        let outlets = Outlets { outgoing, strays };
+        let pipe = Pipe::new(blame.clone(), shared.clone(), connection.key, outlets);
         let post = Arc::new(Post { blame, shared, destination });
         post.shared.spawn(Arc::clone(&pipe).read_events(body, decoder));
         post.shared.spawn(write(Arc::clone(&pipe), Arc::clone(&post), messages));

@@ -4,7 +4,7 @@
 //! definition or is made here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::counters::Drops;
 use crate::destination::{Destination, HttpRequest};
 use crate::error::{Blame, UpstreamError};
 use crate::events::{EventSession, Posted};
@@ -53,8 +54,7 @@ pub(crate) struct Shared {
     /// What runs tasks of calls that are dropped, wherever that happens.
     pub(crate) runtime: Handle,
     pub(crate) max_response: usize,
-    /// Counts the notifications that were lost because nobody took them.
-    pub(crate) dropped: Arc<AtomicU64>,
+    pub(crate) drops: Drops,
     /// Tells which lists have changed.
     pub(crate) bus: Bus,
 }

@@ -41,7 +41,7 @@ mod watch;
 pub use breaker::BreakerState;
 pub use catalog::{Catalog, ToolDefinition};
 pub use client::Client;
-pub use counters::{Counts, UpstreamState};
+pub use counters::{Counts, Drops, UpstreamState};
 pub use deadline::ANSWER;
 pub use error::UpstreamError;
 pub use inquiry::Inquiry;

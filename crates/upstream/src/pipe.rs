@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -48,7 +47,6 @@ pub(crate) struct Pipe {
     pub(crate) blame: Blame,
     pub(crate) shared: Shared,
     pub(crate) stop: Stop,
-    pub(crate) dropped: Arc<AtomicU64>,
     /// Takes what the process tells by itself.
     pub(crate) feed: Arc<Feed>,
     /// Ends when the process can answer no more.
@@ -101,18 +99,11 @@ pub(crate) struct PipeReply {
 }
 
 impl Pipe {
-    pub(crate) fn new(
-        blame: Blame,
-        shared: Shared,
-        key: ConnectionKey,
-        dropped: Arc<AtomicU64>,
-        outlets: Outlets,
-    ) -> Arc<Self> {
+    pub(crate) fn new(blame: Blame, shared: Shared, key: ConnectionKey, outlets: Outlets) -> Arc<Self> {
         Arc::new(Self {
             blame,
             shared,
             stop: Stop::default(),
-            dropped,
             feed: Arc::default(),
             gone: CancellationToken::new(),
             key,
@@ -296,7 +287,7 @@ impl Pipe {
         if let Some(slot) = slot
             && slot.outlet.offer(Step::Notification(notification), size) == Offered::Refused
         {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.drops.count(1);
         }
     }
 
@@ -322,7 +313,7 @@ impl Pipe {
         // Dropped where nobody takes it, which answers it; but not while the calls are locked.
         let inquiry = Step::Inquiry(Inquiry::new(request, Back::Pipe(Arc::clone(self))));
         if outlet.offer(inquiry, size) == Offered::Refused {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.drops.count(1);
         }
     }
 

@@ -118,8 +118,7 @@ impl Attempt {
         let (outgoing, messages) = mpsc::channel(MESSAGES);
         let (strays, stray_lines) = mpsc::channel(MESSAGES);
         let outlets = Outlets { outgoing, strays };
-        let dropped = Arc::clone(&shared.dropped);
-        let pipe = Pipe::new(blame.clone(), (*shared).clone(), **key, dropped, outlets);
+        let pipe = Pipe::new(blame.clone(), (*shared).clone(), **key, outlets);
         shared.spawn(log.capture(streams.stderr, stray_lines));
         shared.spawn(Arc::clone(&pipe).read(streams.stdout));
         shared.spawn(Arc::clone(&pipe).write(streams.stdin, messages));

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::bearer::Bearer;
 use crate::breaker::BreakerState;
 use crate::client::Client;
-use crate::counters::{Counters, Counts, UpstreamState};
+use crate::counters::{Counters, Counts, Drops, UpstreamState};
 use crate::deadline::Deadline;
 use crate::error::{Blame, Phase, UpstreamError};
 use crate::http::{HttpConnection, Shared};
@@ -108,7 +108,7 @@ impl Upstreams {
             tracker: TaskTracker::new(),
             runtime: Handle::current(),
             max_response: settings.max_response,
-            dropped: counters.dropped_notifications(),
+            drops: counters.drops(),
             bus: Bus::default(),
         };
         let upstreams = Arc::new(Self {
@@ -220,6 +220,11 @@ impl Upstreams {
     /// Shows the counters.
     pub fn counts(&self) -> Counts {
         self.counters.counts()
+    }
+
+    /// Counts what is lost on the way to clients, too.
+    pub fn drops(&self) -> Drops {
+        self.counters.drops()
     }
 
     pub(crate) fn admit(

@@ -2,18 +2,19 @@
 //!
 //! A modern server is asked for a stream of its own. A legacy one tells its session, which several watchers share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use mcphub_domain::{Server, ServerId};
 use mcphub_policy::{AskPermit, Recorded};
 use mcphub_wire::error::METHOD_NOT_FOUND;
 use mcphub_wire::list::ListKind;
-use mcphub_wire::{Notification, Outcome, method};
-use tokio::sync::broadcast;
+use mcphub_wire::{Edit, Notification, Outcome, Params, method};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{timeout, timeout_at};
 
 use crate::bearer::Bearer;
+use crate::counters::Drops;
 use crate::deadline::Deadline;
 use crate::error::UpstreamError;
 use crate::http::BEST_EFFORT;
@@ -23,8 +24,10 @@ use crate::reply::{Reply, Sent, Step, Stream};
 use crate::trial::Trial;
 use crate::upstreams::{Access, Upstreams, connected};
 
-/// How much news may wait for a watcher; older news is lost, which she is told as if everything had changed.
+/// How much news of a session may wait for a watcher; older news is lost, and she is told as if everything had changed.
 const WAITING: usize = 64;
+/// How many bytes a notification of a changed resource may have to be handed on whole.
+const LONGEST: usize = 16 << 10;
 
 /// How many changes of lists may wait for who keeps some; who lost one keeps none.
 const CHANGES: usize = 1_024;
@@ -55,6 +58,9 @@ pub enum News {
 pub struct Watching {
     interest: Interest,
     source: Source,
+    /// What is still to be told, because some of it was lost.
+    lost: VecDeque<News>,
+    drops: Drops,
     lease: Lease,
     _told: Vec<Subscribed>,
 }
@@ -102,6 +108,13 @@ impl Bus {
     }
 }
 
+/// Is what comes from a source.
+enum Told {
+    News(News),
+    /// So much came faster than it was taken.
+    Lost(u64),
+}
+
 /// Is where a session's news goes.
 pub(crate) struct Feed {
     /// Nothing is the end: the session or its process is gone.
@@ -143,12 +156,27 @@ impl Feed {
 }
 
 impl News {
+    /// Reads a notification of a changed resource. Of a long one, which would wait for many, only the URI is kept.
+    fn resource(notification: &Notification) -> Option<Self> {
+        let params = notification.params.as_ref()?;
+        match params.size() <= LONGEST {
+            true => Some(Self::Resource(notification.clone())),
+            false => Self::changed(params.uri().filter(|uri| uri.len() <= LONGEST)?),
+        }
+    }
+
+    /// Says of a resource that it has changed, and nothing else.
+    fn changed(uri: &str) -> Option<Self> {
+        let params = Params::default().edited(&Edit::new().uri(uri)).ok()?;
+        Some(Self::Resource(Notification { method: method::RESOURCE_UPDATED.into(), params: Some(params) }))
+    }
+
     fn of(notification: &Notification) -> Option<Self> {
         match &*notification.method {
             method::TOOLS_CHANGED => Some(Self::List(ListKind::Tools)),
             method::PROMPTS_CHANGED => Some(Self::List(ListKind::Prompts)),
             method::RESOURCES_CHANGED => Some(Self::List(ListKind::Resources)),
-            method::RESOURCE_UPDATED => Some(Self::Resource(notification.clone())),
+            method::RESOURCE_UPDATED => Self::resource(notification),
             _ => None,
         }
     }
@@ -163,6 +191,12 @@ impl Interest {
             (self.resources, ListKind::Resources),
         ];
         lists.into_iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| kind)
+    }
+
+    /// Lists all that can be told, for whoever may have missed some of it.
+    pub fn everything(&self) -> impl Iterator<Item = News> {
+        let resources = self.uris.iter().filter_map(|uri| News::changed(uri));
+        self.lists().map(News::List).chain(resources)
     }
 
     fn wants(&self, news: &News) -> bool {
@@ -209,7 +243,8 @@ impl Upstreams {
                 (Source::Session(news), told)
             }
         };
-        Ok(Watching { interest, source, lease, _told: told })
+        let drops = connection.shared().drops;
+        Ok(Watching { interest, source, lost: VecDeque::new(), drops, lease, _told: told })
     }
 }
 
@@ -264,36 +299,44 @@ impl Watching {
     /// Waits for what the server tells next; nothing when it tells no more.
     pub async fn next(&mut self) -> Option<News> {
         loop {
-            let news = tokio::select! {
+            if let Some(news) = self.lost.pop_front() {
+                return Some(news);
+            }
+            let told = tokio::select! {
                 biased;
                 () = self.lease.closed() => return None,
-                news = self.source.next() => news?,
+                told = self.source.next() => told?,
             };
-            if self.interest.wants(&news) {
-                return Some(news);
+            match told {
+                Told::News(news) if self.interest.wants(&news) => return Some(news),
+                Told::News(_) => {}
+                Told::Lost(count) => {
+                    self.drops.count(count);
+                    self.lost = self.interest.everything().collect();
+                }
             }
         }
     }
 }
 
 impl Source {
-    async fn next(&mut self) -> Option<News> {
+    async fn next(&mut self) -> Option<Told> {
         loop {
             match self {
                 Self::Silent => std::future::pending().await,
                 Self::Own(stream) => match stream.next().await {
                     Ok(Step::Notification(notification)) => {
                         if let Some(news) = News::of(&notification) {
-                            return Some(news);
+                            return Some(Told::News(news));
                         }
                     }
                     Ok(Step::Inquiry(inquiry)) => inquiry.refuse("nobody can be asked outside of a call"),
                     Ok(Step::Final(_)) | Err(_) => return None,
                 },
                 Self::Session(news) => match news.recv().await {
-                    Ok(news) => return news,
-                    // Whoever lost some begins anew.
-                    Err(_) => return None,
+                    Ok(news) => return news.map(Told::News),
+                    Err(RecvError::Lagged(count)) => return Some(Told::Lost(count)),
+                    Err(RecvError::Closed) => return None,
                 },
             }
         }
@@ -315,5 +358,32 @@ impl Drop for Subscribed {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcphub_wire::{Envelope, Params};
+
+    use super::{LONGEST, News, Notification};
+
+    fn told(more: usize) -> Params {
+        let params = format!(r#"{{"uri":"a:b","more":"{}"}}"#, "x".repeat(more));
+        let body =
+            format!(r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{params}}}"#);
+        let Ok(Envelope::Notification(notification)) = Envelope::parse(&body.into()) else {
+            panic!("no notification")
+        };
+        match News::of(&notification) {
+            Some(News::Resource(Notification { params: Some(params), .. })) => params,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn of_a_long_notification_only_the_uri_is_kept() {
+        assert!(told(LONGEST - 20).get("more").is_some());
+        let long = told(LONGEST);
+        assert_eq!((long.uri(), long.get("more")), (Some("a:b"), None));
     }
 }

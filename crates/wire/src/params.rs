@@ -114,6 +114,12 @@ impl Params {
         self.cursor.as_deref()
     }
 
+    /// Returns about how many bytes they take.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.object.members().iter().map(|member| member.key.len() + member.value.len()).sum()
+    }
+
     /// Returns the metadata, empty if there is none.
     #[must_use]
     pub fn meta(&self) -> &Meta {

@@ -28,6 +28,9 @@ mod clock;
 mod keys;
 mod listing;
 mod rounds;
+#[expect(dead_code, reason = "these tests need less of it than those that it is from")]
+#[path = "../../../mcphub/tests/it/harness/schema.rs"]
+mod schema;
 mod sessions;
 mod vault;
 #[path = "../../../upstream/tests/it/web.rs"]

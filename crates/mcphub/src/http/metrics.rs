@@ -10,7 +10,7 @@ use axum::routing::get;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use mcphub_hub::counters::{BUCKETS, Counts};
-use mcphub_hub::{BreakerState, Hub, Metrics};
+use mcphub_hub::{BreakerState, Metrics};
 use tokio::runtime::Handle;
 
 use crate::http::AppState;
@@ -34,6 +34,7 @@ pub(super) struct Gauges {
 struct Held {
     connections: usize,
     tasks: usize,
+    sessions: usize,
 }
 
 impl Gauges {
@@ -42,15 +43,14 @@ impl Gauges {
         Self { runtimes, places }
     }
 
-    fn read(&self) -> Held {
+    fn read(&self, sessions: usize) -> Held {
         let tasks = self.runtimes.iter().map(|runtime| runtime.metrics().num_alive_tasks()).sum();
-        Held { connections: self.places.taken(), tasks }
+        Held { connections: self.places.taken(), tasks, sessions }
     }
 }
 
 async fn show(
-    State(hub): State<Arc<Hub>>,
-    State(gauges): State<Arc<Gauges>>,
+    State(state): State<AppState>,
     Extension(address): Extension<ClientAddress>,
     headers: HeaderMap,
 ) -> Response {
@@ -58,7 +58,8 @@ async fn show(
         return unknown_path().await.into_response();
     }
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, write(&hub.metrics(), gauges.read())).into_response()
+    let held = state.gauges.read(state.live.count());
+    (kind, write(&state.hub.metrics(), held)).into_response()
 }
 
 /// Writes families of samples.
@@ -77,6 +78,8 @@ fn write(metrics: &Metrics, held: Held) -> String {
     page.single("mcphub_connections", "gauge", connections, held.connections);
     let tasks = "Tasks in all runtimes that have not ended.";
     page.single("mcphub_tasks", "gauge", tasks, held.tasks);
+    let sessions = "Sessions of clients with an open stream, a subscription or a running call.";
+    page.single("mcphub_open_sessions", "gauge", sessions, held.sessions);
     page.single("mcphub_leases", "gauge", "Open streams and running calls.", metrics.leases);
     let lost = "Records that were lost while the log could not be written; never an intent.";
     page.single("mcphub_audit_dropped_records_total", "counter", lost, metrics.dropped_records);
@@ -132,7 +135,7 @@ fn write_servers(page: &mut Page, metrics: &Metrics) {
     );
     let again = "Child processes that were started again after they ended unasked.";
     page.single("mcphub_upstream_restarts_total", "counter", again, counts.restarts);
-    let slow = "Notifications that a caller read too slowly for.";
+    let slow = "Notifications that were lost because a client read too slowly.";
     page.single("mcphub_dropped_notifications_total", "counter", slow, counts.dropped_notifications);
 }
 
@@ -174,7 +177,7 @@ mod tests {
 
     use super::{BUCKETS, Counts, Held, Metrics, write};
 
-    const HELD: Held = Held { connections: 8, tasks: 9 };
+    const HELD: Held = Held { connections: 8, tasks: 9, sessions: 6 };
 
     fn metrics() -> Metrics {
         let mut latencies = vec![0; BUCKETS.len() + 1];
@@ -225,6 +228,7 @@ mod tests {
             "mcphub_call_seconds_count 3",
             "mcphub_connections 8",
             "mcphub_tasks 9",
+            "mcphub_open_sessions 6",
             "mcphub_leases 5",
             "mcphub_world_revision 7",
         ] {

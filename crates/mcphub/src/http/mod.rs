@@ -82,12 +82,6 @@ impl FromRef<AppState> for Arc<Hub> {
     }
 }
 
-impl FromRef<AppState> for Arc<Gauges> {
-    fn from_ref(state: &AppState) -> Self {
-        Self::clone(&state.gauges)
-    }
-}
-
 /// Routes everything. What is posted to an MCP endpoint mostly doesn't come this way, see `face`.
 fn router(state: AppState) -> Router {
     Router::new()

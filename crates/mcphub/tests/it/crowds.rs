@@ -12,13 +12,6 @@ use crate::harness::client::{begin, call, call_headers, list, modern, send};
 use crate::harness::{eventually, tool};
 use crate::hostile::{House, status};
 
-/// Shows how much memory a process holds, in KiB.
-fn memory(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
 fn who_sends_slowly_delays_only_herself() {
     let house = House::open();
@@ -38,14 +31,14 @@ fn who_sends_slowly_delays_only_herself() {
     };
     let start = Instant::now();
     let mut heads: Vec<TcpStream> = (0..500).map(|_| slow(&head)).collect();
-    let before = memory(house.hub.id());
+    let before = house.hub.memory();
     let mut bodies: Vec<TcpStream> = (0..40).map(|_| slow(&slow_body)).collect();
     for _ in 0..20 {
         house.works("slow heads and bodies");
         house.post(&modern(1, "tools/list", json!({ "x": "x".repeat(100_000) })));
     }
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    let grown = memory(house.hub.id()).saturating_sub(before);
+    let grown = house.hub.memory().saturating_sub(before);
     assert!(grown < 100 << 10, "eight of forty bodies are held, in {grown} KiB");
     let mut answer = String::new();
     for socket in &mut heads {
@@ -76,10 +69,10 @@ fn ten_thousand_who_say_nothing_cost_little_and_keep_nobody_out() {
     let open = |socket: &mut Vec<TcpStream>| socket.push(TcpStream::connect(house.hub.address).unwrap());
     open(&mut idle);
     house.works("one connection");
-    let before = memory(house.hub.id());
+    let before = house.hub.memory();
     (1..MANY).for_each(|_| open(&mut idle));
     house.works("ten thousand connections");
-    let each = (memory(house.hub.id()) - before) * 1024 / MANY as u64;
+    let each = (house.hub.memory() - before) * 1024 / MANY as u64;
     println!("an idle connection costs {each} bytes");
     assert!(each < 16 << 10, "an idle connection costs {each} bytes");
     drop(idle);
@@ -148,12 +141,12 @@ fn a_server_that_answers_without_end_costs_little() {
     eventually("its tool is listed", || {
         list(house.hub.address, "/mcp", &house.key).body.contains("endless__do").then_some(())
     });
-    let before = memory(house.hub.id());
+    let before = house.hub.memory();
     let answer = call(house.hub.address, "/mcp", &house.key, "endless__do", json!({}));
     let error = &answer.json()["error"];
     assert_eq!(error["code"], -31010, "{answer:?}");
     assert!(error["message"].as_str().unwrap().contains("longer than 8388608 bytes"), "{error}");
-    let grown = memory(house.hub.id()).saturating_sub(before);
+    let grown = house.hub.memory().saturating_sub(before);
     assert!(grown < 40 << 10, "eight of a hundred mebibytes are held, in {grown} KiB");
     house.works("an endless answer");
     house.close();
@@ -162,7 +155,7 @@ fn a_server_that_answers_without_end_costs_little() {
 #[test]
 fn a_client_that_does_not_read_costs_little() {
     let house = House::open();
-    let before = memory(house.hub.id());
+    let before = house.hub.memory();
     let mut params = json!({ "name": "local__flood", "arguments": { "times": 200, "size": 1 << 20 } });
     params["_meta"]["progressToken"] = json!("p");
     let bearer = format!("Bearer {}", house.key);
@@ -176,7 +169,7 @@ fn a_client_that_does_not_read_costs_little() {
     eventually("the server has sent everything", || {
         house.installation.ok("server logs local --lines 5").contains("flooded 200").then_some(())
     });
-    let grown = memory(house.hub.id()).saturating_sub(before);
+    let grown = house.hub.memory().saturating_sub(before);
     assert!(grown < 48 << 10, "a client that reads nothing costs {grown} KiB");
     drop(running);
     house.works("a flood");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) mod bare;
 pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod lines;
@@ -295,6 +296,20 @@ impl Serving {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Reads how much memory the hub holds, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Reads a figure without labels that the hub shows of itself.
+    pub(crate) fn metric(&self, name: &str) -> usize {
+        let page = client::send(self.address, "GET", "/metrics", &[], "").body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
     }
 
     /// Asks the hub to stop and waits until it has.

@@ -20,11 +20,15 @@ mod edge;
 mod events;
 mod evidence;
 mod faults;
+mod floods;
 mod floors;
+mod forwarding;
 mod front;
 mod harness;
 mod hostile;
 mod isolation;
+#[path = "../../../wire/tests/it/json_text.rs"]
+mod json_text;
 mod limits;
 mod lines;
 mod links;

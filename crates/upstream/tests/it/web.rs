@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::schema;
+use super::schema;
 
 /// Is the server; at its end, all that it has seen has to be valid.
 pub(crate) struct Web {

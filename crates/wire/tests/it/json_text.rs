@@ -4,6 +4,26 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 
+/// Values that somebody's parser reads as others, or writes otherwise.
+const ODD: [&str; 16] = [
+    "1.0e+2",
+    "1E400",
+    "-0",
+    "-0.0E-0",
+    "18446744073709551616",
+    "-9223372036854775809",
+    "0.1000000000000000055511151231257827",
+    "\"\\u2028\\u2029\"",
+    "\"\u{2028}\u{2029}\"",
+    "\"\\ud83d\\uDE00\"",
+    "\"\\/\\b\\f\\u007f\u{7f}\"",
+    "\"\\u0000\"",
+    "\"\u{feff}\u{200d}\u{202e}e\u{301}\"",
+    "\"data: \\n\\ndata:\"",
+    "\"<script>&amp;\"",
+    "[ ]",
+];
+
 /// Writes any JSON value, without duplicate keys.
 pub(crate) fn value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
@@ -12,6 +32,7 @@ pub(crate) fn value() -> impl Strategy<Value = String> {
         Just("false".to_owned()),
         number(),
         string(),
+        prop::sample::select(&ODD).prop_map(str::to_owned),
     ];
     leaf.prop_recursive(5, 40, 6, |inner| {
         prop_oneof![
@@ -49,13 +70,15 @@ fn number() -> impl Strategy<Value = String> {
     "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?"
 }
 
-fn string() -> impl Strategy<Value = String> {
+/// Writes a string.
+pub(crate) fn string() -> impl Strategy<Value = String> {
     (any::<String>(), any::<bool>()).prop_map(|(text, escape)| {
         if escape { escape_all(&text) } else { serde_json::to_string(&text).unwrap() }
     })
 }
 
-fn escape_all(text: &str) -> String {
+/// Writes a string in escapes alone.
+pub(crate) fn escape_all(text: &str) -> String {
     let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
     format!("\"{units}\"")
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
+use mcphub_hub::Drops;
 use mcphub_wire::{Id, Outcome, Response};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::CancellationToken;
 
 /// Remembers what is open, by session.
@@ -74,6 +75,11 @@ pub(super) struct Entry {
 }
 
 impl Live {
+    /// Counts the sessions with a stream, a subscription or a running call.
+    pub(in crate::http) fn count(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
     /// Notes a stream of a session.
     pub(super) fn stream(&self, session: [u8; 32]) -> Entry {
         let mut sessions = self.sessions.lock();
@@ -162,10 +168,10 @@ impl Subscription {
         }
     }
 
-    /// Gives a notification to one of the session's streams.
-    pub(super) fn tell(&self, notification: Bytes) {
-        if self.sender.try_send(notification).is_err() {
-            tracing::debug!("a session that subscribed reads too slowly, or not at all");
+    /// Gives a notification to one of the session's streams; if they read too slowly, it is lost, and counted.
+    pub(super) fn tell(&self, notification: Bytes, drops: &Drops) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(notification) {
+            drops.count(1);
         }
     }
 

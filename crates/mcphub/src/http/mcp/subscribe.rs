@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use mcphub_hub::{Client, Entrance, RESOURCES, Session, Watch, Wish};
+use mcphub_hub::{Client, Drops, Entrance, RESOURCES, Session, Watch, Wish};
 use mcphub_wire::{Edit, Params, Raw, Request, error, message, method};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ pub(super) async fn subscribe(
     };
     match live.subscribe(session.id_hash, uri, RESOURCES) {
         Some(subscription) => {
-            visit.hub.spawn(tell(watch, subscription, stopping.clone()));
+            visit.hub.spawn(tell(watch, subscription, visit.hub.drops(), stopping.clone()));
             done()
         }
         None => refuse("at most 100 resources can be subscribed to in a session").into(),
@@ -57,7 +57,7 @@ pub(super) async fn subscribe(
 }
 
 /// Hands on what is heard, as long as the session has a stream to hear it.
-async fn tell(mut watch: Watch, subscription: Subscription, stopping: CancellationToken) {
+async fn tell(mut watch: Watch, subscription: Subscription, drops: Drops, stopping: CancellationToken) {
     let mut unheard = 0;
     while unheard < PATIENCE {
         tokio::select! {
@@ -65,7 +65,7 @@ async fn tell(mut watch: Watch, subscription: Subscription, stopping: Cancellati
             () = stopping.cancelled() => return,
             () = subscription.ended() => return,
             heard = watch.next() => match heard {
-                Some(heard) => subscription.tell(heard.to_bytes(&Edit::new())),
+                Some(heard) => subscription.tell(heard.to_bytes(&Edit::new()), &drops),
                 None => return,
             },
             () = sleep(LOOK) => unheard = if subscription.is_heard() { 0 } else { unheard + 1 },
