@@ -179,12 +179,21 @@ else:
         return "touched"
 
     @tool
-    async def open_first(context: Context, visited: bool = False) -> str:
-        """Wants a link to be opened before it does anything."""
+    async def wait(context: Context, started: str, go: str) -> str:
+        """Asks for a name, makes a file when it has it, and answers when there is another one."""
+        given = await context.elicit("Who are you?", Name)
+        Path(started).touch()
+        while not Path(go).exists():
+            await anyio.sleep(0.02)
+        return f"Hello at last, {given.data.name}!"
+
+    @tool
+    async def open_first(context: Context, visited: str) -> str:
+        """Wants a link to be opened before it does anything; whoever was there has made a file."""
         from mcp.shared.exceptions import UrlElicitationRequiredError
         from mcp.types import ElicitRequestURLParams
 
-        if visited:
+        if Path(visited).exists():
             return "opened"
         link = ElicitRequestURLParams(
             mode="url", message="Say yes there.", url="https://example.com/consent", elicitationId="one"

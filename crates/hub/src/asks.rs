@@ -60,6 +60,8 @@ pub enum About {
         /// Its id.
         id: String,
     },
+    /// Something that the hub doesn't know, on one server's own endpoint: the method.
+    Other(String),
 }
 
 /// Is a question that may be sent.
@@ -117,7 +119,7 @@ impl Hub {
         let nobodys = || decide::refuse(caller.principal, Refusal::UnknownOffer, Some(&ask.about.target()));
         let task = match &ask.about {
             About::Task { id, .. } => Some(self.open_task(caller, &ask.path, id).ok_or_else(nobodys)?),
-            _ => None,
+            About::Prompt(_) | About::Resource(_) | About::Completion(_) | About::Other(_) => None,
         };
         let (permit, server, own) = match &task {
             Some(task) => {
@@ -129,7 +131,10 @@ impl Hub {
             }
             None => {
                 let (server, own) = owner(world, ask).ok_or_else(nobodys)?;
-                let permit = decide::ask(world, caller.principal, ask.endpoint, server.id, now)?;
+                let permit = match &ask.about {
+                    About::Other(_) => decide::ask_anything(world, caller.principal, server.id, now)?,
+                    _ => decide::ask(world, caller.principal, ask.endpoint, server.id, now)?,
+                };
                 (permit, server, own)
             }
         };
@@ -154,7 +159,8 @@ impl Hub {
         server: &Arc<Server>,
     ) -> Result<Option<String>, HubError> {
         let name = ask.about.whole_target();
-        let is_prompt = ask.about.kind() == ReferenceKind::Prompt && !matches!(ask.about, About::Task { .. });
+        let is_prompt = matches!(&ask.about, About::Prompt(_))
+            || matches!(&ask.about, About::Completion(about) if about.kind() == ReferenceKind::Prompt);
         if !is_prompt || name.len() < SHORTENED {
             return Ok(None);
         }
@@ -174,8 +180,8 @@ impl Hub {
         let denial = decide::refuse(caller.principal, reason, Some(&ask.about.target()));
         let method = ask.about.unchanged().method();
         match reason {
-            Refusal::RateLimited => self.floods.note_known(self, caller, denial, method).await,
-            _ => self.record(caller, denial.into_event(method)).await,
+            Refusal::RateLimited => self.floods.note_known(self, caller, denial, &method).await,
+            _ => self.record(caller, denial.into_event(&method)).await,
         }
     }
 
@@ -265,7 +271,7 @@ impl Ask {
 impl About {
     const fn kind(&self) -> ReferenceKind {
         match self {
-            Self::Prompt(_) | Self::Task { .. } => ReferenceKind::Prompt,
+            Self::Prompt(_) | Self::Task { .. } | Self::Other(_) => ReferenceKind::Prompt,
             Self::Resource(_) => ReferenceKind::Resource,
             Self::Completion(reference) => reference.kind(),
         }
@@ -276,6 +282,7 @@ impl About {
             Self::Prompt(target) | Self::Resource(target) => target,
             Self::Task { id, .. } => id,
             Self::Completion(reference) => reference.target(),
+            Self::Other(_) => "",
         }
     }
 
@@ -295,6 +302,7 @@ impl About {
             Self::Resource(uri) => Wanted::Resource(uri.as_str().into()),
             Self::Completion(reference) => Wanted::Completion(reference.raw().clone()),
             Self::Task { method, id } => Wanted::Task { method, id: id.as_str().into() },
+            Self::Other(method) => Wanted::Other(method.as_str().into()),
         }
     }
 
@@ -303,6 +311,7 @@ impl About {
             Self::Prompt(_) => Wanted::Prompt(own.into()),
             Self::Resource(_) => Wanted::Resource(own.into()),
             Self::Task { method, .. } => Wanted::Task { method, id: own.into() },
+            Self::Other(method) => Wanted::Other(method.as_str().into()),
             Self::Completion(reference) => {
                 let renamed = reference.renamed(own);
                 Wanted::Completion(renamed.map_err(|fault| HubError::Internal(fault.to_string()))?)
@@ -315,7 +324,7 @@ impl About {
             Self::Prompt(_) => Some(Carrier::Messages),
             Self::Resource(_) => Some(Carrier::Contents),
             Self::Task { .. } => Some(Carrier::Task),
-            Self::Completion(_) => None,
+            Self::Completion(_) | Self::Other(_) => None,
         }
     }
 }

@@ -2,19 +2,26 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use mcphub_domain::{Principal, ServerId, Transport};
 use mcphub_policy::{Endpoint, decide};
 use mcphub_upstream::Prefers;
 use mcphub_wire::Abilities;
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::caller::Caller;
 use crate::client::Client;
+use crate::error::HubError;
 use crate::hub::Hub;
 use crate::offers::Entrance;
-use crate::watches::Wish;
+use crate::watches::{Watch, Wish};
+
+/// How long after an end or a failure the servers are listened to anew.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// Keeps servers telling. What they tell comes by [`Hub::list_changes`], to everybody. Dropped by all who hold it, it
 /// ends.
@@ -47,7 +54,9 @@ impl Hub {
         let hearing = Arc::new(ends.clone().drop_guard());
         hearings.insert(who.clone(), Arc::downgrade(&hearing));
         drop(hearings);
-        self.start_hearing(caller.clone(), (entrance.endpoint, entrance.client.clone()), who, ends);
+        // For all sessions, so that it goes over no session's own connection.
+        let client = Client { session: None, ..entrance.client.clone() };
+        self.start_hearing(caller.clone(), (entrance.endpoint, client), who, ends);
         Some(hearing)
     }
 
@@ -61,18 +70,17 @@ impl Hub {
         let (hub, stop) = (self.handle(), self.stop.clone());
         self.tasks.spawn(async move {
             let heard = async {
-                let entrance = Entrance { endpoint, path: &who.1, client: &client };
-                let wish = Wish { tools: true, prompts: true, resources: true, uris: Vec::new() };
-                let opened = match hub.upgrade() {
-                    Some(hub) => Box::pin(hub.watch(&caller, entrance, &wish)).await,
-                    None => return,
-                };
-                match opened {
-                    // What it tells, everybody hears.
-                    Ok(mut watch) => while watch.next().await.is_some() {},
-                    Err(error) => tracing::debug!(%error, "changes of lists are heard by chance alone"),
+                while let Some(at_hub) = hub.upgrade() {
+                    let (worlds, readable) = (at_hub.changes(), at_hub.readable(&caller, endpoint));
+                    let entrance = Entrance { endpoint, path: &who.1, client: &client };
+                    let wish = Wish { tools: true, prompts: true, resources: true, uris: Vec::new() };
+                    let opened = Box::pin(at_hub.watch(&caller, entrance, &wish)).await;
+                    drop(at_hub);
+                    tokio::select! {
+                        () = drain(opened) => sleep(PAUSE).await,
+                        () = others(&hub, worlds, (&caller, endpoint, readable)) => {}
+                    }
                 }
-                std::future::pending().await
             };
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -85,9 +93,29 @@ impl Hub {
         });
     }
 
-    /// Says whether a caller may hear of a server's lists at an endpoint.
-    pub fn may_hear(&self, caller: &Caller, endpoint: Endpoint, server: ServerId) -> bool {
-        let world = self.snapshot.newest();
-        decide::readable(&world, caller.principal, endpoint, self.clock.now()).contains(&server)
+    /// Lists the servers whose lists a caller may hear of at an endpoint.
+    pub fn readable(&self, caller: &Caller, endpoint: Endpoint) -> Vec<ServerId> {
+        decide::readable(&self.snapshot.newest(), caller.principal, endpoint, self.clock.now())
+    }
+}
+
+/// Takes what is heard, which everybody hears anyway, until nothing more comes.
+async fn drain(opened: Result<Watch, HubError>) {
+    match opened {
+        Ok(mut watch) => while watch.next().await.is_some() {},
+        Err(error) => tracing::debug!(%error, "changes of lists are heard by chance alone"),
+    }
+}
+
+/// Waits until there are other servers to hear.
+async fn others(
+    hub: &Weak<Hub>,
+    mut worlds: watch::Receiver<i64>,
+    (caller, endpoint, before): (&Caller, Endpoint, Vec<ServerId>),
+) {
+    while worlds.changed().await.is_ok() {
+        if hub.upgrade().is_none_or(|hub| hub.readable(caller, endpoint) != before) {
+            return;
+        }
     }
 }

@@ -23,6 +23,7 @@ use url::Url;
 
 use crate::cache::Cache;
 use crate::caller::Caller;
+use crate::changes::Lists;
 use crate::counters::Counters;
 use crate::error::HubError;
 use crate::floods::Floods;
@@ -76,6 +77,7 @@ pub struct Hub {
     pub(crate) watches: Watches,
     pub(crate) shelf: Shelf,
     pub(crate) hearings: Hearings,
+    pub(crate) lists: Lists,
     pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
     /// When a stranger's key last made the hub ask the database.
     pub(crate) asked: tokio::sync::Mutex<Option<tokio::time::Instant>>,
@@ -148,6 +150,7 @@ impl Hub {
             watches: Watches::default(),
             shelf: Shelf::default(),
             hearings: Hearings::default(),
+            lists: Lists::default(),
             sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
             asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mcphub_domain::{Principal, ServerId, Timestamp, ToolDigest};
-use mcphub_policy::{AskPermit, Endpoint, Permit, World, decide};
+use mcphub_policy::{AskPermit, Endpoint, Extent, Permit, World, decide};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,8 @@ enum Leased {
     Endpoint,
     /// To call this tool, by the name that the caller used.
     Call { name: String, server: ServerId, server_revision: i64, digest: ToolDigest },
+    /// To ask this server anything.
+    Anything { server: ServerId, server_revision: i64 },
     /// To read what this server offers beside tools.
     Ask { server: ServerId, server_revision: i64 },
     /// To ask how a task of this tool stands.
@@ -89,9 +91,10 @@ impl Leases {
             endpoint: permit.endpoint(),
             leased: {
                 let (server, server_revision) = (permit.server(), permit.server_revision());
-                match permit.task_of() {
-                    Some(name) => Leased::Task { name: name.into(), server, server_revision },
-                    None => Leased::Ask { server, server_revision },
+                match permit.extent() {
+                    Extent::Task(name) => Leased::Task { name: name.clone(), server, server_revision },
+                    Extent::Reading => Leased::Ask { server, server_revision },
+                    Extent::Everything => Leased::Anything { server, server_revision },
                 }
             },
             revoked: CancellationToken::new(),
@@ -151,6 +154,10 @@ impl Held {
                 decide::task(world, principal, endpoint, name, now).is_ok_and(|permit| {
                     permit.server() == *server && permit.server_revision() == *server_revision
                 })
+            }
+            Leased::Anything { server, server_revision } => {
+                decide::ask_anything(world, principal, *server, now)
+                    .is_ok_and(|permit| permit.server_revision() == *server_revision)
             }
             Leased::Ask { server, server_revision } => decide::ask(world, principal, endpoint, *server, now)
                 .is_ok_and(|permit| permit.server_revision() == *server_revision),

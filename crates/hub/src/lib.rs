@@ -23,6 +23,7 @@ pub mod vault;
 mod auth;
 mod cache;
 mod caller;
+mod changes;
 mod chores;
 mod client;
 mod find;
@@ -63,9 +64,7 @@ pub use mcphub_store::prepare::{Prepared, Roles, prepare};
 pub use mcphub_store::sessions::Session;
 pub use mcphub_store::{DatabaseUrls, Place, Process, StoreError};
 pub use mcphub_upstream::log::read as read_log;
-pub use mcphub_upstream::{
-    ANSWER, Answer, BreakerState, Changed, Client as AboutClient, Drops, Inquiry, Prefers,
-};
+pub use mcphub_upstream::{ANSWER, Answer, BreakerState, Client as AboutClient, Drops, Inquiry, Prefers};
 pub use mcphub_upstream::{Namespaces, PlainHttp, Settings as UpstreamSettings, child};
 pub use mcphub_upstream::{Remote, RemoteBody, RemoteError, Unreached};
 pub use mcphub_vault::{Identities, Recipient, StreamError};

@@ -140,11 +140,14 @@ impl Hub {
         }
     }
 
-    /// Looks again at a server that told that its tools have changed; at most once a second.
-    pub(crate) fn look_as_told(&self, user: UserId, server: &Server) {
-        let look = if suffices(server) { None } else { Some(user) };
-        if self.lookout.is_due((server.id, look), server.revision, TOLD) {
-            self.look(server.clone(), look);
+    /// Looks again at a server that told that its tools have changed, on a person's connection or on everybody's; at most
+    /// once a second.
+    pub(crate) fn look_as_told(&self, user: Option<UserId>, server: &Server) {
+        if suffices(server) || user.is_some() {
+            let look = user.filter(|_| !suffices(server));
+            if self.lookout.is_due((server.id, look), server.revision, TOLD) {
+                self.look(server.clone(), look);
+            }
         }
     }
 

@@ -8,12 +8,10 @@ use mcphub_domain::tool::shared_name;
 use mcphub_domain::{Server, ServerName};
 use mcphub_policy::{Endpoint, World, decide};
 use mcphub_store::audit::Question;
-use mcphub_upstream::{Changed, UpstreamError};
+use mcphub_upstream::UpstreamError;
 use mcphub_wire::Raw;
 use mcphub_wire::list::{Item, ListKind};
 use mcphub_wire::shared::shared_uri;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout};
 
 use crate::caller::Caller;
@@ -25,7 +23,7 @@ use crate::hub::Hub;
 use crate::limits::Place;
 use crate::listing::{Absence, absence, endpoint_name};
 use crate::running::{OutcomeRecord, status_of};
-use crate::shelf::{LONGEST, Shelved};
+use crate::shelf::{Shelved, UNSAID};
 
 /// Is a list of prompts, resources or templates, whole and in a fixed order.
 #[derive(Debug, Default)]
@@ -34,7 +32,7 @@ pub struct Offers {
     pub items: Vec<Offer>,
     /// The servers whose items are not there.
     pub absent: Vec<Absence>,
-    /// For how long all of it is good, as far as the servers say.
+    /// For how long all of it is good, as far as the servers say, and at most a minute: rights may change.
     pub fresh: Duration,
 }
 
@@ -80,7 +78,7 @@ impl Hub {
         });
         let answers = futures_util::future::join_all(asked).await;
         let still = readable(&*self.snapshot.fresh()?);
-        let mut offers = Offers { fresh: LONGEST, ..Offers::default() };
+        let mut offers = Offers { fresh: UNSAID, ..Offers::default() };
         for (listed, server) in answers.into_iter().filter(|(_, server)| still.contains(&server.id)) {
             match listed {
                 Ok(Shelved { items, fresh }) => {
@@ -131,8 +129,8 @@ impl Hub {
             Err(asked) => asked,
         };
         let lease = self.lease_ask(&permit);
-        let mut outcome = OutcomeRecord::of_ask(self, &permit, caller, kind.method());
-        let question = Question { method: kind.method(), target: None };
+        let mut outcome = OutcomeRecord::of_ask(self, &permit, caller, kind.method().into());
+        let question = Question { method: kind.method().into(), target: None };
         let recorded = match self.record_question(permit, caller, entrance.path, (question, b"")).await {
             Ok(recorded) => recorded,
             Err(error) => {
@@ -156,27 +154,6 @@ impl Hub {
         }
         outcome.end(listed.as_ref().map_or_else(status_of, |_| CallStatus::Ok));
         listed.map(|list| self.shelf.keep(place, list, (asked, Instant::now())))
-    }
-
-    /// Takes lists off the shelf that servers say have changed.
-    pub(crate) async fn follow_lists(&self) {
-        let mut changes = self.upstreams.changes();
-        loop {
-            let changed = tokio::select! {
-                () = self.stop.cancelled() => return,
-                changed = changes.recv() => changed,
-            };
-            match changed {
-                Ok(changed) => self.shelf.take_off(changed),
-                Err(RecvError::Lagged(_)) => self.shelf.clear(),
-                Err(RecvError::Closed) => return,
-            }
-        }
-    }
-
-    /// Tells of every list that a server says has changed.
-    pub fn list_changes(&self) -> Receiver<Changed> {
-        self.upstreams.changes()
     }
 }
 

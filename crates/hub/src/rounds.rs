@@ -20,7 +20,7 @@ use crate::caller::Caller;
 use crate::client::Client;
 use crate::error::HubError;
 use crate::hub::Hub;
-use crate::running::Running;
+use crate::running::{Running, Said};
 
 /// How many calls of one person may wait for her answer.
 const KEPT_PER_PERSON: usize = 16;
@@ -49,6 +49,8 @@ pub enum State {
     Server(Box<str>),
     /// The name of a call that waits.
     Kept([u8; 16]),
+    /// Nothing: the hub itself asked something.
+    Own,
 }
 
 /// Holds the calls that wait for an answer.
@@ -71,6 +73,7 @@ impl Hub {
             }
             State::Server(text) => (b's', text.as_bytes()),
             State::Kept(name) => (b'k', &name[..]),
+            State::Own => (b'o', &[][..]),
         };
         let plain = [&until.as_micros().to_be_bytes()[..], &[kind], content].concat();
         let (owner, name) = (owner(caller)?.to_string(), bound.digest());
@@ -96,6 +99,7 @@ impl Hub {
                 String::from_utf8(text.to_vec()).ok().map(|text| State::Server(text.into()))
             }
             Some((b'k', name)) => name.try_into().ok().map(State::Kept),
+            Some((b'o', [])) => Some(State::Own),
             _ => None,
         }
         .ok_or_else(useless)
@@ -117,8 +121,8 @@ impl Hub {
         self.tasks.spawn(async move {
             let call = tokio::select! {
                 biased;
-                // Its end is recorded as what it is.
-                () = running.revoked() => running.next().await.and(None),
+                // Its end, with her right or with the server, is recorded as what it is.
+                () = ended(&mut running) => None,
                 () = stop.cancelled() => None,
                 who = &mut comes => who.ok(),
                 () = sleep(ANSWER) => None,
@@ -177,6 +181,11 @@ impl Hub {
         inquiry.answer(outcome);
         Ok(())
     }
+}
+
+/// Waits until a call ends that nobody listens to: what its server says meanwhile, nobody hears.
+async fn ended(running: &mut Running) {
+    while let Some(Said::Notification(_) | Said::Inquiry(_)) = running.next().await {}
 }
 
 impl Bound<'_> {

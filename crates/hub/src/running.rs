@@ -1,5 +1,6 @@
 //! What runs at a server: a call or a question, what it says, and the record of its end.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use mcphub_domain::audit::{CallStatus, Entry};
@@ -180,7 +181,7 @@ struct OpenIntent {
 /// Is what the server was to do.
 enum What {
     Call(ToolName),
-    Ask(&'static str),
+    Ask(Cow<'static, str>),
 }
 
 impl OutcomeRecord {
@@ -192,7 +193,7 @@ impl OutcomeRecord {
     }
 
     /// Begins with a question.
-    pub(crate) fn of_ask(hub: &Hub, permit: &AskPermit, caller: &Caller, method: &'static str) -> Self {
+    pub(crate) fn of_ask(hub: &Hub, permit: &AskPermit, caller: &Caller, method: Cow<'static, str>) -> Self {
         let (server, what, request) = (permit.server(), What::Ask(method), caller.request);
         let (actor, started) = (Actor::from(permit.principal()), permit.decided_at());
         let open = OpenIntent { actor, server, what, request, started };
@@ -229,7 +230,7 @@ impl OutcomeRecord {
                 Event::CallOutcome { server, tool, status, code, bytes, micros }
             }
             What::Ask(method) => {
-                let method = method.to_owned();
+                let method = method.into_owned();
                 Event::AskOutcome { server, method, status, code, bytes, micros }
             }
         };

@@ -3,13 +3,14 @@
 //! What is kept was listed over a connection, and is given only to who would use the same: the same person's values, or
 //! everybody's where the server says so. A change that a server tells of takes its lists off the shelf.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
 use mcphub_domain::ServerId;
-use mcphub_upstream::{Changed, ConnectionKey, List, Scope};
+use mcphub_upstream::{ConnectionKey, List, Scope};
 use mcphub_wire::answer::{Cache, CacheScope};
 use mcphub_wire::list::{Item, ListKind};
 use parking_lot::Mutex;
@@ -32,9 +33,13 @@ pub(crate) struct Shelf(Mutex<Lists>);
 struct Lists {
     kept: LruCache<Place, Kept>,
     bytes: usize,
-    /// Grows with every change, so that what was asked for before one is never kept after it.
-    generation: u64,
+    /// Counts the changes of each server, so that what was asked for before one is never kept after it.
+    changes: HashMap<ServerId, u64>,
 }
+
+/// Says how many changes were known when a list was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked(u64);
 
 struct Kept {
     items: Arc<[Item]>,
@@ -52,32 +57,33 @@ pub(crate) struct Shelved {
 impl Default for Shelf {
     fn default() -> Self {
         let kept = LruCache::new(NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN));
-        Self(Mutex::new(Lists { kept, bytes: 0, generation: 0 }))
+        Self(Mutex::new(Lists { kept, bytes: 0, changes: HashMap::new() }))
     }
 }
 
 impl Shelf {
     /// Finds a list that is still good; else says what to bring along with a new one.
-    pub(crate) fn find(&self, place: Place, now: Instant) -> Result<Shelved, u64> {
+    pub(crate) fn find(&self, place: Place, now: Instant) -> Result<Shelved, Asked> {
         let mut lists = self.0.lock();
         for place in [place, public(place)] {
             if let Some(kept) = lists.kept.get(&place).filter(|kept| kept.until > now) {
                 return Ok(Shelved { items: Arc::clone(&kept.items), fresh: kept.until - now });
             }
         }
-        Err(lists.generation)
+        Err(lists.asked(place.0.server))
     }
 
     /// Keeps a list, unless something has changed since it was asked for.
-    pub(crate) fn keep(&self, place: Place, list: List, (asked, now): (u64, Instant)) -> Shelved {
+    pub(crate) fn keep(&self, place: Place, list: List, (asked, now): (Asked, Instant)) -> Shelved {
         let said = list.cache.map(|Cache { ttl_ms, .. }| Duration::from_millis(ttl_ms));
         let fresh = said.unwrap_or(UNSAID).min(LONGEST);
         let is_public = list.cache.is_some_and(|cache| cache.scope == CacheScope::Public);
+        let server = place.0.server;
         let place = if is_public { public(place) } else { place };
         let bytes = list.items.iter().map(|item| item.raw().len()).sum();
         let items: Arc<[Item]> = list.items.into();
         let mut lists = self.0.lock();
-        if fresh.is_zero() || lists.generation != asked || bytes > KEPT_BYTES / 8 {
+        if fresh.is_zero() || lists.asked(server) != asked || bytes > KEPT_BYTES / 8 {
             return Shelved { items, fresh: Duration::ZERO };
         }
         let kept = Kept { items: Arc::clone(&items), bytes, until: now + fresh };
@@ -93,27 +99,28 @@ impl Shelf {
     }
 
     /// Takes off what has changed. Who says that the resources have, says it of their templates as well.
-    pub(crate) fn take_off(&self, Changed { server, kind }: Changed) {
-        self.drop_all(|(key, kept)| key.server == server && kept.changed() == kind.changed());
+    pub(crate) fn take_off(&self, server: ServerId, kind: ListKind) {
+        self.0.lock().drop_of(server, |kept| kept.changed() == kind.changed());
     }
 
     /// Takes off all lists of a server.
     pub(crate) fn forget(&self, server: ServerId) {
-        self.drop_all(|(key, _)| key.server == server);
+        self.0.lock().drop_of(server, |_| true);
+    }
+}
+
+impl Lists {
+    fn asked(&self, server: ServerId) -> Asked {
+        Asked(self.changes.get(&server).copied().unwrap_or_default())
     }
 
-    /// Takes off everything.
-    pub(crate) fn clear(&self) {
-        self.drop_all(|_| true);
-    }
-
-    fn drop_all(&self, which: impl Fn(&Place) -> bool) {
-        let mut lists = self.0.lock();
-        lists.generation += 1;
-        let gone: Vec<Place> = lists.kept.iter().map(|(place, _)| *place).filter(which).collect();
+    fn drop_of(&mut self, server: ServerId, which: impl Fn(ListKind) -> bool) {
+        *self.changes.entry(server).or_default() += 1;
+        let of_it = |(key, kind): &Place| key.server == server && which(*kind);
+        let gone: Vec<Place> = self.kept.iter().map(|(place, _)| *place).filter(of_it).collect();
         for place in gone {
-            if let Some(kept) = lists.kept.pop(&place) {
-                lists.bytes -= kept.bytes;
+            if let Some(kept) = self.kept.pop(&place) {
+                self.bytes -= kept.bytes;
             }
         }
     }
@@ -129,7 +136,7 @@ mod tests {
     use std::time::Duration;
 
     use mcphub_domain::{ServerId, UserId};
-    use mcphub_upstream::{Changed, ConnectionKey, List, Prefers, Scope};
+    use mcphub_upstream::{ConnectionKey, List, Prefers, Scope};
     use mcphub_wire::answer::{Cache, CacheScope};
     use mcphub_wire::list::{Item, ListKind};
     use mcphub_wire::{Abilities, Limits, Raw};
@@ -210,12 +217,15 @@ mod tests {
             put(&shelf, 1, kind, list(1, None));
         }
         let asked = shelf.find((key(2), ListKind::Prompts), Instant::now()).unwrap_err();
-        shelf.take_off(Changed { server: SERVER, kind: ListKind::Resources });
+        shelf.take_off(SERVER, ListKind::Resources);
         let left = [ListKind::Prompts, ListKind::Resources, ListKind::Templates];
         assert_eq!(left.map(|kind| has(&shelf, 1, kind)), [true, false, false]);
         let late = shelf.keep((key(2), ListKind::Prompts), list(1, None), (asked, Instant::now()));
         assert!(late.fresh.is_zero() && !has(&shelf, 2, ListKind::Prompts));
+        let asked = shelf.find((key(2), ListKind::Prompts), Instant::now()).unwrap_err();
         shelf.forget(ServerId::from_bytes([2; 16]));
+        let other = shelf.find((key(2), ListKind::Prompts), Instant::now()).unwrap_err();
+        assert_eq!(asked, other, "another server's changes are its own");
         assert!(has(&shelf, 1, ListKind::Prompts));
         shelf.forget(SERVER);
         assert!(!has(&shelf, 1, ListKind::Prompts));

@@ -14,7 +14,7 @@ use mcphub_wire::shared::{own_uri, shared_uri};
 use mcphub_wire::{Edit, Notification, message, meta_key, method};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::caller::Caller;
@@ -39,8 +39,6 @@ const WAITING: usize = 64;
 const PAUSE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(300)];
 /// How long a stream has to last before its end counts as the first one.
 const LASTING: Duration = Duration::from_secs(60);
-/// How long after a change of its tools a server is looked at: what changes at once is seen at once.
-const SETTLE: Duration = Duration::from_secs(1);
 
 /// Says what a client wants to hear of, by the names on her endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -241,8 +239,8 @@ impl Hub {
             serde_json::json!({ "tools": tools, "prompts": prompts, "resources": resources, "uris": uris })
                 .to_string();
         let (user, lease) = (permit.user(), self.lease_ask(&permit));
-        let outcome = OutcomeRecord::of_ask(self, &permit, caller, method::LISTEN);
-        let question = Question { method: method::LISTEN, target: None };
+        let outcome = OutcomeRecord::of_ask(self, &permit, caller, method::LISTEN.into());
+        let question = Question { method: method::LISTEN.into(), target: None };
         let recorded =
             match self.record_question(permit, caller, &part.path, (question, asked.as_bytes())).await {
                 Ok(recorded) => recorded,
@@ -327,35 +325,18 @@ async fn hear_out(
     lease: &Lease,
     outlet: &Outlet,
 ) -> CallStatus {
-    let mut look_at: Option<Instant> = None;
     loop {
-        let settled = async {
-            match look_at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         let news = tokio::select! {
             biased;
             () = lease.revoked() => return CallStatus::Revoked,
-            () = settled => {
-                look_at = None;
-                if let (Some(hub), Some(user)) = (hub.upgrade(), part.caller.principal.user()) {
-                    hub.look_as_told(user, &part.server);
-                }
-                continue;
-            }
             news = watching.next() => news,
         };
-        match news {
-            None => return CallStatus::Unreachable,
-            Some(news) => {
-                if matches!(news, News::List(ListKind::Tools)) {
-                    look_at.get_or_insert_with(|| Instant::now() + SETTLE);
-                }
-                part.tell(news, outlet);
-            }
+        let Some(news) = news else { return CallStatus::Unreachable };
+        // Who asks for a list when she is told of it, gets it anew.
+        if let (News::List(kind), Some(hub)) = (&news, hub.upgrade()) {
+            hub.shelf.take_off(part.server.id, *kind);
         }
+        part.tell(news, outlet);
     }
 }
 

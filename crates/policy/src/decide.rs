@@ -10,8 +10,8 @@ use mcphub_domain::{
 };
 
 use crate::action::{Administration, Endpoint};
-use crate::grant::{Finding, weigh, weigh_reading};
-use crate::permit::{AdminPermit, AskPermit, Denial, LookPermit, Permit, Route};
+use crate::grant::{Finding, weigh, weigh_everything, weigh_reading};
+use crate::permit::{AdminPermit, AskPermit, Denial, Extent, LookPermit, Permit, Route};
 use crate::world::{ServerEntry, World};
 
 /// Decides whether `principal` may act at all at `now`: the person is active and her key lives.
@@ -161,8 +161,8 @@ pub fn task(
     now: Timestamp,
 ) -> Result<AskPermit, Denial> {
     let Permit { user, route, decided_at, world, .. } = call(world, principal, endpoint, name, now)?;
-    let (server, server_revision, task_of) = (route.server, route.server_revision, Some(name.into()));
-    Ok(AskPermit { principal, user, endpoint, server, server_revision, task_of, decided_at, world })
+    let (server, server_revision, extent) = (route.server, route.server_revision, Extent::Task(name.into()));
+    Ok(AskPermit { principal, user, endpoint, server, server_revision, extent, decided_at, world })
 }
 
 /// Decides whether `principal` may read the prompts and resources of a server on `endpoint`.
@@ -171,6 +171,27 @@ pub fn ask(
     principal: Principal,
     endpoint: Endpoint,
     server: ServerId,
+    now: Timestamp,
+) -> Result<AskPermit, Denial> {
+    asking(world, principal, (endpoint, server), Extent::Reading, now)
+}
+
+/// Decides whether `principal` may ask a server something that the hub doesn't know, on the server's own endpoint: only
+/// who may do everything with it.
+pub fn ask_anything(
+    world: &World,
+    principal: Principal,
+    server: ServerId,
+    now: Timestamp,
+) -> Result<AskPermit, Denial> {
+    asking(world, principal, (Endpoint::Server(server), server), Extent::Everything, now)
+}
+
+fn asking(
+    world: &World,
+    principal: Principal,
+    (endpoint, server): (Endpoint, ServerId),
+    extent: Extent,
     now: Timestamp,
 ) -> Result<AskPermit, Denial> {
     let refuse = |reason| deny(principal, reason);
@@ -184,14 +205,18 @@ pub fn ask(
         return Err(refuse(Refusal::UnknownEndpoint));
     }
     let entry = world.server(server).ok_or_else(|| refuse(Refusal::UnknownOffer))?;
-    reach.may_read(entry).map_err(refuse)?;
+    match extent {
+        Extent::Everything => reach.may_all(entry),
+        Extent::Reading | Extent::Task(_) => reach.may_read(entry),
+    }
+    .map_err(refuse)?;
     Ok(AskPermit {
         principal,
         user: user.id,
         endpoint,
         server,
         server_revision: entry.server().revision,
-        task_of: None,
+        extent,
         decided_at: now,
         world: world.revision(),
     })
@@ -354,6 +379,13 @@ impl<'w> Reach<'w> {
             return Err(Refusal::DisabledServer);
         }
         permitted(weigh_reading(self.grants(entry.server().id)))
+    }
+
+    /// The rule of what the hub doesn't know.
+    fn may_all(&self, entry: &ServerEntry) -> Result<(), Refusal> {
+        self.may_read(entry)?;
+        let grants: Vec<&Grant> = self.grants(entry.server().id).collect();
+        permitted(weigh_everything(grants))
     }
 }
 

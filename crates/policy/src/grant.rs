@@ -25,6 +25,17 @@ pub fn weigh_reading<'a>(grants: impl IntoIterator<Item = &'a Grant>) -> Finding
     sum_up(grants, |grant| grant.rights.contains(Right::Read) && grant.tools.is_empty())
 }
 
+/// Asks live grants on a server whether everything may be done with it, also what nobody knows beforehand: every right on
+/// the whole of it, and nothing of it taken away.
+pub fn weigh_everything<'a>(grants: impl IntoIterator<Item = &'a Grant> + Clone) -> Finding {
+    if grants.clone().into_iter().any(|grant| grant.verdict == Verdict::Deny) {
+        return Finding::Denied;
+    }
+    let has = |right| sum_up(grants.clone(), |grant| grant.rights.contains(right) && grant.tools.is_empty());
+    let all = [Right::Read, Right::Write, Right::Execute].map(has);
+    if all == [Finding::Allowed; 3] { Finding::Allowed } else { Finding::Silent }
+}
+
 fn sum_up<'a>(grants: impl IntoIterator<Item = &'a Grant>, speaks: impl Fn(&Grant) -> bool) -> Finding {
     let mut finding = Finding::Silent;
     for grant in grants.into_iter().filter(|grant| speaks(grant)) {

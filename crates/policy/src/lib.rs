@@ -10,6 +10,6 @@ pub mod world;
 pub use action::{Administration, Endpoint};
 pub use meter::Meter;
 pub use permit::{
-    AdminPermit, AskPermit, Denial, LookPermit, Permit, PermitEntry, Recorded, Recorder, Route,
+    AdminPermit, AskPermit, Denial, Extent, LookPermit, Permit, PermitEntry, Recorded, Recorder, Route,
 };
 pub use world::World;

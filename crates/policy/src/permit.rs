@@ -75,7 +75,7 @@
 //! # use mcphub_policy::{AskPermit, Endpoint};
 //! fn forge(principal: Principal, user: UserId, server: ServerId, now: Timestamp) -> AskPermit {
 //!     let endpoint = Endpoint::All;
-//!     AskPermit { principal, user, endpoint, server, server_revision: 1, task_of: None, decided_at: now, world: 1 }
+//!     AskPermit { principal, user, endpoint, server, server_revision: 1, extent: mcphub_policy::Extent::Reading, decided_at: now, world: 1 }
 //! }
 //! ```
 //!
@@ -216,12 +216,28 @@ pub struct AskPermit {
     pub(crate) endpoint: Endpoint,
     pub(crate) server: ServerId,
     pub(crate) server_revision: i64,
-    pub(crate) task_of: Option<Box<str>>,
+    pub(crate) extent: Extent,
     pub(crate) decided_at: Timestamp,
     pub(crate) world: i64,
 }
 
+/// Says what may be asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// What the server offers to read: prompts, resources, completions.
+    Reading,
+    /// How a task stands that a call of this tool began, by its name on the endpoint.
+    Task(Box<str>),
+    /// Whatever the server understands.
+    Everything,
+}
+
 impl AskPermit {
+    /// Says what may be asked.
+    pub const fn extent(&self) -> &Extent {
+        &self.extent
+    }
+
     /// Says who may ask.
     pub const fn principal(&self) -> Principal {
         self.principal
@@ -249,7 +265,10 @@ impl AskPermit {
 
     /// Names the tool whose call began the task, by its name on the endpoint, if the question is about one.
     pub fn task_of(&self) -> Option<&str> {
-        self.task_of.as_deref()
+        match &self.extent {
+            Extent::Task(tool) => Some(tool),
+            Extent::Reading | Extent::Everything => None,
+        }
     }
 
     /// Says when it was decided.

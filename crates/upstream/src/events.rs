@@ -85,8 +85,17 @@ impl EventSession {
     }
 
     /// Sends a request, whose answer the stream will bring.
-    pub(crate) async fn request(&self, request: &Outgoing, id: i64) -> Result<Posted, UpstreamError> {
-        self.ask(id, request.write(id, self.version), request.asks()).await
+    pub(crate) async fn request(
+        self: &Arc<Self>,
+        request: &Outgoing,
+        id: i64,
+    ) -> Result<Posted, UpstreamError> {
+        let posted = self.ask(id, request.write(id, self.version), request.asks()).await?;
+        Ok(match posted {
+            // Who waits for an answer keeps the session open, even if it is forgotten meanwhile.
+            Posted::Taken(reply) => Posted::Taken(reply.within(Arc::clone(self))),
+            refused @ Posted::Refused(_) => refused,
+        })
     }
 
     async fn ask(&self, id: i64, body: Bytes, asks: Option<Abilities>) -> Result<Posted, UpstreamError> {
@@ -102,11 +111,16 @@ impl EventSession {
                 reply.forget();
                 match status {
                     401 | 403 => Err(unauthorized(&self.post.blame, status)),
-                    400 | 404 | 410 => Ok(Posted::Refused(error)),
+                    404 | 410 => Ok(Posted::Refused(error)),
                     _ => Err(error),
                 }
             }
         }
+    }
+
+    /// Says whether its stream has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.pipe.gone.is_cancelled()
     }
 
     /// Returns where the session's news goes.

@@ -3,6 +3,7 @@
 //! Nothing of the client's own HTTP request goes on: every header comes from the server's
 //! definition or is made here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -175,16 +176,21 @@ impl HttpConnection {
 
     /// Returns the era, finding it out first if need be; others wait meanwhile.
     async fn era(self: &Arc<Self>) -> Result<Arc<Era>, UpstreamError> {
-        match self.era.load_full() {
+        match self.known_era() {
             Some(era) => Ok(era),
             // Boxed, as whatever a call mostly doesn't do: its state would make that of every call large.
             None => Box::pin(self.find_out()).await,
         }
     }
 
+    /// Returns the era, unless its session has ended.
+    fn known_era(&self) -> Option<Arc<Era>> {
+        self.era.load_full().filter(|era| !matches!(&**era, Era::Events(session) if session.is_over()))
+    }
+
     async fn find_out(self: &Arc<Self>) -> Result<Arc<Era>, UpstreamError> {
         let _probing = self.probing.lock().await;
-        if let Some(era) = self.era.load_full() {
+        if let Some(era) = self.known_era() {
             return Ok(era);
         }
         let era = Arc::new(self.probe().await?);
@@ -313,7 +319,12 @@ impl HttpConnection {
             own.extend(said.into_iter().filter_map(fit));
         }
         if matches!(era, Era::Modern(_)) {
-            own.push((METHOD, HeaderValue::from_static(request.method)));
+            let method = match &request.method {
+                Cow::Borrowed(method) => HeaderValue::from_static(method),
+                Cow::Owned(method) => HeaderValue::try_from(method.as_str())
+                    .map_err(|_| self.blame.garbage("the name of the method fits into no header"))?,
+            };
+            own.push((METHOD, method));
             if let Some(name) = &request.name {
                 let name = HeaderValue::try_from(header::encode_value(name).as_ref())
                     .map_err(|_| self.blame.garbage("the name of the tool fits into no header"))?;

@@ -137,7 +137,7 @@ impl Session {
 
     /// Hands on what the server told, on whatever stream.
     pub(crate) fn heard(&self, connection: &HttpConnection, notification: &Notification) {
-        connection.shared.bus.tell(connection.key.server, notification);
+        connection.shared.bus.tell(&connection.key, notification);
         self.feed.tell(notification);
     }
 

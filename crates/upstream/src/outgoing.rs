@@ -1,5 +1,6 @@
 //! The requests that go to servers: the hub's own id, token and metadata around the client's parameters.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -30,23 +31,26 @@ pub enum Wanted {
         /// The id that its server gave.
         id: Box<str>,
     },
+    /// Something that the hub doesn't know: the method.
+    Other(Box<str>),
 }
 
 impl Wanted {
     /// Names the method that asks for it.
-    pub const fn method(&self) -> &'static str {
+    pub fn method(&self) -> Cow<'static, str> {
         match self {
-            Self::Prompt(_) => method::PROMPTS_GET,
-            Self::Resource(_) => method::RESOURCES_READ,
-            Self::Completion(_) => method::COMPLETE,
-            Self::Task { method, .. } => method,
+            Self::Prompt(_) => Cow::Borrowed(method::PROMPTS_GET),
+            Self::Resource(_) => Cow::Borrowed(method::RESOURCES_READ),
+            Self::Completion(_) => Cow::Borrowed(method::COMPLETE),
+            Self::Task { method, .. } => Cow::Borrowed(method),
+            Self::Other(method) => Cow::Owned(method.to_string()),
         }
     }
 }
 
 /// Is a request, before it has an id and an era.
 pub(crate) struct Outgoing {
-    pub(crate) method: &'static str,
+    pub(crate) method: Cow<'static, str>,
     /// What the `Mcp-Name` header repeats.
     pub(crate) name: Option<Box<str>>,
     /// The client's own progress token, to be put back into what comes.
@@ -62,7 +66,7 @@ impl Outgoing {
     /// Calls the tool that the permit names; what the client called it doesn't leave the hub.
     pub(crate) fn call(tool: &ToolName, params: Params, client: Client) -> Self {
         Self {
-            method: method::TOOLS_CALL,
+            method: Cow::Borrowed(method::TOOLS_CALL),
             name: Some(tool.as_str().into()),
             token: progress::requested_token(&params).ok().flatten(),
             edit: Edit::new().name(tool.as_str()),
@@ -103,6 +107,7 @@ impl Outgoing {
             Wanted::Resource(uri) => (Some(uri.clone()), Edit::new().uri(uri)),
             Wanted::Completion(reference) => (None, Edit::new().set("ref", reference.clone())),
             Wanted::Task { id, .. } => (Some(id.clone()), Edit::new().set("taskId", Raw::string(id))),
+            Wanted::Other(_) => (None, Edit::new()),
         };
         let token = progress::requested_token(&params).ok().flatten();
         Self { method: wanted.method(), name, token, client, edit, params: Some(params), mirrored: None }
@@ -138,7 +143,15 @@ impl Outgoing {
     fn bare(method: &'static str) -> Self {
         // The server may know that everything is possible, but nobody is there to be asked.
         let client = Client { abilities: Abilities::NONE, ..Client::able(Abilities::ALL) };
-        Self { method, name: None, token: None, client, params: None, mirrored: None, edit: Edit::new() }
+        Self {
+            method: Cow::Borrowed(method),
+            name: None,
+            token: None,
+            client,
+            params: None,
+            mirrored: None,
+            edit: Edit::new(),
+        }
     }
 
     /// Writes the request. The progress token is the request's own id, which no other request has.
@@ -158,7 +171,7 @@ impl Outgoing {
         } else {
             legacy_meta(edit)
         };
-        message::request(&Id::Integer(id), self.method, self.params.as_ref(), &edit)
+        message::request(&Id::Integer(id), &self.method, self.params.as_ref(), &edit)
     }
 }
 

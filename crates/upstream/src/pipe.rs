@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Blame, UpstreamError};
+use crate::events::EventSession;
 use crate::http::{BEST_EFFORT, Shared};
 use crate::inquiry::{Back, Inquiry, own_answer, refusal};
 use crate::key::{ConnectionKey, Scope};
@@ -96,6 +97,8 @@ pub(crate) struct PipeReply {
     notifications: mpsc::Receiver<Waiting>,
     answer: oneshot::Receiver<Result<Response, UpstreamError>>,
     finished: bool,
+    /// What is not to end before.
+    session: Option<Arc<EventSession>>,
 }
 
 impl Pipe {
@@ -150,11 +153,12 @@ impl Pipe {
             notifications: notification_queue,
             answer: answer_slot,
             finished: false,
+            session: None,
         })
     }
 
     fn ended(&self) -> UpstreamError {
-        self.calls.lock().end.clone().unwrap_or_else(|| self.blame.unreachable("its process ended"))
+        self.calls.lock().end.clone().unwrap_or_else(|| self.blame.unreachable("it has ended"))
     }
 
     /// Ends all calls: the process can answer no more.
@@ -266,7 +270,7 @@ impl Pipe {
 
     fn notify(&self, notification: Notification, size: usize) {
         let stream = notification.params.as_ref().and_then(subscription);
-        self.shared.bus.tell(self.key.server, &notification);
+        self.shared.bus.tell(&self.key, &notification);
         let calls = self.calls.lock();
         let slot = match (&*notification.method, stream) {
             (_, Some(id)) => calls.open.get(&id),
@@ -410,6 +414,12 @@ impl PipeReply {
             Ok(answer) => answer.map(Step::Final),
             Err(_) => Err(self.pipe.ended()),
         }
+    }
+
+    /// Keeps a session open until the answer.
+    pub(crate) fn within(mut self, session: Arc<EventSession>) -> Self {
+        self.session = Some(session);
+        self
     }
 
     /// Gives up a request that the server did not take: there is nothing to cancel.

@@ -1,5 +1,7 @@
 //! What comes back from a call: notifications as they come, then one answer.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use mcphub_wire::answer::ResultType;
 use mcphub_wire::{
@@ -47,7 +49,7 @@ pub struct Reply {
     id: i64,
     /// The client's progress token.
     token: Option<Raw>,
-    method: &'static str,
+    method: Cow<'static, str>,
     abilities: Abilities,
     log_level: Option<LogLevel>,
     version: Version,
@@ -205,7 +207,7 @@ impl Reply {
             ResultType::Complete => true,
             ResultType::InputRequired => {
                 InputRequired::read(result, self.abilities).map_err(garbage)?;
-                method::may_require_input(self.method)
+                method::may_require_input(&self.method)
             }
             ResultType::Task => self.method == method::TOOLS_CALL && self.abilities.takes_tasks(),
         };

@@ -138,7 +138,7 @@ impl HttpReply {
                 let connection = &self.connection;
                 match self.cancel.as_ref().and_then(Cancel::session) {
                     Some(session) => session.heard(connection, &notification),
-                    None => connection.shared.bus.tell(connection.key.server, &notification),
+                    None => connection.shared.bus.tell(&connection.key, &notification),
                 }
                 Ok(Some(Step::Notification(notification)))
             }

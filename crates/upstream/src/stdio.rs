@@ -1,12 +1,13 @@
 //! A connection to a server that is a child process: how it starts, and which era it speaks.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mcphub_domain::{Clock, Server};
+use mcphub_wire::discover::Discovery;
 use mcphub_wire::legacy::initialized;
-use mcphub_wire::{Abilities, Response, Version};
+use mcphub_wire::{Abilities, Outcome, Response, Version};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -99,6 +100,8 @@ impl StdioConnection {
 struct Attempt {
     pipe: Arc<Pipe>,
     settled: bool,
+    /// The lists of which a modern process tells when they change.
+    lists: OnceLock<Interest>,
 }
 
 impl Attempt {
@@ -127,7 +130,7 @@ impl Attempt {
             process.keep(&kept.stop).await;
             kept.end().await;
         });
-        Ok(Self { pipe, settled: false })
+        Ok(Self { pipe, settled: false, lists: OnceLock::new() })
     }
 
     /// Finds out the era. A process that is slow to start may answer late, so its first answer stays
@@ -135,7 +138,7 @@ impl Attempt {
     async fn settle(&self) -> Result<Version, UpstreamError> {
         let mut reply = self.discover().await?;
         let late = match timeout(PROBE, reply.response()).await {
-            Ok(Ok(Response { outcome, .. })) => match modern_version(&outcome) {
+            Ok(Ok(Response { outcome, .. })) => match self.take_in(&outcome) {
                 Some(version) => return Ok(version),
                 None => None,
             },
@@ -180,7 +183,19 @@ impl Attempt {
     /// Reads the version from the answer to `server/discover`, after `initialize` was refused.
     async fn modern(&self, mut discovered: PipeReply, refused: String) -> Result<Version, UpstreamError> {
         let outcome = discovered.response().await?.outcome;
-        modern_version(&outcome).ok_or_else(|| self.pipe.blame.garbage(refused))
+        self.take_in(&outcome).ok_or_else(|| self.pipe.blame.garbage(refused))
+    }
+
+    /// Reads what only a modern process answers to `server/discover`.
+    fn take_in(&self, outcome: &Outcome) -> Option<Version> {
+        let version = modern_version(outcome)?;
+        if let Outcome::Result(result) = outcome
+            && let Ok(discovery) = Discovery::read(result)
+            && let Some(lists) = Interest::declared(&discovery.capabilities)
+        {
+            self.lists.get_or_init(|| lists);
+        }
+        Some(version)
     }
 
     async fn ask(&self, body: impl FnOnce(i64) -> Bytes) -> Result<PipeReply, UpstreamError> {
@@ -190,16 +205,15 @@ impl Attempt {
 
     fn into_connection(mut self, version: Version) -> StdioConnection {
         self.settled = true;
-        if version.is_modern() {
-            self.pipe.shared.spawn(hear(Arc::clone(&self.pipe), version));
+        if let Some(lists) = self.lists.take() {
+            self.pipe.shared.spawn(hear(Arc::clone(&self.pipe), version, lists));
         }
         StdioConnection { pipe: Arc::clone(&self.pipe), version }
     }
 }
 
 /// Lets a modern process tell which of its lists change, as long as it runs; an older one does so by itself.
-async fn hear(pipe: Arc<Pipe>, version: Version) {
-    let lists = Interest { tools: true, prompts: true, resources: true, uris: Vec::new() };
+async fn hear(pipe: Arc<Pipe>, version: Version, lists: Interest) {
     let id = pipe.shared.next_id();
     let request = Outgoing::listen(&lists).write(id, version);
     let Ok(mut told) = pipe.request(id, request, None).await else { return };

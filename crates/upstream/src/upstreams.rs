@@ -11,7 +11,6 @@ use mcphub_policy::{AskPermit, Recorded};
 use mcphub_wire::Params;
 use mcphub_wire::mirror::Mirrored;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -212,9 +211,9 @@ impl Upstreams {
         states.into_values().collect()
     }
 
-    /// Tells of every list that a server said has changed.
-    pub fn changes(&self) -> broadcast::Receiver<Changed> {
-        self.shared.bus.listen()
+    /// Waits until servers say that lists have changed; one listens.
+    pub async fn changes(&self) -> Vec<Changed> {
+        self.shared.bus.next().await
     }
 
     /// Shows the counters.

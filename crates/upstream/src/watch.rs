@@ -5,11 +5,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use mcphub_domain::{Server, ServerId};
+use mcphub_domain::{Server, ServerId, UserId};
 use mcphub_policy::{AskPermit, Recorded};
 use mcphub_wire::error::METHOD_NOT_FOUND;
 use mcphub_wire::list::ListKind;
-use mcphub_wire::{Edit, Notification, Outcome, Params, method};
+use mcphub_wire::{Edit, Notification, Object, Outcome, Params, Raw, method};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{timeout, timeout_at};
 
@@ -18,6 +20,7 @@ use crate::counters::Drops;
 use crate::deadline::Deadline;
 use crate::error::UpstreamError;
 use crate::http::BEST_EFFORT;
+use crate::key::ConnectionKey;
 use crate::outgoing::Outgoing;
 use crate::pool::{Connection, Lease};
 use crate::reply::{Reply, Sent, Step, Stream};
@@ -28,9 +31,6 @@ use crate::upstreams::{Access, Upstreams, connected};
 const WAITING: usize = 64;
 /// How many bytes a notification of a changed resource may have to be handed on whole.
 const LONGEST: usize = 16 << 10;
-
-/// How many changes of lists may wait for who keeps some; who lost one keeps none.
-const CHANGES: usize = 1_024;
 
 /// Says what to hear of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,29 +81,38 @@ pub struct Changed {
     pub server: ServerId,
     /// The list.
     pub kind: ListKind,
+    /// Whose connection it was said on; nobody's if people share it.
+    pub user: Option<UserId>,
 }
 
-/// Tells of every list that a server said has changed, on whatever stream it said so.
-#[derive(Clone, Debug)]
-pub(crate) struct Bus(broadcast::Sender<Changed>);
+/// Tells of every list that a server said has changed, on whatever stream it said so, and however often: once.
+#[derive(Clone, Default)]
+pub(crate) struct Bus(Arc<Waiting>);
 
-impl Default for Bus {
-    fn default() -> Self {
-        Self(broadcast::Sender::new(CHANGES))
-    }
+#[derive(Default)]
+struct Waiting {
+    changed: Mutex<HashMap<(ServerId, ListKind), Option<UserId>>>,
+    told: Notify,
 }
 
 impl Bus {
-    pub(crate) fn listen(&self) -> broadcast::Receiver<Changed> {
-        self.0.subscribe()
+    /// Waits for the next changes; one listens.
+    pub(crate) async fn next(&self) -> Vec<Changed> {
+        loop {
+            let changed = std::mem::take(&mut *self.0.changed.lock());
+            if !changed.is_empty() {
+                let changes = changed.into_iter();
+                return changes.map(|((server, kind), user)| Changed { server, kind, user }).collect();
+            }
+            self.0.told.notified().await;
+        }
     }
 
     /// Hands on what a server told, if that is that a list has changed.
-    pub(crate) fn tell(&self, server: ServerId, notification: &Notification) {
-        if let Some(News::List(kind)) = News::of(notification)
-            && self.0.send(Changed { server, kind }).is_err()
-        {
-            tracing::trace!("nobody keeps lists");
+    pub(crate) fn tell(&self, key: &ConnectionKey, notification: &Notification) {
+        if let Some(News::List(kind)) = News::of(notification) {
+            self.0.changed.lock().insert((key.server, kind), key.scope.user());
+            self.0.told.notify_one();
         }
     }
 }
@@ -183,6 +192,18 @@ impl News {
 }
 
 impl Interest {
+    /// Reads of which lists a server says that it tells when they change, if of any.
+    pub(crate) fn declared(capabilities: &Raw) -> Option<Self> {
+        let capabilities = Object::parse(capabilities).ok()?;
+        let tells = |of: &str| {
+            let declared = capabilities.get(of).filter(|declared| declared.is_object());
+            let declared = declared.and_then(|declared| Object::parse(declared).ok());
+            declared.is_some_and(|one| one.get("listChanged").is_some_and(|told| told.as_bytes() == b"true"))
+        };
+        let [tools, prompts, resources] = ["tools", "prompts", "resources"].map(tells);
+        (tools || prompts || resources).then_some(Self { tools, prompts, resources, uris: Vec::new() })
+    }
+
     /// Lists the lists among what is to be heard of.
     pub fn lists(&self) -> impl Iterator<Item = ListKind> {
         let lists = [
@@ -239,6 +260,10 @@ impl Upstreams {
                 for uri in &interest.uris {
                     let trial = self.admit(server, &lease.key(), bearer.person)?;
                     told.push(subscribe(&connection, (trial, &lease), deadline, (&feed, uri)).await?);
+                }
+                // What is told to a session that has ended meanwhile, nobody hears.
+                if !connection.feed().await?.is_some_and(|now| Arc::ptr_eq(&now, &feed)) {
+                    return Err(lease.blame().unreachable("its session ended"));
                 }
                 (Source::Session(news), told)
             }

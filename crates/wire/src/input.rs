@@ -118,6 +118,12 @@ pub fn state(params: &Params) -> Result<Option<Box<str>>, Fault> {
     }
 }
 
+/// Takes the state out of a request.
+#[must_use]
+pub fn without_state() -> Edit {
+    Edit::new().remove(STATE)
+}
+
 /// Returns what a client answered to one thing.
 #[must_use]
 pub fn response(params: &Params, key: &str) -> Option<Raw> {

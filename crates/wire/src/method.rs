@@ -101,6 +101,24 @@ pub fn is_about_task(method: &str) -> bool {
     matches!(method, TASKS_GET | TASKS_UPDATE | TASKS_CANCEL)
 }
 
+/// Tells whether some revision of the protocol, or an extension that the hub knows, has this request.
+#[must_use]
+pub fn is_known(method: &str) -> bool {
+    let current = [
+        DISCOVER,
+        TOOLS_LIST,
+        TOOLS_CALL,
+        PROMPTS_LIST,
+        PROMPTS_GET,
+        RESOURCES_LIST,
+        TEMPLATES_LIST,
+        RESOURCES_READ,
+        LISTEN,
+        COMPLETE,
+    ];
+    current.contains(&method) || is_about_task(method) || is_legacy_only(method)
+}
+
 /// Tells whether the modern protocol took this method away.
 #[must_use]
 pub fn is_legacy_only(method: &str) -> bool {
@@ -126,7 +144,7 @@ pub fn is_legacy_only(method: &str) -> bool {
 mod tests {
     use super::{
         DISCOVER, PING, PROMPTS_GET, RESOURCES_READ, TASKS_GET, TOOLS_CALL, TOOLS_LIST, is_cacheable,
-        is_legacy_only, may_require_input, named_param,
+        is_known, is_legacy_only, may_require_input, named_param,
     };
 
     #[test]
@@ -139,5 +157,6 @@ mod tests {
         assert!(is_cacheable(DISCOVER) && is_cacheable(RESOURCES_READ) && !is_cacheable(TOOLS_CALL));
         assert!(may_require_input(TOOLS_CALL) && !may_require_input(TOOLS_LIST));
         assert!(is_legacy_only(PING) && !is_legacy_only(DISCOVER));
+        assert!(is_known(PING) && is_known(TASKS_GET) && is_known(TOOLS_CALL) && !is_known("vendor/own"));
     }
 }

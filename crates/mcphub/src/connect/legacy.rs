@@ -14,7 +14,7 @@ use mcphub_hub::RESOURCES;
 use mcphub_wire::legacy::{InitializeResult, initialized};
 use mcphub_wire::{Envelope, Id, Outcome, Request, Version, header, method};
 use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::answers::Answers;
 use super::hub::{Headers, Hub};
@@ -176,9 +176,14 @@ async fn attempt(
 /// Cancels a request: here a closed stream alone says nothing.
 pub(super) async fn cancel<F: Future>(bridge: &Arc<Bridge>, notice: Bytes, mut request: Pin<&mut F>) {
     for _ in 0..TIMES {
-        tell(bridge, notice.clone()).await;
-        if timeout(AGAIN, &mut request).await.is_ok() {
-            return;
+        // The request goes on meanwhile: the notice may wait for what it holds.
+        let told = async {
+            tell(bridge, notice.clone()).await;
+            sleep(AGAIN).await;
+        };
+        tokio::select! {
+            _ = &mut request => return,
+            () = told => {}
         }
     }
 }

@@ -1,15 +1,21 @@
 //! Why a request has no answer of the hub's, and the answer that the client gets instead.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use mcphub_hub::{RemoteBody, Unreached};
 use mcphub_wire::{Envelope, Id, Limits, Object, Raw, Response, error, message};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::answers::LIMITS;
 
 /// How much is read of an answer that refuses, in bytes.
 const REFUSAL: usize = 256 << 10;
+
+/// How long the rest of one may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Says why a request has no answer.
 #[derive(Debug)]
@@ -28,6 +34,18 @@ pub(super) enum Problem {
     Own(i64, &'static str),
 }
 
+/// Reads a body that isn't too long.
+async fn whole(mut body: RemoteBody) -> Option<Bytes> {
+    let mut read = BytesMut::new();
+    while let Ok(Some(bytes)) = body.next().await {
+        if read.len() + bytes.len() > REFUSAL {
+            return None;
+        }
+        read.extend_from_slice(&bytes);
+    }
+    Some(read.freeze())
+}
+
 impl From<Unreached> for Problem {
     fn from(unreached: Unreached) -> Self {
         Self::Unreached(unreached.to_string())
@@ -36,15 +54,8 @@ impl From<Unreached> for Problem {
 
 impl Problem {
     /// Reads an answer whose status is no success.
-    pub(super) async fn of(status: StatusCode, mut body: RemoteBody) -> Self {
-        let mut read = BytesMut::new();
-        while let Ok(Some(bytes)) = body.next().await {
-            if read.len() + bytes.len() > REFUSAL {
-                return Self::Status(status, None);
-            }
-            read.extend_from_slice(&bytes);
-        }
-        let body = read.freeze();
+    pub(super) async fn of(status: StatusCode, body: RemoteBody) -> Self {
+        let Ok(Some(body)) = timeout(PATIENCE, whole(body)).await else { return Self::Status(status, None) };
         match Envelope::parse_with(&body, &LIMITS) {
             Ok(Envelope::Response(response)) => Self::Refused(status, response),
             _ => Self::Status(status, Raw::parse(body, &Limits::REQUEST).ok().filter(Raw::is_object)),

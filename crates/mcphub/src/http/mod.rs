@@ -71,7 +71,7 @@ impl AppState {
     fn new(hub: Arc<Hub>, trust: Trust, proxy: Proxy, gauges: Gauges) -> Self {
         let edge = Arc::new(Edge { trust, proxy, failures: Failures::default() });
         let (stopping, gauges) = (CancellationToken::new(), Arc::new(gauges));
-        let (live, channels) = (mcp::Live::default(), mcp::Channels::default());
+        let (live, channels) = (mcp::Live::new(&hub.unguessable()), mcp::Channels::default());
         Self { hub, stopping, bodies: Arc::default(), live, channels, edge, gauges }
     }
 }

@@ -79,24 +79,27 @@ on_both! {
             send(hub.address, "POST", "/mcp/legacy", &headers, &modern(1, "tools/call", params)).json()
         };
         // One that can't show links gets a text, and never the error that its era doesn't have.
-        let unable = call(json!({ "name": "open_first", "arguments": {} }))["result"].clone();
+        let file = installation.folder().join("visited");
+        let arguments = json!({ "visited": file });
+        let unable = call(json!({ "name": "open_first", "arguments": arguments }))["result"].clone();
         assert_eq!(unable["isError"], true);
         assert!(unable["content"][0]["text"].as_str().unwrap().contains(url), "{unable}");
         let able = json!({ "io.modelcontextprotocol/clientCapabilities": { "elicitation": { "url": {} } } });
-        let asked = call(json!({ "name": "open_first", "arguments": {}, "_meta": able }))["result"].clone();
+        let asked = call(json!({ "name": "open_first", "arguments": arguments, "_meta": able }))["result"].clone();
         assert_eq!(asked["resultType"], "input_required", "{asked}");
         let link = &asked["inputRequests"]["mcphub/link-0"];
         assert_eq!((&link["method"], &link["params"]["url"]), (&json!("elicitation/create"), &json!(url)));
         assert_eq!(link["params"].get("elicitationId"), None, "only legacy clients know it");
         let visited = json!({
-            "name": "open_first", "arguments": { "visited": true }, "_meta": able,
-            "inputResponses": { "mcphub/link-0": { "action": "accept" } },
+            "name": "open_first", "arguments": arguments, "_meta": able,
+            "inputResponses": { "mcphub/link-0": { "action": "accept" } }, "requestState": asked["requestState"],
         });
-        assert_eq!(call(visited)["result"]["content"][0]["text"], "opened");
-        let script = json!([{ "action": "call", "name": "open_first" }]);
+        let script = json!([{ "action": "call", "name": "open_first", "arguments": arguments }]);
         let answers = through(CLIENTS[2], (&hub.url("/mcp/legacy"), &key), &["--elicit", "accept"], &script);
         assert_eq!(answers[0]["error"]["code"], -32042, "{answers:?}");
         assert_eq!(answers[0]["error"]["data"]["elicitations"][0]["url"], url, "{answers:?}");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(call(visited)["result"]["content"][0]["text"], "opened");
     }
 }
 

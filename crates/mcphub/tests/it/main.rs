@@ -36,6 +36,7 @@ mod offers;
 mod peers;
 mod power;
 mod recorded;
+mod resume;
 mod revocation;
 mod rounds;
 mod routes;

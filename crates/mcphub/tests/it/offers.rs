@@ -75,6 +75,54 @@ on_both! {
         }
     }
 
+    fn a_method_that_only_a_server_knows_reaches_it_for_who_may_do_everything(installation) {
+        let record = installation.folder().join("record.jsonl");
+        let servers = ["MCPHUB_TEST_PYTHON_2", "MCPHUB_TEST_PYTHON_1"]
+            .map(|python| CredentialServer::start(python, Some(&record)));
+        for (name, server) in ["modern", "legacy"].iter().zip(&servers) {
+            let file = json!({ "mcpServers": { *name: { "type": "http", "url": server.url } } });
+            installation.grant_all("alice", name, &file);
+        }
+        installation.ok("user add bob --role user");
+        installation.ok("group add readers");
+        installation.ok("group join readers bob");
+        installation.ok("grant add readers modern --rights read,execute");
+        let (alice, bob) = (installation.key("alice"), installation.key("bob"));
+        let hub = installation.serve();
+        let ask = |key: &str, path: &str, method: &str| {
+            ask(hub.address, path, key, method, json!({ "own": [1.0, "\u{e9}"] }))
+        };
+        let taken = || {
+            let lines = std::fs::read_to_string(&record).unwrap_or_default();
+            let bodies = lines.lines().filter_map(|line| {
+                let line: Value = serde_json::from_str(line).unwrap();
+                let body: Value = serde_json::from_str(line["body"].as_str()?).ok()?;
+                (body["method"] == "vendor/own").then(|| body["params"]["own"].clone())
+            });
+            bodies.collect::<Vec<_>>()
+        };
+        // SDK 1.30 has another code for what it doesn't know.
+        let refusals = [("/mcp/modern", 404, -32601), ("/mcp/legacy", 200, -32602)];
+        for (number, (path, status, code)) in refusals.into_iter().enumerate() {
+            let answer = ask(&alice, path, "vendor/own");
+            assert_eq!((answer.status, &answer.json()["error"]["code"]), (status, &json!(code)), "{path}");
+            assert_eq!(taken().len(), number + 1, "{path}: the server itself says so");
+        }
+        assert!(taken().iter().all(|own| *own == json!([1.0, "\u{e9}"])));
+        assert!(installation.ok("audit list --limit 50 --json").contains("vendor/own"));
+        let long = format!("vendor/{}", "x".repeat(128));
+        for (key, path, method) in [
+            (&bob, "/mcp/modern", "vendor/own"),
+            (&alice, "/mcp", "vendor/own"),
+            (&alice, "/mcp/modern", long.as_str()),
+            (&alice, "/mcp/modern", "ping"),
+        ] {
+            let answer = ask(key, path, method);
+            assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &json!(-32601)), "{path} {method}");
+        }
+        assert_eq!(taken().len(), 2, "nobody else's came there");
+    }
+
     fn a_grant_to_read_all_of_a_server_gives_its_prompts_and_resources_and_nothing_else_does(installation) {
         let server = everything();
         let file = json!({ "mcpServers": { "everything": { "type": "streamable-http", "url": server.url } } });

@@ -105,6 +105,21 @@ on_both! {
         assert_eq!(late["error"]["code"], -32602, "{late}");
     }
 
+    fn a_call_that_waits_ends_with_its_server(installation) {
+        let server = asking("MCPHUB_TEST_PYTHON_1");
+        grant(&installation, "legacy", &json!({ "type": "streamable-http", "url": server.url }));
+        let (key, hub) = (installation.key("alice"), installation.serve());
+        let alice = Person::new(&hub, key);
+        let asked = ask(&alice, "/mcp/legacy", &json!({ "name": "greet", "arguments": {} }));
+        drop(server);
+        eventually("the call's end is recorded", || {
+            installation.ok("audit list --limit 20 --json").contains("unreachable").then_some(())
+        });
+        let retry = json!({ "name": "greet", "arguments": {}, "requestState": asked["requestState"] });
+        let late = alice.call("/mcp/legacy", retry);
+        assert_eq!(late["error"]["code"], -32602, "{late}");
+    }
+
     fn a_modern_servers_state_comes_back_from_its_person_and_request_alone(installation) {
         let server = asking("MCPHUB_TEST_PYTHON_2");
         grant(&installation, "modern", &json!({ "type": "streamable-http", "url": server.url }));

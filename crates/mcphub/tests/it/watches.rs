@@ -198,7 +198,6 @@ fn listen(hub: &Serving, key: &str, path: &str, wish: &Value) -> Stream {
     open(hub.address, "POST", path, &headers, &modern(1, "subscriptions/listen", wish.clone()))
 }
 
-/// Reads the next message of a stream, which has to come before the stream says for the second time that it lives.
 fn grant(installation: &Installation, name: &str, url: &str) {
     let file = json!({ "mcpServers": { name: { "type": "streamable-http", "url": url } } });
     installation.grant_all("alice", name, &file);

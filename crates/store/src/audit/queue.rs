@@ -1,5 +1,6 @@
 //! The queue of the log: what happens is recorded here, and becomes durable together with all that waits.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +40,7 @@ pub struct Intent {
 #[derive(Debug)]
 pub struct Question {
     /// The method.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// The prompt or the resource; a list has none.
     pub target: Option<String>,
 }
@@ -141,7 +142,7 @@ impl AuditQueue {
         let event = Event::AskIntent {
             endpoint: intent.endpoint,
             server: permit.server(),
-            method: question.method.to_owned(),
+            method: question.method.into_owned(),
             target: question.target,
             arguments: intent.arguments,
             world: permit.world(),

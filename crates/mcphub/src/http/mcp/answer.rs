@@ -164,6 +164,21 @@ pub(super) fn unknown_resource(uri: &str, id: &Id, words: Words) -> Refused {
     Refused::new(StatusCode::OK, code, "Resource not found").with_data(data).of(Some(id.clone()))
 }
 
+/// Says that there is no such method, or that the caller has no right to it.
+pub(super) fn unknown_method(method: &str, id: &Id, words: Words) -> Refused {
+    let status = match words {
+        Words::Modern => StatusCode::NOT_FOUND,
+        Words::Legacy => StatusCode::OK,
+    };
+    let text = format!("Method not found: {}", short(method));
+    Refused::new(status, error::METHOD_NOT_FOUND, &text).of(Some(id.clone()))
+}
+
+/// Cuts a method's name that a stranger chose.
+fn short(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
 /// Says that there is no such task, or none of the caller's.
 pub(super) fn unknown_task(id: &Id) -> Refused {
     Refused::new(StatusCode::OK, error::INVALID_PARAMS, "Task not found").of(Some(id.clone()))
@@ -278,6 +293,9 @@ fn forward_error(failure: &RpcError, asked: &Asked) -> Last {
             let is_refusal = matches!(code, error::HEADER_MISMATCH | error::MISSING_CLIENT_CAPABILITY);
             match words {
                 Words::Modern if is_refusal => Last { status: StatusCode::BAD_REQUEST, ..Last::ok(body) },
+                Words::Modern if code == error::METHOD_NOT_FOUND && !method::is_known(&asked.method) => {
+                    Last { status: StatusCode::NOT_FOUND, ..Last::ok(body) }
+                }
                 Words::Modern | Words::Legacy => Last::ok(body),
             }
         }

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use mcphub_hub::{Changed, Client, Entrance, Hearing};
+use mcphub_domain::ServerId;
+use mcphub_hub::{Client, Entrance, Hearing};
 use mcphub_wire::list::ListKind;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast::Receiver;
@@ -21,7 +22,10 @@ pub(super) struct ToolChanges {
 /// Notices when any list of a session's endpoint may be another one.
 pub(super) struct Changes {
     tools: ToolChanges,
-    lists: Receiver<Changed>,
+    lists: Receiver<(ServerId, ListKind)>,
+    worlds: watch::Receiver<i64>,
+    /// The servers whose prompts and resources she may have.
+    readable: Vec<ServerId>,
     /// What is to be told before anything else.
     due: VecDeque<ListKind>,
     _hearing: Option<Hearing>,
@@ -33,6 +37,8 @@ impl Changes {
         Self {
             tools: ToolChanges::since_now(visit),
             lists: visit.hub.list_changes(),
+            worlds: visit.hub.changes(),
+            readable: visit.hub.readable(&visit.caller, visit.endpoint),
             due: VecDeque::new(),
             _hearing: visit.hub.hear(&visit.caller, entrance),
         }
@@ -46,12 +52,21 @@ impl Changes {
             }
             tokio::select! {
                 changed = self.tools.next(visit) => return changed.map(|()| ListKind::Tools),
-                changed = self.lists.recv() => match changed {
-                    Ok(Changed { server, kind }) if visit.hub.may_hear(&visit.caller, visit.endpoint, server) => {
-                        return Some(kind);
+                world = self.worlds.changed() => {
+                    world.ok()?;
+                    let readable = visit.hub.readable(&visit.caller, visit.endpoint);
+                    if readable != self.readable {
+                        self.readable = readable;
+                        self.due.extend([ListKind::Prompts, ListKind::Resources]);
                     }
+                }
+                changed = self.lists.recv() => match changed {
+                    Ok((server, kind)) if self.readable.contains(&server) => return Some(kind),
                     Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => self.due.extend([ListKind::Tools, ListKind::Prompts, ListKind::Resources]),
+                    Err(RecvError::Lagged(lost)) => {
+                        visit.hub.drops().count(lost);
+                        self.due.extend([ListKind::Tools, ListKind::Prompts, ListKind::Resources]);
+                    }
                     Err(RecvError::Closed) => return None,
                 },
             }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,15 +13,15 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use mcphub_domain::Principal;
-use mcphub_hub::{Lease, Session};
+use mcphub_hub::{HubError, Lease, Session};
 use mcphub_wire::sse::{Event, KEEP_ALIVE, encode};
-use mcphub_wire::{Edit, Envelope, error, message, method};
+use mcphub_wire::{self as wire, Edit, Envelope, error, message, method};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Last, Refused};
+use super::answer::{Last, Refused, failed};
 use super::changes::Changes;
 use super::legacy::{Answering, Ongoing, answer_request, id_of, in_itself, open_session, take_note};
 use super::post::{malformed, receive, unreadable};
@@ -30,6 +31,7 @@ use super::{client, live};
 use crate::http::AppState;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
+use crate::http::peer;
 
 /// The stream of all servers.
 pub(super) const STREAM: &str = "/sse";
@@ -52,6 +54,8 @@ struct Channel {
     principal: Principal,
     path: String,
     outlet: Outlet,
+    /// Whether a session is being opened for it.
+    is_claimed: AtomicBool,
     /// The session's id, as soon as there is one.
     session: OnceLock<String>,
 }
@@ -105,6 +109,7 @@ pub(super) async fn open(
     State(state): State<AppState>,
     name: Option<Path<String>>,
     caller: Result<Authenticated, ApiError>,
+    request: Request,
 ) -> Response {
     let suffix = name.as_ref().map_or_else(String::new, |Path(name)| format!("/{name}"));
     let visit = match Visit::arrive(&state, caller, name).await {
@@ -112,11 +117,13 @@ pub(super) async fn open(
         Err(response) => return response,
     };
     let id = visit.hub.unguessable();
-    let (outlet, messages) = channel(None);
+    // Its own connection is closed if its client doesn't read.
+    let (outlet, messages) = channel(peer::hang_up(&request.into_parts().0));
     let channel = Arc::new(Channel {
         principal: visit.caller.principal(),
         path: visit.path.clone(),
         outlet,
+        is_claimed: AtomicBool::new(false),
         session: OnceLock::new(),
     });
     let address = format!("{MESSAGES}{suffix}?sessionId={id}");
@@ -168,10 +175,12 @@ pub(super) async fn post(
     request: Request,
 ) -> Response {
     let name = name.map(|Path(name)| name);
-    let (visit, parts, body) = match Box::pin(receive(&state, name, request)).await {
+    let (mut visit, parts, body) = match Box::pin(receive(&state, name, request)).await {
         Ok(received) => received,
         Err(response) => return response,
     };
+    // What comes of it goes out on another connection.
+    visit.hang_up = None;
     let refuse = |status, text| Refused::new(status, error::INVALID_REQUEST, text);
     let id = Query::<Named>::try_from_uri(&parts.uri).ok().map(|Query(named)| named.session);
     let Some(channel) = id.and_then(|id| state.channels.find(&id, &visit)) else {
@@ -188,61 +197,76 @@ pub(super) async fn post(
     };
     match visit.hub.find_session(&visit.caller, &visit.path, id).await {
         Ok(session) => take(visit, ongoing, (&channel, &session), message).await,
-        Err(_) => {
+        Err(HubError::NotFound { .. }) => {
             let refused = refuse(StatusCode::NOT_FOUND, "the session has ended: open another stream");
             malformed(&visit, refused.of(id_of(&message))).await
         }
+        Err(failure) => failed(&failure, id_of(&message).as_ref()).into_response(),
     }
 }
 
-/// Opens the session that the stream is for.
+/// Begins the session that the stream is for.
 async fn begin(visit: Visit, ongoing: Ongoing, channel: Arc<Channel>, message: Envelope) -> Response {
     let refuse = |text| Refused::new(StatusCode::BAD_REQUEST, error::INVALID_REQUEST, text);
     let request = match message {
         Envelope::Request(request) if &*request.method == method::INITIALIZE => request,
         other => return malformed(&visit, refuse("send `initialize` first").of(id_of(&other))).await,
     };
-    let (id, answer) = match open_session(&visit, &ongoing.0, request).await {
-        Ok(opened) => opened,
-        Err(response) => return response,
-    };
-    let session = match visit.hub.find_session(&visit.caller, &visit.path, &id).await {
-        Ok(session) if channel.session.set(id).is_ok() => session,
-        Ok(_) => return malformed(&visit, refuse("the stream has a session already")).await,
-        Err(failure) => return super::answer::failed(&failure, None).into_response(),
-    };
+    if channel.is_claimed.swap(true, Ordering::AcqRel) {
+        return malformed(&visit, refuse("the stream has a session already").of(Some(request.id))).await;
+    }
     let hub = Arc::clone(&visit.hub);
-    channel.outlet.tell(Message::Event(answer)).await;
-    let entry = ongoing.0.stream(session.id_hash);
-    hub.spawn(accompany(visit, ongoing, channel, (session, entry)));
+    // Apart from this request: whoever sent it may go away meanwhile.
+    hub.spawn(hold(visit, ongoing, channel, request));
     StatusCode::ACCEPTED.into_response()
 }
 
-/// Tells what belongs to no request, and ends the session when its stream has ended.
-async fn accompany(
-    visit: Visit,
-    (live, _): Ongoing,
-    channel: Arc<Channel>,
-    (session, entry): (Session, live::Entry),
-) {
-    let mut changes = Changes::of(&visit, &client::of_session(&session, None));
-    loop {
-        let news = tokio::select! {
-            biased;
-            () = channel.outlet.closed() => break,
-            () = entry.cancelled() => break,
-            news = entry.news() => news,
-            changed = changes.next(&visit) => match changed {
-                Some(kind) => message::notification(kind.changed(), None, &Edit::new()),
-                None => break,
-            },
-        };
-        channel.outlet.tell(Message::Event(news)).await;
+/// Opens the session, and ends it when its stream has ended.
+async fn hold(visit: Visit, (live, _): Ongoing, channel: Arc<Channel>, request: wire::Request) {
+    let (id, answer) = match open_session(&visit, &live, request).await {
+        Ok(opened) => opened,
+        Err(last) => {
+            channel.is_claimed.store(false, Ordering::Release);
+            return channel.outlet.tell(Message::Last(last)).await;
+        }
+    };
+    let session = match visit.hub.find_session(&visit.caller, &visit.path, &id).await {
+        Ok(session) => session,
+        Err(failure) => {
+            tracing::warn!(%failure, "a session is gone before it began");
+            return channel.outlet.hang_up();
+        }
+    };
+    let entry = live.stream(session.id_hash);
+    if channel.session.set(id).is_ok() {
+        channel.outlet.tell(Message::Event(answer)).await;
+        accompany(&visit, &channel, (&session, &entry)).await;
     }
     channel.outlet.hang_up();
     live.end(&session.id_hash);
     if let Err(failure) = visit.hub.close_session(&visit.caller, &session).await {
         tracing::warn!(%failure, "a session whose stream has ended stays open until it is forgotten");
+    }
+}
+
+/// Tells what belongs to no request, until the stream ends, the session, or the caller's right. A client that reads
+/// nothing doesn't notice that by itself.
+async fn accompany(visit: &Visit, channel: &Channel, (session, entry): (&Session, &live::Entry)) {
+    let lease = visit.hub.lease_endpoint(&visit.caller, visit.endpoint);
+    let mut changes = Changes::of(visit, &client::of_session(session, None));
+    loop {
+        let news = tokio::select! {
+            biased;
+            () = channel.outlet.closed() => return,
+            () = lease.revoked() => return,
+            () = entry.cancelled() => return,
+            news = entry.news() => news,
+            changed = changes.next(visit) => match changed {
+                Some(kind) => message::notification(kind.changed(), None, &Edit::new()),
+                None => return,
+            },
+        };
+        channel.outlet.tell(Message::Event(news)).await;
     }
 }
 

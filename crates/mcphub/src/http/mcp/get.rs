@@ -26,7 +26,11 @@ use crate::http::AppState;
 use crate::http::caller::Authenticated;
 use crate::http::error::ApiError;
 
-/// Opens a session's stream. It ends with the session, with the caller's right, and with the hub.
+/// Names the last event that a client has of a stream which it wants to go on with.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Opens a session's stream, or goes on with that of a call. It ends with the session, with the caller's right, and with
+/// the hub.
 pub(super) async fn get(
     State(state): State<AppState>,
     name: Option<Path<String>>,
@@ -44,10 +48,15 @@ pub(super) async fn get(
         return response;
     }
     match find_session(&visit, &fields).await {
-        Ok(session) => event_stream(stream::unfold(
-            Some(Open::new(visit, &session, state.live.stream(session.id_hash), state.stopping)),
-            Open::step,
-        )),
+        Ok(session) => {
+            if let Some(last) = headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok())
+                && let Some(response) = state.live.threads.resume(&visit.hub, &session, last).await
+            {
+                return response;
+            }
+            let open = Open::new(visit, &session, state.live.stream(session.id_hash), state.stopping);
+            event_stream(stream::unfold(Some(open), Open::step))
+        }
         Err(refused) => malformed(&visit, refused).await,
     }
 }

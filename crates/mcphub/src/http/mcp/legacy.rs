@@ -15,11 +15,10 @@ use mcphub_wire::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Last, Refused, Words, failed, json_body, server_info};
+use super::answer::{Last, Refused, Words, failed, json_body, server_info, unknown_method};
 use super::client;
 use super::live::Live;
-use super::methods::{asks_a_server, list};
-use super::modern::short;
+use super::methods::{asks_a_server, list, may_be_a_servers};
 use super::post::{malformed, note_malformed, refuse_method, unreadable};
 use super::streaming::{Messages, until_cancelled};
 use super::subscribe::subscribe;
@@ -42,7 +41,7 @@ pub(super) async fn initialize(visit: Visit, (live, _): Ongoing, message: Envelo
     let id = request.id.clone();
     let (session, answer) = match open_session(&visit, &live, request).await {
         Ok(opened) => opened,
-        Err(response) => return response,
+        Err(last) => return last.into_response(),
     };
     match HeaderValue::from_str(&session) {
         Ok(session) => {
@@ -58,17 +57,17 @@ fn unnameable() -> HubError {
     HubError::Internal("the session can't be named".to_owned())
 }
 
-/// Opens a session; gives its id, and the answer to `initialize`.
+/// Opens a session; gives its id, and the answer to `initialize`, or says why not.
 pub(super) async fn open_session(
     visit: &Visit,
     live: &Live,
     request: Request,
-) -> Result<(String, Bytes), Response> {
+) -> Result<(String, Bytes), Last> {
     let params = match InitializeParams::read(request.params.as_ref()) {
         Ok(params) => params,
         Err(fault) => {
             let refused = Refused::new(StatusCode::BAD_REQUEST, error::INVALID_PARAMS, &fault.to_string());
-            return Err(malformed(visit, refused.of(Some(request.id))).await);
+            return Err(note_malformed(visit, refused.of(Some(request.id))).await);
         }
     };
     let new = NewSession {
@@ -78,12 +77,12 @@ pub(super) async fn open_session(
     };
     let session = match visit.hub.open_session(&visit.caller, new).await {
         Ok(session) => session,
-        Err(error) => return Err(failed(&error, Some(&request.id)).into_response()),
+        Err(error) => return Err(failed(&error, Some(&request.id)).into()),
     };
     session.ended.iter().for_each(|ended| live.end(ended));
     match welcome(params.negotiated()) {
         Ok(result) => Ok((session.id, message::result(&request.id, &result))),
-        Err(_) => Err(failed(&unnameable(), Some(&request.id)).into_response()),
+        Err(_) => Err(failed(&unnameable(), Some(&request.id)).into()),
     }
 }
 
@@ -118,7 +117,7 @@ pub(super) async fn answer(
             let client = client::of_session(&session, trace);
             match answer_request(&visit, &ongoing, &session, request, client).await {
                 Answering::Over(last) => last.into_response(),
-                Answering::Going(messages) => messages.respond().await,
+                Answering::Going(messages) => messages.respond(&visit, (&ongoing.0.threads, &session)).await,
             }
         }
         Envelope::Notification(notification) => {
@@ -225,21 +224,19 @@ pub(super) async fn answer_request(
             subscribe(visit, (live, stopping), session, &request, &client).await
         }
         method::SET_LEVEL => set_level(visit, session, &request).await,
-        method if asks_a_server(method) => match live.call(session.id_hash, &request.id) {
-            Some(entry) => {
-                return Answering::Going(until_cancelled(visit, request, client, entry));
+        method if asks_a_server(method) || may_be_a_servers(visit, method) => {
+            match live.call(session.id_hash, &request.id) {
+                Some(entry) => {
+                    return Answering::Going(until_cancelled(visit, request, client, entry));
+                }
+                None => {
+                    let text = "a request with this id is still running";
+                    let refused = Refused::new(StatusCode::OK, error::INVALID_REQUEST, text);
+                    note_malformed(visit, refused.of(Some(request.id))).await
+                }
             }
-            None => {
-                let text = "a request with this id is still running";
-                let refused = Refused::new(StatusCode::OK, error::INVALID_REQUEST, text);
-                note_malformed(visit, refused.of(Some(request.id))).await
-            }
-        },
-        other => {
-            let text = format!("Method not found: {}", short(other));
-            let refused = Refused::new(StatusCode::OK, error::METHOD_NOT_FOUND, &text);
-            note_malformed(visit, refused.of(Some(request.id))).await
         }
+        other => note_malformed(visit, unknown_method(other, &request.id, Words::Legacy)).await,
     };
     Answering::Over(last)
 }

@@ -12,12 +12,16 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::CancellationToken;
 
+use super::resume::Threads;
+
 /// Remembers what is open, by session.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(in crate::http) struct Live {
     sessions: Arc<Mutex<HashMap<[u8; 32], Open>>>,
     /// The id of the next request to a client.
     next: Arc<AtomicI64>,
+    /// The streams of calls that can be resumed.
+    pub(super) threads: Threads,
 }
 
 #[derive(Default)]
@@ -75,6 +79,11 @@ pub(super) struct Entry {
 }
 
 impl Live {
+    /// Begins with nothing; `epoch` tells this process from one before it.
+    pub(in crate::http) fn new(epoch: &str) -> Self {
+        Self { sessions: Arc::default(), next: Arc::default(), threads: Threads::new(epoch) }
+    }
+
     /// Counts the sessions with a stream, a subscription or a running call.
     pub(in crate::http) fn count(&self) -> usize {
         self.sessions.lock().len()
@@ -148,6 +157,7 @@ impl Live {
         if let Some(open) = self.sessions.lock().get(session) {
             open.ended.cancel();
         }
+        self.threads.forget(session);
     }
 }
 
@@ -244,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_session_is_forgotten_with_its_last_use() {
-        let live = Live::default();
+        let live = Live::new("test");
         let stream = live.stream([1; 32]);
         let call = live.call([1; 32], &Id::Integer(1)).unwrap();
         assert!(live.call([1; 32], &Id::Integer(1)).is_none(), "the id is in use");

@@ -15,6 +15,9 @@ use super::answer::{Words, server_info};
 use super::pages::{Mark, Page};
 use super::visit::Visit;
 
+/// How long the name of a method may be that only a server knows.
+const LONGEST_METHOD: usize = 128;
+
 /// Says why a method has no result.
 pub(super) enum MethodError {
     /// The hub refused or failed.
@@ -31,6 +34,8 @@ pub(super) enum MethodError {
     UnknownResource(String),
     /// Nor the task.
     UnknownTask,
+    /// Nor the method.
+    UnknownMethod(String),
     /// The client can't do what the method is about; this is what it has to declare.
     Incapable(&'static str),
 }
@@ -93,6 +98,12 @@ pub(super) fn asks_a_server(method: &str) -> bool {
         || method::is_about_task(method)
 }
 
+/// Says whether a method that the hub doesn't know may be one that its server does: there is only one whom it can mean.
+pub(super) fn may_be_a_servers(visit: &Visit, method: &str) -> bool {
+    let is_name = method.len() <= LONGEST_METHOD && method.bytes().all(|byte| byte.is_ascii_graphic());
+    matches!(visit.endpoint, Endpoint::Server(_)) && is_name && !method::is_known(method)
+}
+
 /// Starts a call of a tool, or asks for a prompt, a resource or a completion.
 pub(super) async fn begin(
     visit: &Visit,
@@ -112,8 +123,14 @@ async fn ask(
     params: Option<Params>,
     client: Client,
 ) -> Result<Running, MethodError> {
-    let params = params.ok_or(MethodError::Params("the method needs params"))?;
+    let is_known = method::is_known(method);
+    let params = match params {
+        Some(params) => params,
+        None if is_known => return Err(MethodError::Params("the method needs params")),
+        None => Params::parse(&Raw::empty_object())?,
+    };
     let about = match method {
+        _ if !is_known => Some(About::Other(method.to_owned())),
         method::PROMPTS_GET => params.name().map(|name| About::Prompt(name.to_owned())),
         method::RESOURCES_READ => params.uri().map(|uri| About::Resource(uri.to_owned())),
         method::TASKS_GET => task(method::TASKS_GET, &params),
@@ -134,6 +151,7 @@ async fn ask(
         About::Prompt(name) => MethodError::UnknownPrompt(name.clone()),
         About::Resource(uri) => MethodError::UnknownResource(uri.clone()),
         About::Task { .. } => MethodError::UnknownTask,
+        About::Other(method) => MethodError::UnknownMethod(method.clone()),
         About::Completion(reference) => match reference.kind() {
             ReferenceKind::Prompt => MethodError::UnknownPrompt(reference.target().to_owned()),
             ReferenceKind::Resource => MethodError::UnknownResource(reference.target().to_owned()),

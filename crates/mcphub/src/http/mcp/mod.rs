@@ -3,7 +3,8 @@
 //!
 //! `visit` is who came where, `legacy` and `modern` the two protocol eras, `events` the oldest way to speak the former,
 //! `methods` and `pages` what both share,
-//! `answer` how an outcome becomes a message, `talk` what a call says, `streaming` how that becomes a response.
+//! `answer` how an outcome becomes a message, `talk` what a call says, `streaming` how that becomes a response, `resume` one
+//! that can be taken up again.
 
 mod answer;
 mod changes;
@@ -17,6 +18,7 @@ mod methods;
 mod modern;
 mod pages;
 mod post;
+mod resume;
 mod streaming;
 mod subscribe;
 mod talk;

@@ -13,10 +13,10 @@ use mcphub_wire::{Envelope, Id, Notification, Raw, Request, Version, error, mess
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Refused, Words, json_body, server_info};
+use super::answer::{Refused, Words, json_body, server_info, unknown_method};
 use super::client;
 use super::listen::listen;
-use super::methods::{asks_a_server, list};
+use super::methods::{asks_a_server, list, may_be_a_servers};
 use super::post::{malformed, refuse_method};
 use super::streaming::until_disconnect;
 use super::visit::Visit;
@@ -51,7 +51,7 @@ async fn answer_request(
     client: Client,
     stopping: CancellationToken,
 ) -> Response {
-    if asks_a_server(&request.method) {
+    if asks_a_server(&request.method) || may_be_a_servers(&visit, &request.method) {
         return until_disconnect(visit, request, client).await;
     }
     if let Some(kind) = ListKind::of_method(&request.method) {
@@ -61,9 +61,8 @@ async fn answer_request(
         method::DISCOVER => Box::pin(discover(&visit, &request.id)).await,
         method::LISTEN => Box::pin(listen(visit, request, client, stopping)).await,
         other => {
-            let text = format!("Method not found: {}", short(other));
-            let refused = Refused::new(StatusCode::NOT_FOUND, error::METHOD_NOT_FOUND, &text);
-            Box::pin(malformed(&visit, refused.of(Some(request.id)))).await
+            let refused = unknown_method(other, &request.id, Words::Modern);
+            Box::pin(malformed(&visit, refused)).await
         }
     }
 }
@@ -101,9 +100,4 @@ async fn accept(visit: Visit, headers: &Headers<'_>, notification: &Notification
 
 fn refuse(problem: &HeaderError) -> Refused {
     Refused::new(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()).with_data(problem.data())
-}
-
-/// Cuts a method's name that a stranger chose.
-pub(super) fn short(name: &str) -> String {
-    name.chars().take(64).collect()
 }

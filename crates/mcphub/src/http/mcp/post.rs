@@ -17,8 +17,8 @@ use mcphub_wire::header::{self, Era, Headers};
 use mcphub_wire::{Envelope, Fault, Id, ParseError, error};
 
 use super::answer::{
-    Last, Refused, Words, changed_tool, failed, incapable, unknown_prompt, unknown_resource, unknown_task,
-    unknown_tool,
+    Last, Refused, Words, changed_tool, failed, incapable, unknown_method, unknown_prompt, unknown_resource,
+    unknown_task, unknown_tool,
 };
 use super::methods::MethodError;
 use super::visit::Visit;
@@ -129,6 +129,7 @@ pub(super) async fn refuse_method(visit: &Visit, failure: MethodError, id: &Id, 
         MethodError::UnknownPrompt(name) => unknown_prompt(&name, id).into(),
         MethodError::UnknownResource(uri) => unknown_resource(&uri, id, words).into(),
         MethodError::UnknownTask => unknown_task(id).into(),
+        MethodError::UnknownMethod(method) => unknown_method(&method, id, words).into(),
         MethodError::Incapable(extension) => {
             note_malformed(visit, incapable(extension).of(Some(id.clone()))).await
         }

@@ -15,7 +15,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use mcphub_hub::Client;
+use mcphub_hub::{Client, Session};
 use mcphub_wire::Request;
 use mcphub_wire::sse::{Event, KEEP_ALIVE, encode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::Last;
 use super::live::Entry;
+use super::resume::Threads;
 use super::talk::{Opened, Side, open};
 use super::visit::Visit;
 
@@ -78,7 +79,7 @@ pub(super) async fn until_disconnect(visit: Visit, request: Request, client: Cli
         Ok(talking) => Box::pin(std::future::ready(talking)),
         Err(_) => opening,
     };
-    events(pump(&visit, opening, Until::Disconnect), None)
+    events(pump(&visit, opening, Until::Disconnect))
 }
 
 /// Starts a call of a legacy client: it goes on without her, until it is cancelled or her session ends.
@@ -192,13 +193,17 @@ impl Messages {
         }
     }
 
-    /// Answers with one JSON body if the answer comes first and soon, else with a stream.
-    pub(super) async fn respond(mut self) -> Response {
+    /// Answers with one JSON body if the answer comes first and soon, else with a stream that can be resumed.
+    pub(super) async fn respond(
+        mut self,
+        visit: &Visit,
+        (threads, session): (&Threads, &Session),
+    ) -> Response {
         match timeout(SILENCE, self.receive()).await {
             Ok(Some(Message::Last(last))) => last.into_response(),
-            Ok(Some(Message::Event(first))) => events(self, Some(first)),
+            Ok(Some(Message::Event(first))) => threads.begin(&visit.hub, session, (self, Some(first))),
             Ok(None) => StatusCode::ACCEPTED.into_response(),
-            Err(_) => events(self, None),
+            Err(_) => threads.begin(&visit.hub, session, (self, None)),
         }
     }
 
@@ -216,23 +221,20 @@ impl Messages {
     }
 }
 
-fn events(messages: Messages, first: Option<Bytes>) -> Response {
-    event_stream(stream::unfold((Some(messages), first), |(messages, first)| async move {
+fn events(messages: Messages) -> Response {
+    event_stream(stream::unfold(Some(messages), |messages| async move {
         let mut messages = messages?;
-        if let Some(first) = first {
-            return Some((Ok(event(first)), (Some(messages), None)));
-        }
         match timeout(SILENCE, messages.next()).await {
-            Err(_) => Some((Ok(KEEP_ALIVE), (Some(messages), None))),
-            Ok(Err(error)) => Some((Err(error), (None, None))),
+            Err(_) => Some((Ok(KEEP_ALIVE), Some(messages))),
+            Ok(Err(error)) => Some((Err(error), None)),
             Ok(Ok(None)) => None,
-            Ok(Ok(Some(Message::Event(bytes)))) => Some((Ok(event(bytes)), (Some(messages), None))),
-            Ok(Ok(Some(Message::Last(last)))) => Some((Ok(event(last.body)), (None, None))),
+            Ok(Ok(Some(Message::Event(bytes)))) => Some((Ok(event(bytes)), Some(messages))),
+            Ok(Ok(Some(Message::Last(last)))) => Some((Ok(event(last.body)), None)),
         }
     }))
 }
 
-/// Makes a message an event. It has no id: nothing here can be resumed.
+/// Makes a message an event. It has no id: it can't be had again.
 pub(super) fn event(data: Bytes) -> Bytes {
     encode(&Event { event: Some("message".to_owned()), id: None, data, retry: None })
 }

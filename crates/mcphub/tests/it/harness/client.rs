@@ -65,6 +65,16 @@ impl Stream {
         }
     }
 
+    /// Waits for the next line of data in the events of the body; nothing when the other side has closed.
+    pub(crate) fn line_of_data(&mut self) -> Option<String> {
+        loop {
+            let line = self.line()?;
+            if line.starts_with("data:") {
+                return Some(line);
+            }
+        }
+    }
+
     /// Reads the next line of the body; nothing when the other side has closed.
     pub(crate) fn line(&mut self) -> Option<String> {
         let mut line = String::new();
@@ -130,6 +140,18 @@ pub(crate) fn open(
     Stream { reader, witness, head: Answer { status, headers, body: String::new() } }
 }
 
+/// Sends a request whose answer holds what a server made up: what a call of it brings is nobody's protocol.
+pub(crate) fn send_for_anything(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let mut stream = open(address, "POST", path, headers, body);
+    stream.witness = None;
+    stream.rest()
+}
+
 /// Sends a request and reads its whole answer.
 pub(crate) fn send(
     address: SocketAddr,
@@ -179,6 +201,10 @@ impl Session {
 
     /// Sends a request and reads the head of its answer.
     pub(crate) fn begin(&self, method: &str, body: &str) -> Stream {
+        self.begin_with(method, body, &[])
+    }
+
+    fn begin_with(&self, method: &str, body: &str, more: &[(&str, &str)]) -> Stream {
         let mut headers = vec![
             ("Authorization", self.bearer.as_str()),
             ("Content-Type", "application/json"),
@@ -187,7 +213,13 @@ impl Session {
         if !self.id.is_empty() {
             headers.push(("Mcp-Session-Id", self.id.as_str()));
         }
+        headers.extend(more);
         open(self.address, method, &self.path, &headers, body)
+    }
+
+    /// Opens its stream, or goes on with one behind an event.
+    pub(crate) fn listen_after(&self, event: &str) -> Stream {
+        self.begin_with("GET", "", &[("Last-Event-ID", event)])
     }
 
     /// Opens its stream.

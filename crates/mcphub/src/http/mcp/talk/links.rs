@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mcphub_hub::{Answer, HubError, MissingCredential};
+use mcphub_hub::{Answer, HubError, MissingCredential, State};
 use mcphub_wire::{
     Edit, InputRequest, InputRequired, Object, Outcome, Params, Raw, RpcError, error, input, message, method,
 };
@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::super::answer::{Last, forward, missing_credential, server_info, tool_error};
+use super::super::methods::MethodError;
 use super::rounds::About;
 use super::{Side, Talk};
 
@@ -41,19 +42,16 @@ impl Answered {
 }
 
 impl Talk {
-    /// Takes out what a modern client brings back for the hub itself.
-    pub(super) fn take_out_answers(&mut self, params: Option<Params>) -> Result<Option<Params>, Last> {
+    /// Takes out what a modern client brings back for the hub itself; the rest is what it asked for at first.
+    pub(super) fn take_out_answers(&mut self, params: Option<Params>) -> Result<Option<Params>, MethodError> {
         let Some(params) = params else { return Ok(None) };
-        if self.side.is_legacy() || !input::is_further_round(&params) {
-            return Ok(Some(params));
-        }
-        match input::take_out(&params, OWN) {
-            Ok(None) => Ok(Some(params)),
-            Ok(Some((left, answers))) => {
+        let params = params.edited(&input::without_state())?;
+        match input::take_out(&params, OWN)? {
+            None => Ok(Some(params)),
+            Some((left, answers)) => {
                 self.shown = Some(Answered::read(answers.iter()));
                 Ok(Some(left))
             }
-            Err(fault) => Err(self.refuse(&HubError::Invalid(fault.to_string()))),
         }
     }
 
@@ -120,7 +118,10 @@ impl Talk {
     }
 
     /// Says whether the credential was filled in before it was too late.
-    async fn filled_in(&self, missing: &MissingCredential) -> Result<bool, Last> {
+    async fn filled_in(&mut self, missing: &MissingCredential) -> Result<bool, Last> {
+        // Her right to be here is watched meanwhile.
+        let lease = self.visit.hub.lease_endpoint(&self.visit.caller, self.visit.endpoint);
+        self.between.get_or_insert(lease);
         let filled = tokio::select! {
             biased;
             () = self.revoked() => return Err(self.refuse(&HubError::Revoked)),
@@ -184,10 +185,15 @@ impl Talk {
 
     /// Asks a modern client for what the hub itself wants to know.
     fn require(&self, requests: Vec<InputRequest>) -> Last {
-        let required = InputRequired { requests, state: None };
-        match Raw::json(&server_info()) {
-            Ok(info) => Last::ok(message::result(&self.asked.id, &required.to_raw(&info))),
-            Err(fault) => self.refuse(&HubError::Internal(fault.to_string())),
+        // So that the answers are known again, and not taken for those of a server that asks like this one.
+        let state = self.visit.hub.seal_state(&self.visit.caller, self.bound(), &State::Own);
+        match (state, Raw::json(&server_info())) {
+            (Ok(state), Ok(info)) => {
+                let required = InputRequired { requests, state: Some(state.into()) };
+                Last::ok(message::result(&self.asked.id, &required.to_raw(&info)))
+            }
+            (Err(failure), _) => self.refuse(&failure),
+            (_, Err(fault)) => self.refuse(&HubError::Internal(fault.to_string())),
         }
     }
 

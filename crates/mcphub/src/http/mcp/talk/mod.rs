@@ -150,7 +150,6 @@ impl Talk {
 
     /// Begins the call, or goes on with one that a modern client comes back to.
     async fn begin(&mut self, params: Option<Params>) -> Result<(), Last> {
-        let params = self.take_out_answers(params)?;
         let state = match (&self.side, &params) {
             (Side::Modern, Some(params)) if method::may_require_input(&self.asked.method) => {
                 input::state(params)

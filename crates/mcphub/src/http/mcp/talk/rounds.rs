@@ -83,6 +83,10 @@ impl Talk {
                 return self.call(params).await.map(|()| None);
             }
             State::Kept(name) => (params, name),
+            State::Own => {
+                let params = self.take_out_answers(params)?;
+                return Ok(self.start(params).await.err());
+            }
         };
         let (running, inquiry) =
             hub.resume(caller, (&self.asked.method, &self.client), (name, token)).await.map_err(useless)?;
@@ -114,12 +118,11 @@ impl Talk {
     /// Keeps the call until its client comes back.
     fn keep(&mut self, inquiry: Inquiry) -> Last {
         let Some(running) = self.running.take() else { return self.broken() };
-        let params = inquiry.params.as_ref().map(|params| params.edited(&to_modern()));
-        let request = InputRequest {
-            key: KEY.into(),
-            method: inquiry.method.clone(),
-            params: params.and_then(Result::ok),
+        let params = match inquiry.params.as_ref().map(|params| params.edited(&to_modern())).transpose() {
+            Ok(params) => params,
+            Err(fault) => return self.refuse(&HubError::Internal(fault.to_string())),
         };
+        let request = InputRequest { key: KEY.into(), method: inquiry.method.clone(), params };
         let (hub, caller) = (&self.visit.hub, &self.visit.caller);
         let kept = hub
             .keep(caller, running, inquiry)
@@ -221,7 +224,7 @@ impl Talk {
     }
 
     /// Names the request that a state is good for.
-    fn bound(&self) -> Bound<'_> {
+    pub(super) fn bound(&self) -> Bound<'_> {
         Bound {
             path: &self.visit.path,
             method: &self.asked.method,
@@ -250,6 +253,9 @@ impl Questions {
 
     /// Asks the client what the server asks in the middle of its call.
     fn pass_on(&mut self, inquiry: Inquiry) {
+        if self.answered.as_ref().is_some_and(|answered| answered.missing >= WAITING) {
+            return inquiry.refuse("too many questions wait for an answer");
+        }
         let answered = self.answered.get_or_insert_with(|| {
             let (sender, receiver) = mpsc::channel(WAITING);
             Answered { sender, receiver, missing: 0 }
