@@ -191,7 +191,7 @@ pub(crate) fn outcome(request: RequestId, status: CallStatus) -> Entry {
 }
 
 pub(crate) const fn question(method: &'static str) -> Question {
-    Question { method, target: None }
+    Question { method: std::borrow::Cow::Borrowed(method), target: None }
 }
 
 pub(crate) fn ask_outcome(request: RequestId, method: &str) -> Entry {
