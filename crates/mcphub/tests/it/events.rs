@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::client::{Answer, Stream, call, list, open, send};
 use crate::harness::peer::{asking, asking_on_events};
 use crate::harness::relay::{Relay, Wire};
+use crate::harness::witness::Witness;
 use crate::harness::{Serving, eventually, on_both};
 use crate::rounds::{CLIENTS, compare, grant};
 
@@ -118,6 +119,7 @@ struct Client {
     stream: Stream,
     /// Where the stream said that messages go.
     messages: String,
+    witness: Witness,
 }
 
 impl Client {
@@ -127,7 +129,8 @@ impl Client {
         let mut stream = open(hub.address, "GET", path, &headers, "");
         assert_eq!(stream.head.status, 200);
         let messages = event(&mut stream, "endpoint").unwrap();
-        Self { address: hub.address, key: key.to_owned(), stream, messages }
+        let witness = Witness::of_talk();
+        Self { address: hub.address, key: key.to_owned(), stream, messages, witness }
     }
 
     fn initialize(&mut self) {
@@ -140,7 +143,8 @@ impl Client {
         assert_eq!(self.post(&done).status, 202);
     }
 
-    fn post(&self, body: &str) -> Answer {
+    fn post(&mut self, body: &str) -> Answer {
+        self.witness.sends(&[], body);
         post(self.address, &self.key, &self.messages, body)
     }
 
@@ -152,7 +156,9 @@ impl Client {
 
     /// Waits for the next message; nothing when the stream has ended.
     fn next(&mut self) -> Option<Value> {
-        event(&mut self.stream, "message").map(|data| serde_json::from_str(&data).unwrap())
+        let data = event(&mut self.stream, "message")?;
+        self.witness.message(&data);
+        Some(serde_json::from_str(&data).unwrap())
     }
 }
 

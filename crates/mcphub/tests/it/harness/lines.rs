@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::peer::program;
+use super::witness::Witness;
 use super::{Serving, eventually, tool};
 
 /// How long a line may take.
@@ -18,6 +20,8 @@ pub(crate) struct Lines {
     child: Child,
     input: Option<ChildStdin>,
     output: Receiver<Value>,
+    /// Looks on where the lines are the protocol's.
+    witness: Mutex<Option<Witness>>,
 }
 
 impl Lines {
@@ -35,7 +39,7 @@ impl Lines {
                 }
             }
         });
-        Self { input: child.stdin.take(), output, child }
+        Self { input: child.stdin.take(), output, child, witness: Mutex::default() }
     }
 
     /// Starts the bridge to a hub.
@@ -49,7 +53,9 @@ impl Lines {
         command.env_clear().env("MCPHUB_KEY", key);
         command.args(["connect", "--stdio", "--url", url]);
         command.args(name.iter().flat_map(|name| ["--name", name]));
-        Self::start(&mut command)
+        let lines = Self::start(&mut command);
+        *lines.witness.lock().unwrap() = Some(Witness::of_talk());
+        lines
     }
 
     /// Starts a client made of an SDK that does what the lines say, through the bridge.
@@ -61,18 +67,25 @@ impl Lines {
 
     /// Writes a line, whatever it holds.
     pub(crate) fn write(&mut self, line: &str) {
+        if let Some(witness) = &mut *self.witness.lock().unwrap() {
+            witness.sends(&[], line);
+        }
         let input = self.input.as_mut().unwrap();
         input.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// Reads the next line.
     pub(crate) fn read(&self) -> Value {
-        self.output.recv_timeout(PATIENCE).expect("a line comes")
+        self.read_within(PATIENCE).expect("a line comes")
     }
 
     /// Reads the next line, if it comes soon.
     pub(crate) fn read_within(&self, span: Duration) -> Option<Value> {
-        self.output.recv_timeout(span).ok()
+        let line = self.output.recv_timeout(span).ok()?;
+        if let Some(witness) = &mut *self.witness.lock().unwrap() {
+            witness.message(&line.to_string());
+        }
+        Some(line)
     }
 
     /// Writes a message, and reads lines up to one that `is_it`.

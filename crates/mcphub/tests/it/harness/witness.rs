@@ -26,18 +26,28 @@ impl Witness {
     /// Begins with a request; one that is no matter of the protocol has no witness.
     pub(crate) fn of(path: &str, headers: Lines<'_>, body: &str) -> Option<Self> {
         path.starts_with("/mcp").then(|| {
-            let message = serde_json::from_str(body).unwrap_or(Value::Null);
-            let mut asked = BTreeMap::new();
-            for message in message.as_array().unwrap_or(&vec![message.clone()]) {
-                if let (Some(id), Some(method)) = (message.get("id"), message["method"].as_str()) {
-                    asked.insert(id.to_string(), method.to_owned());
-                }
-            }
-            let session = header(headers, "mcp-session-id").map(str::to_owned);
-            let mut witness = Self { revision: modern(headers, &message), asked, session };
+            let mut witness = Self::of_talk();
+            witness.session = header(headers, "mcp-session-id").map(str::to_owned);
+            witness.sends(headers, body);
             witness.revision = witness.revision.or_else(|| witness.of_session());
             witness
         })
+    }
+
+    /// Begins with nothing, where what is said and what is answered go apart.
+    pub(crate) const fn of_talk() -> Self {
+        Self { revision: None, asked: BTreeMap::new(), session: None }
+    }
+
+    /// Takes what the client sends.
+    pub(crate) fn sends(&mut self, headers: Lines<'_>, body: &str) {
+        let message = serde_json::from_str(body).unwrap_or(Value::Null);
+        for message in message.as_array().unwrap_or(&vec![message.clone()]) {
+            if let (Some(id), Some(method)) = (message.get("id"), message["method"].as_str()) {
+                self.asked.insert(id.to_string(), method.to_owned());
+            }
+        }
+        self.revision = modern(headers, &message).or(self.revision);
     }
 
     /// Looks at what a real client has written down: a request and its answer, if it was a hub that answered.
@@ -81,7 +91,8 @@ impl Witness {
         }
     }
 
-    fn message(&mut self, text: &str) {
+    /// Takes a message of the hub.
+    pub(crate) fn message(&mut self, text: &str) {
         let message: Value =
             serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text:.2000}"));
         self.opened(&message);
