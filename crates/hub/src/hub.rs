@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use crate::accounts::Accounts;
 use crate::cache::Cache;
 use crate::caller::Caller;
 use crate::counters::Counters;
@@ -76,6 +77,7 @@ pub struct Hub {
     pub(crate) watches: Watches,
     pub(crate) shelf: Shelf,
     pub(crate) hearings: Hearings,
+    pub(crate) accounts: Accounts,
     pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
     /// When a stranger's key last made the hub ask the database.
     pub(crate) asked: tokio::sync::Mutex<Option<tokio::time::Instant>>,
@@ -148,6 +150,7 @@ impl Hub {
             watches: Watches::default(),
             shelf: Shelf::default(),
             hearings: Hearings::default(),
+            accounts: Accounts::new(),
             sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
             asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,

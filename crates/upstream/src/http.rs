@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::challenge::Challenge;
 use crate::counters::Drops;
 use crate::destination::{Destination, HttpRequest};
 use crate::error::{Blame, UpstreamError};
@@ -244,7 +245,7 @@ impl HttpConnection {
             return Err(error);
         }
         if matches!(status, 401 | 403) {
-            return Err(unauthorized(&self.blame, status));
+            return Err(unauthorized(&self.blame, &response));
         }
         match read_answer(self, response, id).await {
             Ok(Arrival::Response(answer)) => Ok(modern_version(&answer.outcome)),
@@ -274,7 +275,7 @@ impl HttpConnection {
         }
         cancel.disarm();
         if matches!(status.as_u16(), 401 | 403) {
-            return Err(unauthorized(&self.blame, status.as_u16()));
+            return Err(unauthorized(&self.blame, &response));
         }
         let error =
             status_error(&self.blame, &response).unwrap_or_else(|| self.blame.garbage(status.as_str()));
@@ -356,8 +357,10 @@ impl HttpConnection {
     }
 }
 
-pub(crate) fn unauthorized(blame: &Blame, status: u16) -> UpstreamError {
-    UpstreamError::Unauthorized { server: blame.0.clone(), status }
+/// Says that the server refused the credential, and what it wants instead.
+pub(crate) fn unauthorized(blame: &Blame, response: &Response<Body>) -> UpstreamError {
+    let (server, status) = (blame.0.clone(), response.status().as_u16());
+    UpstreamError::Unauthorized { server, status, challenge: Challenge::read(response.headers()) }
 }
 
 /// Says what a status means that is no success.

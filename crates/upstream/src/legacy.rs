@@ -43,8 +43,8 @@ impl Session {
         let blame = &connection.blame;
         let id = connection.shared.next_id();
         let response = connection.post(initialize(id, connection.key.abilities), Own::new()).await?;
-        if let status @ (401 | 403) = response.status().as_u16() {
-            return Err(unauthorized(&connection.blame, status));
+        if matches!(response.status().as_u16(), 401 | 403) {
+            return Err(unauthorized(&connection.blame, &response));
         }
         if let Some(error) = status_error(&connection.blame, &response) {
             return Err(error);
