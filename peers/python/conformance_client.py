@@ -69,6 +69,9 @@ def add_server(url: str) -> Json:
     """Adds the suite's server, for the person to use."""
     admin = Api(ADMIN)
     definition: Json = {"type": "streamable-http", "url": url, "networks": ["127.0.0.0/8", "::1/128"], "timeoutMs": 20000}
+    if SCENARIO == "elicitation-sep1034-client-defaults":
+        # The server asks beside the call, which of a session that people share nobody can be asked.
+        definition["isolation"] = "person"
     is_registered = "client_secret" in CONTEXT
     if SCENARIO.startswith("auth/"):
         own = {"clientId": CONTEXT.get("client_id"), "clientSecret": "${SHARED_CLIENT_SECRET}"}
@@ -234,6 +237,12 @@ def offer_all(client: Client) -> None:
         client.request("prompts/get", {"name": prompt["name"]})
 
 
+def echo_schema(client: Client) -> None:
+    """Says what schema of a tool has arrived here."""
+    tools = {tool["name"]: tool for tool in client.tools()}
+    client.call(tools["json_schema_echo"], {"schema": tools["json_schema_2020_12_tool"]["inputSchema"]})
+
+
 def connect_and_call(client: Client) -> None:
     """Calls a tool of a server that wants the person's account, until that works."""
     for _ in range(ATTEMPTS):
@@ -254,7 +263,8 @@ def main() -> None:
     Api(ADMIN)("POST", f"/servers/{server['id']}/test")
     client = Client(server["name"])
     only_listed = ("initialize", "request-metadata", "json-schema-ref-no-deref")
-    play = {name: Client.tools for name in only_listed} | {"http-standard-headers": offer_all}
+    play = {name: Client.tools for name in only_listed}
+    play |= {"http-standard-headers": offer_all, "json-schema-2020-12-preservation": echo_schema}
     play.get(SCENARIO, call_all)(client)
 
 

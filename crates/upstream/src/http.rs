@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::asking::{Asked, can_ask};
 use crate::challenge::Challenge;
 use crate::counters::Drops;
 use crate::destination::{Destination, HttpRequest};
@@ -195,6 +196,9 @@ impl HttpConnection {
 
     /// Forgets an era that turned out wrong, unless another was found since.
     fn forget(&self, assumed: &Arc<Era>) {
+        if let Era::Legacy(session) = &**assumed {
+            session.over.cancel();
+        }
         self.era.rcu(|known| match known {
             Some(known) if Arc::ptr_eq(known, assumed) => None,
             known => known.clone(),
@@ -229,6 +233,7 @@ impl HttpConnection {
 
     /// Forgets a session that the server has forgotten.
     pub(crate) fn forget_session(&self, session: &Arc<Session>) {
+        session.over.cancel();
         let is_it = |era: &Era| matches!(era, Era::Legacy(known) if Arc::ptr_eq(known, session));
         self.era.rcu(|known| known.clone().filter(|known| !is_it(known)));
     }
@@ -267,10 +272,14 @@ impl HttpConnection {
             });
         }
         let cancel = Cancel::new(self, era, id);
+        let asked = match era {
+            Era::Legacy(session) if can_ask(self) => Some(Asked::new(session, id, request.client.abilities)),
+            _ => None,
+        };
         let response = self.post_request(request, id, era).await?;
         let status = response.status();
         if status.is_success() {
-            let reply = HttpReply::new(Arc::clone(self), response, id, cancel)?;
+            let reply = HttpReply::new(Arc::clone(self), response, id, (cancel, asked))?;
             return Ok(Attempt::Taken(Stream::Http(Box::new(reply))));
         }
         cancel.disarm();

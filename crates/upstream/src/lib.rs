@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod asking;
 mod bearer;
 pub mod breaker;
 pub mod catalog;
@@ -32,6 +33,7 @@ mod rehearsal;
 mod remote;
 pub mod reply;
 mod response;
+mod resume;
 pub mod settings;
 mod stdio;
 pub mod supervisor;

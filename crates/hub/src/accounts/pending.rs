@@ -17,9 +17,9 @@ use crate::credentials::SeenSlot;
 
 /// How long a person may take.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// How many people may be on their way at once, and how often one of them.
+/// How many people may be on their way at once, and how often one of them; then her oldest way is given up.
 const MOST: usize = 4096;
-const MOST_OF_ONE: usize = 16;
+const MOST_OF_ONE: usize = 64;
 /// Of how many accounts something is known.
 const KEPT: usize = 16_384;
 /// How many accounts may be renewed at once.
@@ -72,8 +72,12 @@ impl Accounts {
     pub(super) fn let_go(&self, state: &str, pending: Pending, now: Timestamp) -> bool {
         let mut all = self.pending.lock();
         all.retain(|_, other| other.until > now);
-        let own = all.values().filter(|other| other.owner == pending.owner).count();
-        if all.len() >= MOST || own >= MOST_OF_ONE {
+        let own = |(_, other): &(&[u8; 32], &Pending)| other.owner == pending.owner;
+        if all.iter().filter(own).count() >= MOST_OF_ONE {
+            let oldest = all.iter().filter(own).min_by_key(|(_, other)| other.until).map(|(key, _)| *key);
+            oldest.and_then(|key| all.remove(&key));
+        }
+        if all.len() >= MOST {
             return false;
         }
         all.insert(digest(state), pending);
