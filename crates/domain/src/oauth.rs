@@ -54,8 +54,9 @@ impl OAuth {
                 return Err(InvalidOAuth::Secret);
             }
         }
-        let texts = self.issuer.iter().chain(&self.client_id).chain(&self.scopes);
-        texts.filter(|text| !is_sendable(text)).map(|text| Err(InvalidOAuth::Text(text.clone()))).collect()
+        let mut texts = self.issuer.iter().chain(&self.client_id).chain(&self.scopes);
+        let unfit = texts.find(|text| !is_sendable(text));
+        unfit.map_or(Ok(()), |text| Err(InvalidOAuth::Text(text.clone())))
     }
 
     /// Names the shared slot of the secret.

@@ -289,6 +289,9 @@ impl Hub {
         }
         for (user, server) in &delta.credentials {
             self.lookout.renew(*server, Some(*user));
+            if self.accounts.is_renewing((*user, *server)) {
+                continue;
+            }
             self.upstreams.close(|key| key.server == *server && key.scope.user() == Some(*user));
         }
         for server in &delta.shared_values {

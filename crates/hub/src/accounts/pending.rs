@@ -1,6 +1,6 @@
 //! People who are on their way to an authorization server, and what is known of accounts while the hub runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(crate) struct Accounts {
     pending: Mutex<HashMap<[u8; 32], Pending>>,
     standings: Mutex<LruCache<Whose, Standing>>,
     turns: Vec<tokio::sync::Mutex<()>>,
+    /// Whose token is being replaced by a new one for the same person: her calls go on.
+    renewing: Mutex<HashSet<Whose>>,
 }
 
 /// Is a person on her way, and what she may come back with.
@@ -61,11 +63,28 @@ struct Standing {
     renewed: bool,
 }
 
+/// Marks that a token is being replaced.
+pub(super) struct Renewing<'a> {
+    accounts: &'a Accounts,
+    whose: Whose,
+}
+
+impl Drop for Renewing<'_> {
+    fn drop(&mut self) {
+        self.accounts.renewing.lock().remove(&self.whose);
+    }
+}
+
 impl Accounts {
     pub(crate) fn new() -> Self {
         let kept = NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN);
         let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
-        Self { pending: Mutex::default(), standings: Mutex::new(LruCache::new(kept)), turns }
+        Self {
+            pending: Mutex::default(),
+            standings: Mutex::new(LruCache::new(kept)),
+            turns,
+            renewing: Mutex::default(),
+        }
     }
 
     /// Lets a person go who will come back with `state`. Says no if too many are on their way.
@@ -130,6 +149,17 @@ impl Accounts {
     /// Returns what the server wanted when it refused the token, if it did.
     pub(super) fn wanted(&self, whose: Whose) -> Option<Challenge> {
         self.standings.lock().get(&whose)?.refused.clone().flatten()
+    }
+
+    /// Says whether what changes is that a token is replaced by a new one, which ends no call.
+    pub(crate) fn is_renewing(&self, whose: Whose) -> bool {
+        self.renewing.lock().contains(&whose)
+    }
+
+    /// Notes that a token is being replaced, until the mark is dropped.
+    pub(super) fn begin_renewing(&self, whose: Whose) -> Renewing<'_> {
+        self.renewing.lock().insert(whose);
+        Renewing { accounts: self, whose }
     }
 
     /// Returns what those take turns with who renew an account.

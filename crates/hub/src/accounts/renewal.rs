@@ -139,6 +139,7 @@ impl Hub {
         let next = self.next(Some(owner), &seen, Some(&row));
         let (credential, now_at) = (next.id, next.revision);
         let event = Event::AccountRenewed { credential, owner, server: server.id };
+        let _renewing = self.accounts.begin_renewing(whose);
         self.put_value(permit, next, &account.write()?, event).await?;
         self.accounts.note(whose, now_at, (account.known(), why == Why::Refused));
         Ok(())

@@ -111,6 +111,7 @@ fn actions(own: u8) -> Vec<(&'static str, Administration)> {
         ("other's credentials", Administration::Credentials(other)),
         ("confirm own values", Administration::ConfirmCredentials(own)),
         ("confirm other's values", Administration::ConfirmCredentials(other)),
+        ("renew own account", Administration::RenewAccount(own)),
         ("create own key", Administration::CreateKey(own)),
         ("create other's key", Administration::CreateKey(other)),
         ("revoke own key", Administration::RevokeKey(own)),
@@ -129,6 +130,7 @@ fn actions(own: u8) -> Vec<(&'static str, Administration)> {
             | Administration::RemoveGrant(..)
             | Administration::Credentials(_)
             | Administration::ConfirmCredentials(_)
+            | Administration::RenewAccount(_)
             | Administration::CreateKey(_)
             | Administration::RevokeKey(_)
             | Administration::KeepCustody => {}
