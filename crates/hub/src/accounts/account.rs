@@ -186,7 +186,8 @@ pub(super) fn token_request(
     secret: Option<&SecretText>,
 ) -> (SecretText, Option<SecretText>) {
     let mut form = Serializer::new(String::new());
-    form.extend_pairs(fields);
+    // Some want the id here, even where it stands in the header; it proves nothing.
+    form.extend_pairs(fields).append_pair("client_id", &client.id);
     let authorization = match (client.proof, secret) {
         (Proof::Basic, Some(secret)) => {
             let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
@@ -194,13 +195,10 @@ pub(super) fn token_request(
             Some(SecretText::new(format!("Basic {}", STANDARD.encode(pair.expose()))))
         }
         (Proof::Post, Some(secret)) => {
-            form.append_pair("client_id", &client.id).append_pair("client_secret", secret.expose());
+            form.append_pair("client_secret", secret.expose());
             None
         }
-        _ => {
-            form.append_pair("client_id", &client.id);
-            None
-        }
+        _ => None,
     };
     (SecretText::new(form.finish()), authorization)
 }
@@ -224,7 +222,10 @@ mod tests {
             let (form, header) = token_request(&[("a", "b c")], &client(proof), Some(&secret));
             (form.expose().to_owned(), header.map(|header| header.expose().to_owned()))
         };
-        assert_eq!(request(Proof::Basic), ("a=b+c".into(), Some("Basic YW4raWQ6cyUzQWNyZXQ=".into())));
+        assert_eq!(
+            request(Proof::Basic),
+            ("a=b+c&client_id=an+id".into(), Some("Basic YW4raWQ6cyUzQWNyZXQ=".into()))
+        );
         assert_eq!(request(Proof::Post), ("a=b+c&client_id=an+id&client_secret=s%3Acret".into(), None));
         assert_eq!(request(Proof::None), ("a=b+c&client_id=an+id".into(), None));
         let choose = |names: &[&str]| {
