@@ -34,6 +34,7 @@ const TABLE: &str = "
     other's credentials    .      .    .      .       .        .     .       .        .       x        .
     confirm own values     x      x    x      x       x        x     x       .        .       .        .
     confirm other's values .      .    .      .       .        .     .       .        .       .        .
+    renew own account      .      .    .      .       .        .     .       .        .       .        x
     create own key         x      x    x      x       x        x     x       .        .       x        .
     create other's key     .      .    .      .       .        .     .       .        .       x        .
     revoke own key         x      x    x      x       x        x     x       .        .       x        .
