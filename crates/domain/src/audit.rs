@@ -331,6 +331,15 @@ pub enum Event {
     CredentialConfirmed { credential: CredentialId, owner: UserId, server: ServerId, slot: SlotName },
     #[serde(rename = "credential.removed")]
     CredentialRemoved { credential: CredentialId, owner: UserId, server: ServerId, slot: SlotName },
+    /// Somebody is about to connect an account of hers.
+    #[serde(rename = "account.begun")]
+    AccountBegun { owner: UserId, server: ServerId },
+    /// She came back from where she was sent, and nothing came of it.
+    #[serde(rename = "account.failed")]
+    AccountFailed { owner: UserId, server: ServerId, reason: String },
+    /// The token of an account was replaced by a new one, as its authorization server wants it.
+    #[serde(rename = "account.renewed")]
+    AccountRenewed { credential: CredentialId, owner: UserId, server: ServerId },
     #[serde(rename = "shared-value.set")]
     SharedValueSet { credential: CredentialId, server: ServerId, slot: SlotName },
     #[serde(rename = "key.created")]
@@ -404,6 +413,9 @@ impl Event {
             | Self::CredentialSet { server, .. }
             | Self::CredentialConfirmed { server, .. }
             | Self::CredentialRemoved { server, .. }
+            | Self::AccountBegun { server, .. }
+            | Self::AccountFailed { server, .. }
+            | Self::AccountRenewed { server, .. }
             | Self::SharedValueSet { server, .. } => Some(*server),
             _ => None,
         }
@@ -429,6 +441,9 @@ impl Event {
             Self::CredentialSet { owner, .. }
             | Self::CredentialConfirmed { owner, .. }
             | Self::CredentialRemoved { owner, .. }
+            | Self::AccountBegun { owner, .. }
+            | Self::AccountFailed { owner, .. }
+            | Self::AccountRenewed { owner, .. }
             | Self::KeyCreated { owner, .. }
             | Self::KeyRevoked { owner, .. }
             | Self::KeyExposed { owner, .. } => Some(*owner),

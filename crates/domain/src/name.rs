@@ -91,6 +91,21 @@ name! {
     KeyName, "key name", "1 to 64 characters without control characters", |text| is_label(text, 64);
 }
 
+/// Names the slot of the account that a person has connected.
+const ACCOUNT: &str = "OAUTH";
+
+impl SlotName {
+    /// Names the slot of the account that a person has connected.
+    pub fn account() -> Self {
+        Self(ACCOUNT.into())
+    }
+
+    /// Says whether it names that slot.
+    pub fn is_account(&self) -> bool {
+        self.as_str() == ACCOUNT
+    }
+}
+
 fn is_path_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     text.len() <= 32

@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::id::ServerId;
 use crate::name::{ServerName, ToolName};
+use crate::oauth::{InvalidOAuth, OAuth};
 use crate::role::words;
 use crate::sandbox::{InvalidSandbox, Sandbox};
 use crate::secret::Destination;
@@ -105,6 +106,9 @@ pub struct HttpTarget {
     /// Headers of every request, by lower-case name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Template>,
+    /// How people connect accounts of their own there, if they have to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OAuth>,
 }
 
 /// Says which program a stdio server is.
@@ -144,6 +148,9 @@ pub enum InvalidServer {
     /// The sandbox can't be.
     #[error("sandbox: {0}")]
     Sandbox(#[from] InvalidSandbox),
+    /// People can't connect accounts as it says.
+    #[error("oauth: {0}")]
+    OAuth(#[from] InvalidOAuth),
     /// There is no process to confine.
     #[error("sandbox: only a stdio server has a process that can be confined")]
     NothingToConfine,
@@ -204,7 +211,16 @@ impl ServerDefinition {
 
     /// Lists the values that somebody has to fill in.
     pub fn slots(&self) -> BTreeSet<Slot> {
-        self.templates().flat_map(Template::slots).collect()
+        let account = self.oauth().map(|_| Slot::account());
+        self.templates().flat_map(Template::slots).chain(account).collect()
+    }
+
+    /// Says how people connect accounts of their own there, if they have to.
+    pub const fn oauth(&self) -> Option<&OAuth> {
+        match &self.transport {
+            Transport::Http(target) => target.oauth.as_ref(),
+            Transport::Stdio(_) => None,
+        }
     }
 
     /// Says what a call to the server needs.
@@ -219,7 +235,9 @@ impl ServerDefinition {
 
     /// Says whether each person needs a connection of her own.
     pub fn is_personal(&self) -> bool {
-        self.isolation != Isolation::Auto || self.templates().any(Template::is_personal)
+        self.isolation != Isolation::Auto
+            || self.oauth().is_some()
+            || self.templates().any(Template::is_personal)
     }
 
     /// Describes the same server as one that nobody's own values are sent to, for trying whether it
@@ -232,7 +250,7 @@ impl ServerDefinition {
         };
         let transport = match &self.transport {
             Transport::Http(target) if !target.url.is_personal() => {
-                Transport::Http(HttpTarget { headers: keep(&target.headers), ..target.clone() })
+                Transport::Http(HttpTarget { headers: keep(&target.headers), oauth: None, ..target.clone() })
             }
             Transport::Stdio(target) if !target.args.iter().any(Template::is_personal) => {
                 Transport::Stdio(StdioTarget { env: keep(&target.env), ..target.clone() })
@@ -277,7 +295,10 @@ impl ServerDefinition {
 
     fn templates(&self) -> Box<dyn Iterator<Item = &Template> + '_> {
         match &self.transport {
-            Transport::Http(target) => Box::new(std::iter::once(&target.url).chain(target.headers.values())),
+            Transport::Http(target) => {
+                let secret = target.oauth.as_ref().and_then(|oauth| oauth.client_secret.as_ref());
+                Box::new(std::iter::once(&target.url).chain(target.headers.values()).chain(secret))
+            }
             Transport::Stdio(target) => Box::new(target.args.iter().chain(target.env.values())),
         }
     }
@@ -320,7 +341,17 @@ impl HttpTarget {
         if !self.authority_is_literal() {
             return wrong("a placeholder in the scheme, host or port; the host decides who gets the secret");
         }
-        self.headers.iter().try_for_each(|(name, value)| check_header(name, value))
+        self.headers.iter().try_for_each(|(name, value)| check_header(name, value))?;
+        self.oauth.as_ref().map_or(Ok(()), |oauth| self.check_oauth(oauth))
+    }
+
+    fn check_oauth(&self, oauth: &OAuth) -> Result<(), InvalidServer> {
+        oauth.check()?;
+        if self.headers.contains_key("authorization") {
+            return Err(InvalidOAuth::Header.into());
+        }
+        let mut slots = std::iter::once(&self.url).chain(self.headers.values()).flat_map(Template::slots);
+        if slots.any(|slot| slot.is_account()) { Err(InvalidOAuth::Reserved.into()) } else { Ok(()) }
     }
 
     fn authority_is_literal(&self) -> bool {

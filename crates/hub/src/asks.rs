@@ -228,12 +228,16 @@ impl Hub {
         ask: Ask,
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
+        let (used, at) = (values.account().map(|row| row.revision), Arc::clone(&server));
         let Client { session, about, .. } = ask.client;
         let client = self.within(about);
         let access =
             self.access(&server, scope(user, session), (client.abilities, client.prefers), values)?;
         let question = mcphub_upstream::Question { server, access, wanted, params: ask.params, client };
-        Ok(self.upstreams.ask(recorded, question).await?)
+        match self.upstreams.ask(recorded, question).await {
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(Box::pin(self.explain_refusal(user, &at, (used, error))).await),
+        }
     }
 
     /// Leases the question, and decides it once more if the world moved on since the permit.

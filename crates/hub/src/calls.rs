@@ -167,15 +167,20 @@ impl Hub {
         call: ToolCall,
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
+        let used = sealed.account().map(|row| row.revision);
         let Client { session, about, .. } = call.client;
         let client = self.within(about);
         let access =
             self.access(&server, scope(user, session), (client.abilities, client.prefers), sealed)?;
+        let at = Arc::clone(&server);
         let route = recorded.permit().route();
         let mirrored = self.catalog.mirrored(route.server, &route.tool);
         let request = mcphub_upstream::ToolCall { server, access, params: call.params, mirrored, client };
         // Boxed: else its state would be moved with that of each function around it.
-        Ok(Box::pin(self.upstreams.call_tool(recorded, request)).await?)
+        match Box::pin(self.upstreams.call_tool(recorded, request)).await {
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(Box::pin(self.explain_refusal(user, &at, (used, error))).await),
+        }
     }
 
     /// Begins a span of the hub's own within the trace that a request belongs to.

@@ -9,6 +9,7 @@ use mcphub_policy::Administration;
 use mcphub_store::credentials::SealedValue;
 use mcphub_vault::{Context, Sealed, Vault};
 
+use crate::accounts::Account;
 use crate::audit::Granted;
 use crate::cache::Stored;
 use crate::caller::Caller;
@@ -71,7 +72,7 @@ impl SlotView {
 
 impl SeenSlot {
     /// Finds the value that the slot had when it was looked at, and still has.
-    fn value(&self, values: &[SealedValue]) -> Result<Option<SealedValue>, HubError> {
+    pub(crate) fn value(&self, values: &[SealedValue]) -> Result<Option<SealedValue>, HubError> {
         let found = find(values, &self.slot);
         let revision = found.as_ref().map_or(0, |found| found.revision);
         check_revision(format_args!("the value for {}", self.slot), revision, self.revision)?;
@@ -89,6 +90,7 @@ impl Hub {
         value: &SecretText,
     ) -> Result<(), HubError> {
         let permit = self.administrate(caller, Administration::Credentials(owner), "credentials.set").await?;
+        by_hand(&seen.slot)?;
         self.check_place(seen, &Slot::Personal(seen.slot.clone()))?;
         self.snapshot
             .fresh()?
@@ -111,6 +113,7 @@ impl Hub {
     ) -> Result<(), HubError> {
         let action = Administration::ConfirmCredentials(owner);
         let permit = self.administrate(caller, action, "credentials.confirm").await?;
+        by_hand(&seen.slot)?;
         self.check_place(seen, &Slot::Personal(seen.slot.clone()))?;
         let before = seen.value(&self.store.credentials(owner, seen.server).await?)?;
         let before = before.ok_or_else(|| missing(&seen.slot))?;
@@ -187,7 +190,7 @@ impl Hub {
         let destination = needs.destination;
         let goes_to = server.definition.describe_destination();
         let view = |slot: Slot| SlotView {
-            state: values.state(&slot, &destination),
+            state: self.state_of(owner, server.id, &slot, (&values, &destination)),
             revision: values.find(&slot).map_or(0, |value| value.revision),
             goes_to: goes_to.clone(),
             destination,
@@ -209,21 +212,49 @@ impl Hub {
         let values = self.stored_values(owner, server.id, needs).await?;
         let (mut missing, mut suspended) = (Vec::new(), Vec::new());
         for slot in &needs.slots {
-            match values.state(slot, &needs.destination) {
+            match self.state_of(owner, server.id, slot, (&values, &needs.destination)) {
                 SlotState::Ready => {}
                 SlotState::Missing => missing.push(slot.name().clone()),
                 SlotState::Suspended => suspended.push(slot.name().clone()),
             }
         }
-        if missing.is_empty() && suspended.is_empty() {
-            return Ok(values);
+        if !missing.is_empty() || !suspended.is_empty() {
+            return Err(self.lacks(server, missing, suspended));
         }
-        Err(HubError::MissingCredential(MissingCredential {
-            server: server.name.clone(),
-            missing,
-            suspended,
-            url: self.credential_page(server),
-        }))
+        match server.definition.oauth() {
+            None => Ok(values),
+            // Boxed, as whatever most calls don't do.
+            Some(_) => Box::pin(self.with_fresh_token(owner, server, values)).await,
+        }
+    }
+
+    /// Says what a person has to do before a server can be called.
+    pub(crate) fn lacks(
+        &self,
+        server: &Server,
+        missing: Vec<SlotName>,
+        suspended: Vec<SlotName>,
+    ) -> HubError {
+        let (server, url) = (server.name.clone(), self.credential_page(server));
+        HubError::MissingCredential(MissingCredential { server, missing, suspended, url })
+    }
+
+    /// Says how a slot stands. An account can't be moved, and may be good for less than its server wants.
+    fn state_of(
+        &self,
+        owner: UserId,
+        server: ServerId,
+        slot: &Slot,
+        (values, destination): (&SealedValues, &Destination),
+    ) -> SlotState {
+        match values.state(slot, destination) {
+            SlotState::Suspended if slot.is_account() => SlotState::Missing,
+            SlotState::Ready if slot.is_account() => match values.account() {
+                Some(row) if self.accounts.is_refused((owner, server), row.revision) => SlotState::Missing,
+                _ => SlotState::Ready,
+            },
+            state => state,
+        }
     }
 
     /// Waits until a person has filled in what a server needs of her.
@@ -260,7 +291,7 @@ impl Hub {
         url.into()
     }
 
-    async fn stored_values(
+    pub(crate) async fn stored_values(
         &self,
         owner: UserId,
         server: ServerId,
@@ -277,7 +308,7 @@ impl Hub {
     }
 
     /// Checks that the server has the slot, and is where whoever saw it agreed that a value may go.
-    fn check_place(&self, seen: &SeenSlot, slot: &Slot) -> Result<(), HubError> {
+    pub(crate) fn check_place(&self, seen: &SeenSlot, slot: &Slot) -> Result<(), HubError> {
         let server = self.server(seen.server)?;
         if server.definition.slots().contains(slot) {
             return if server.definition.destination() == seen.destination {
@@ -299,7 +330,12 @@ impl Hub {
     }
 
     /// Says where a value will stand: a new row, or the next version of the one before.
-    fn next(&self, owner: Option<UserId>, seen: &SeenSlot, before: Option<&SealedValue>) -> SealedValue {
+    pub(crate) fn next(
+        &self,
+        owner: Option<UserId>,
+        seen: &SeenSlot,
+        before: Option<&SealedValue>,
+    ) -> SealedValue {
         SealedValue {
             id: before.map_or_else(|| CredentialId::random(&self.entropy), |before| before.id),
             owner,
@@ -313,7 +349,7 @@ impl Hub {
     }
 
     /// Seals a value into its row, and stores it with its record.
-    async fn put_value(
+    pub(crate) async fn put_value(
         &self,
         permit: Granted,
         mut row: SealedValue,
@@ -357,12 +393,19 @@ impl SealedValues {
             values.insert(Slot::Shared(value.slot.clone()), open_value(vault, value)?);
         }
         for value in self.personal.values() {
-            values.insert(Slot::Personal(value.slot.clone()), open_value(vault, value)?);
+            let opened = open_value(vault, value)?;
+            let opened = if value.slot.is_account() { Account::read(&opened)?.token() } else { opened };
+            values.insert(Slot::Personal(value.slot.clone()), opened);
         }
         Ok(values)
     }
 
-    fn find(&self, slot: &Slot) -> Option<&SealedValue> {
+    /// Finds the account that the person has connected.
+    pub(crate) fn account(&self) -> Option<&SealedValue> {
+        self.find(&Slot::account())
+    }
+
+    pub(crate) fn find(&self, slot: &Slot) -> Option<&SealedValue> {
         let values = match slot {
             Slot::Personal(_) => &self.personal,
             Slot::Shared(_) => &self.shared,
@@ -379,7 +422,7 @@ impl SealedValues {
     }
 }
 
-fn open_value(vault: &Vault, value: &SealedValue) -> Result<SecretText, HubError> {
+pub(crate) fn open_value(vault: &Vault, value: &SealedValue) -> Result<SecretText, HubError> {
     let (id, owner) = names(value);
     Ok(vault.open_text(&context(value, &id, &owner), &Sealed::from_bytes(value.sealed.clone())?)?)
 }
@@ -413,8 +456,16 @@ fn check_value(value: &SecretText) -> Result<(), HubError> {
     Ok(())
 }
 
-fn find(values: &[SealedValue], slot: &SlotName) -> Option<SealedValue> {
+pub(crate) fn find(values: &[SealedValue], slot: &SlotName) -> Option<SealedValue> {
     values.iter().find(|value| value.slot == *slot).cloned()
+}
+
+/// Refuses to fill in by hand what only connecting an account does.
+fn by_hand(slot: &SlotName) -> Result<(), HubError> {
+    if slot.is_account() {
+        return Err(HubError::Invalid("an account is connected on the hub's page, not typed in".to_owned()));
+    }
+    Ok(())
 }
 
 fn missing(slot: &SlotName) -> HubError {

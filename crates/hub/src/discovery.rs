@@ -75,8 +75,16 @@ impl Hub {
 
     /// Lists a server as a person, with her values.
     pub(crate) async fn discover_as(&self, user: UserId, server: &Server) -> Result<Listed, HubError> {
-        let values = self.find_values(user, server, &server.definition.needs()).await?;
-        self.discover(server, Some(user), values).await
+        let needs = server.definition.needs();
+        let values = self.find_values(user, server, &needs).await?;
+        match self.discover(server, Some(user), values).await {
+            // Its answer was that the token had ended.
+            Err(HubError::Renewed { .. }) => {
+                let values = self.find_values(user, server, &needs).await?;
+                self.discover(server, Some(user), values).await
+            }
+            done => done,
+        }
     }
 
     async fn discover(
@@ -101,8 +109,15 @@ impl Hub {
         let recorded = self.audit.open_look(permit, RequestId::random(&self.entropy)).await?;
         // Some servers show tools only to clients that can do what these need.
         let scope = user.map_or(Scope::Shared, Scope::Person);
+        let used = sealed.account().map(|row| row.revision);
         let access = self.access(server, scope, (Abilities::ALL, Prefers::Modern), sealed)?;
-        Ok(self.upstreams.list_tools(recorded, &Arc::new(server.clone()), access).await?)
+        match self.upstreams.list_tools(recorded, &Arc::new(server.clone()), access).await {
+            Ok(tools) => Ok(tools),
+            Err(error) => match user {
+                Some(user) => Err(self.explain_refusal(user, server, (used, error)).await),
+                None => Err(error.into()),
+            },
+        }
     }
 
     /// Takes up a list: what is known stays as it is, what is new or changed waits for an approval,

@@ -31,6 +31,20 @@ pub enum HubError {
     /// A value that the call needs hasn't been filled in, or waits for a confirmation.
     #[error("{0}")]
     MissingCredential(MissingCredential),
+    /// The account that she has connected was given a new token: the call has to be made again.
+    #[error("the token of your account at {server} was renewed: call again")]
+    Renewed {
+        /// The server.
+        server: ServerName,
+    },
+    /// Nobody can connect an account there, or this attempt came to nothing.
+    #[error("no account can be connected at {server}: {reason}")]
+    Account {
+        /// The server.
+        server: ServerName,
+        /// What is wrong, in the hub's own words.
+        reason: String,
+    },
     /// The vault has no key.
     #[error("the hub is sealed: its key file is missing; it unseals by itself when the key is back")]
     Sealed,
@@ -83,8 +97,14 @@ impl std::fmt::Display for MissingCredential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names = |slots: &[SlotName]| slots.iter().map(SlotName::as_str).collect::<Vec<_>>().join(", ");
         write!(f, "The server {} needs", self.server)?;
-        if !self.missing.is_empty() {
-            write!(f, " your credential {}", names(&self.missing))?;
+        let is_account = self.missing.iter().any(SlotName::is_account);
+        let missing: Vec<SlotName> = self.missing.iter().filter(|slot| !slot.is_account()).cloned().collect();
+        if is_account {
+            write!(f, " your account there, connected")?;
+        }
+        if !missing.is_empty() {
+            let and = if is_account { " and" } else { "" };
+            write!(f, "{and} your credential {}", names(&missing))?;
         }
         if !self.suspended.is_empty() {
             let and = if self.missing.is_empty() { "" } else { " and" };

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use crate::accounts::Accounts;
 use crate::cache::Cache;
 use crate::caller::Caller;
 use crate::changes::Lists;
@@ -78,6 +79,7 @@ pub struct Hub {
     pub(crate) shelf: Shelf,
     pub(crate) hearings: Hearings,
     pub(crate) lists: Lists,
+    pub(crate) accounts: Accounts,
     pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
     /// When a stranger's key last made the hub ask the database.
     pub(crate) asked: tokio::sync::Mutex<Option<tokio::time::Instant>>,
@@ -151,6 +153,7 @@ impl Hub {
             shelf: Shelf::default(),
             hearings: Hearings::default(),
             lists: Lists::default(),
+            accounts: Accounts::new(),
             sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
             asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,
@@ -289,6 +292,9 @@ impl Hub {
         }
         for (user, server) in &delta.credentials {
             self.lookout.renew(*server, Some(*user));
+            if self.accounts.is_renewing((*user, *server)) {
+                continue;
+            }
             self.upstreams.close(|key| key.server == *server && key.scope.user() == Some(*user));
         }
         for server in &delta.shared_values {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod accounts;
 pub mod asks;
 pub mod audit;
 pub mod backup;
@@ -46,6 +47,7 @@ mod tasks;
 mod tests;
 mod watches;
 
+pub use accounts::{Callback, Connecting};
 pub use asks::{About, Ask};
 pub use auth::Answered;
 pub use caller::Caller;

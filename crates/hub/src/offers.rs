@@ -122,6 +122,7 @@ impl Hub {
         let values = self.find_values(permit.user(), server, &server.definition.needs()).await?;
         let user = permit.user();
         let Client { session, about, .. } = entrance.client;
+        let used = values.account().map(|row| row.revision);
         let access = self.access(server, scope(user, *session), (about.abilities, about.prefers), values)?;
         let place = (access.key, kind);
         let asked = match self.shelf.find(place, Instant::now()) {
@@ -140,9 +141,11 @@ impl Hub {
         };
         let listed = async {
             let listed = timeout(FIRST_LIST, self.upstreams.list(recorded, server, access, kind)).await;
-            Ok(listed.unwrap_or_else(|_| {
-                Err(UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST })
-            })?)
+            let late = |_| Err(UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST });
+            match listed.unwrap_or_else(late) {
+                Ok(list) => Ok(list),
+                Err(error) => Err(Box::pin(self.explain_refusal(user, server, (used, error))).await),
+            }
         };
         let listed = tokio::select! {
             biased;

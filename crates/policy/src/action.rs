@@ -38,6 +38,8 @@ pub enum Administration {
     /// Send this person's stored credentials to where a server has moved. Only she knows what she gave
     /// for the old place.
     ConfirmCredentials(UserId),
+    /// Renew the token of an account that she has connected; only the hub does, in her calls.
+    RenewAccount(UserId),
     /// Make hub keys for this person: whoever holds one acts as her.
     CreateKey(UserId),
     /// List and revoke this person's hub keys.

@@ -264,8 +264,10 @@ pub fn administration(
     now: Timestamp,
 ) -> Result<AdminPermit, Denial> {
     let allowed = match principal {
-        Principal::Operator => !matches!(action, Administration::ConfirmCredentials(_)),
-        Principal::Hub => matches!(action, Administration::ManageServers),
+        Principal::Operator => {
+            !matches!(action, Administration::ConfirmCredentials(_) | Administration::RenewAccount(_))
+        }
+        Principal::Hub => matches!(action, Administration::ManageServers | Administration::RenewAccount(_)),
         Principal::Person { .. } => {
             let user = person(world, principal, now).map_err(|reason| deny(principal, reason))?;
             may_administrate(world, user, action, now)
@@ -429,7 +431,7 @@ fn may_administrate(world: &World, user: &User, action: Administration, now: Tim
         | Administration::CreateKey(owner) => owner == user.id,
         Administration::RevokeKey(owner) => owner == user.id || admin,
         // It takes the machine that holds the keys.
-        Administration::KeepCustody => false,
+        Administration::KeepCustody | Administration::RenewAccount(_) => false,
     }
 }
 

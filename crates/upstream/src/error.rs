@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mcphub_domain::{ServerName, Slot, Timestamp};
 
+use crate::challenge::Challenge;
 use crate::outbound::SendError;
 use crate::target::TargetError;
 
@@ -31,12 +32,14 @@ pub enum UpstreamError {
         reason: &'static str,
     },
     /// The server refused the credential: store another.
-    #[error("{server} refused the credential (HTTP {status}): store a valid one")]
+    #[error("{server} refused the credential (HTTP {status}): {}", advice(challenge.as_ref()))]
     Unauthorized {
         /// The server.
         server: ServerName,
         /// 401 or 403.
         status: u16,
+        /// What it said that it wants instead.
+        challenge: Option<Challenge>,
     },
     /// An admin has to allow the address, or correct the URL.
     #[error("{server}: {reason}")]
@@ -172,6 +175,13 @@ impl UpstreamError {
             }
             _ => Fault::None,
         }
+    }
+}
+
+const fn advice(challenge: Option<&Challenge>) -> &'static str {
+    match challenge {
+        Some(_) => "store a valid one, or, if each person has an account there, give its definition `oauth`",
+        None => "store a valid one",
     }
 }
 

@@ -110,7 +110,7 @@ impl EventSession {
             Some(error) => {
                 reply.forget();
                 match status {
-                    401 | 403 => Err(unauthorized(&self.post.blame, status)),
+                    401 | 403 => Err(unauthorized(&self.post.blame, &response)),
                     404 | 410 => Ok(Posted::Refused(error)),
                     _ => Err(error),
                 }
@@ -148,8 +148,8 @@ async fn greet(connection: &Arc<HttpConnection>) -> Result<Greeting, UpstreamErr
     let blame = &connection.blame;
     let own: Own = vec![(ACCEPT, HeaderValue::from_static("text/event-stream"))];
     let response = connection.request(Method::GET, own, Bytes::new()).await?;
-    if let status @ (401 | 403) = response.status().as_u16() {
-        return Err(unauthorized(blame, status));
+    if matches!(response.status().as_u16(), 401 | 403) {
+        return Err(unauthorized(blame, &response));
     }
     if let Some(error) = status_error(blame, &response) {
         return Err(error);

@@ -19,6 +19,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
+use crate::asking::{Asked, can_ask};
+use crate::challenge::Challenge;
 use crate::counters::Drops;
 use crate::destination::{Destination, HttpRequest};
 use crate::error::{Blame, UpstreamError};
@@ -200,6 +202,9 @@ impl HttpConnection {
 
     /// Forgets an era that turned out wrong, unless another was found since.
     fn forget(&self, assumed: &Arc<Era>) {
+        if let Era::Legacy(session) = &**assumed {
+            session.over.cancel();
+        }
         self.era.rcu(|known| match known {
             Some(known) if Arc::ptr_eq(known, assumed) => None,
             known => known.clone(),
@@ -234,6 +239,7 @@ impl HttpConnection {
 
     /// Forgets a session that the server has forgotten.
     pub(crate) fn forget_session(&self, session: &Arc<Session>) {
+        session.over.cancel();
         let is_it = |era: &Era| matches!(era, Era::Legacy(known) if Arc::ptr_eq(known, session));
         self.era.rcu(|known| known.clone().filter(|known| !is_it(known)));
     }
@@ -250,7 +256,7 @@ impl HttpConnection {
             return Err(error);
         }
         if matches!(status, 401 | 403) {
-            return Err(unauthorized(&self.blame, status));
+            return Err(unauthorized(&self.blame, &response));
         }
         match read_answer(self, response, id).await {
             Ok(Arrival::Response(answer)) => Ok(modern_version(&answer.outcome)),
@@ -272,15 +278,19 @@ impl HttpConnection {
             });
         }
         let cancel = Cancel::new(self, era, id);
+        let asked = match era {
+            Era::Legacy(session) if can_ask(self) => Some(Asked::new(session, id, request.client.abilities)),
+            _ => None,
+        };
         let response = self.post_request(request, id, era).await?;
         let status = response.status();
         if status.is_success() {
-            let reply = HttpReply::new(Arc::clone(self), response, id, cancel)?;
+            let reply = HttpReply::new(Arc::clone(self), response, id, (cancel, asked))?;
             return Ok(Attempt::Taken(Stream::Http(Box::new(reply))));
         }
         cancel.disarm();
         if matches!(status.as_u16(), 401 | 403) {
-            return Err(unauthorized(&self.blame, status.as_u16()));
+            return Err(unauthorized(&self.blame, &response));
         }
         let error =
             status_error(&self.blame, &response).unwrap_or_else(|| self.blame.garbage(status.as_str()));
@@ -367,8 +377,10 @@ impl HttpConnection {
     }
 }
 
-pub(crate) fn unauthorized(blame: &Blame, status: u16) -> UpstreamError {
-    UpstreamError::Unauthorized { server: blame.0.clone(), status }
+/// Says that the server refused the credential, and what it wants instead.
+pub(crate) fn unauthorized(blame: &Blame, response: &Response<Body>) -> UpstreamError {
+    let (server, status) = (blame.0.clone(), response.status().as_u16());
+    UpstreamError::Unauthorized { server, status, challenge: Challenge::read(response.headers()) }
 }
 
 /// Says what a status means that is no success.

@@ -14,10 +14,11 @@ use mcphub_wire::{
     progress,
 };
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
+use crate::asking::{Askable, can_ask};
 use crate::error::UpstreamError;
 use crate::http::{BEST_EFFORT, Era, HttpConnection, Own, era_headers, status_error, unauthorized};
-use crate::inquiry::{Back, own_answer, refusal};
 use crate::outbound::Body;
 use crate::outgoing::initialize;
 use crate::response::{Arrival, MOST_REQUESTS, limits, read_answer};
@@ -35,6 +36,10 @@ pub(crate) struct Session {
     pub(crate) feed: Arc<Feed>,
     /// Whether the stream is open on which that comes.
     hearing: AtomicBool,
+    /// The calls whose clients can be asked something on that stream.
+    pub(crate) askable: Askable,
+    /// Is cancelled when nobody uses the session any more.
+    pub(crate) over: CancellationToken,
 }
 
 impl Session {
@@ -43,8 +48,8 @@ impl Session {
         let blame = &connection.blame;
         let id = connection.shared.next_id();
         let response = connection.post(initialize(id, connection.key.abilities), Own::new()).await?;
-        if let status @ (401 | 403) = response.status().as_u16() {
-            return Err(unauthorized(&connection.blame, status));
+        if matches!(response.status().as_u16(), 401 | 403) {
+            return Err(unauthorized(&connection.blame, &response));
         }
         if let Some(error) = status_error(&connection.blame, &response) {
             return Err(error);
@@ -60,6 +65,8 @@ impl Session {
             id: session_id,
             feed: Arc::default(),
             hearing: AtomicBool::new(false),
+            askable: Askable::default(),
+            over: CancellationToken::new(),
         });
         let headers = || era_headers(&Era::Legacy(Arc::clone(&session)));
         let acknowledged = connection.post(initialized(), headers()).await?;
@@ -70,7 +77,43 @@ impl Session {
             let (connection, headers) = (Arc::clone(connection), headers());
             connection.shared.clone().spawn(async move { connection.post_quietly(request, headers).await });
         }
+        if can_ask(connection) {
+            session.let_ask(connection).await;
+        }
         Ok(session)
+    }
+
+    /// Opens the stream on which the server may ask something, before anything is called: what it says where nobody listens
+    /// is lost. It stays open as long as the session.
+    async fn let_ask(self: &Arc<Self>, connection: &Arc<HttpConnection>) {
+        let Ok(Ok(response)) = tokio::time::timeout(PAUSE, self.get_stream(connection)).await else { return };
+        if !response.status().is_success() {
+            return;
+        }
+        self.hearing.store(true, Ordering::Release);
+        let (session, connection) = (Arc::clone(self), Arc::clone(connection));
+        connection.shared.clone().spawn(async move {
+            let over = session.over.clone();
+            let hear = async {
+                session.hear_out(&connection, response).await;
+                sleep(PAUSE).await;
+                session.keep_hearing(&connection).await;
+            };
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = hear => {}
+            }
+            session.hearing.store(false, Ordering::Release);
+        });
+    }
+
+    async fn get_stream(
+        self: &Arc<Self>,
+        connection: &HttpConnection,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let mut own = era_headers(&Era::Legacy(Arc::clone(self)));
+        own.push((ACCEPT, HeaderValue::from_static("text/event-stream")));
+        connection.request(Method::GET, own, Bytes::new()).await
     }
 
     /// Hears what the server tells by itself, as long as somebody wants to.
@@ -94,9 +137,7 @@ impl Session {
     /// Opens the stream anew whenever it ends, unless the server has none.
     async fn keep_hearing(self: &Arc<Self>, connection: &Arc<HttpConnection>) {
         loop {
-            let mut own = era_headers(&Era::Legacy(Arc::clone(self)));
-            own.push((ACCEPT, HeaderValue::from_static("text/event-stream")));
-            match connection.request(Method::GET, own, Bytes::new()).await {
+            match self.get_stream(connection).await {
                 Ok(response) if response.status().is_success() => self.hear_out(connection, response).await,
                 // It has none. What it says comes with its answers.
                 Ok(response) if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
@@ -123,9 +164,7 @@ impl Session {
                     Ok(Envelope::Request(_)) if requests == MOST_REQUESTS => return,
                     Ok(Envelope::Request(request)) => {
                         requests += 1;
-                        let nobody = || refusal(&request, "nobody can be asked outside of a call");
-                        let answer = own_answer(&request).unwrap_or_else(nobody);
-                        Back::Http(Arc::clone(connection), Arc::clone(self)).send(answer);
+                        self.asked(connection, request);
                     }
                     Ok(Envelope::Response(_)) | Err(_) => {
                         tracing::debug!(server = %connection.blame.0, "its stream holds no notification");
@@ -143,6 +182,7 @@ impl Session {
 
     /// Closes the session, as far as the server cares.
     pub(crate) async fn delete(self: Arc<Self>, connection: &HttpConnection) {
+        self.over.cancel();
         if self.id.is_none() {
             return;
         }

@@ -1,15 +1,18 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod asking;
 mod bearer;
 pub mod breaker;
 pub mod catalog;
+mod challenge;
 mod client;
 mod confine;
 mod counters;
 mod deadline;
 mod destination;
 mod dialer;
+mod errand;
 pub mod error;
 mod events;
 mod http;
@@ -30,6 +33,7 @@ mod rehearsal;
 mod remote;
 pub mod reply;
 mod response;
+mod resume;
 pub mod settings;
 mod stdio;
 pub mod supervisor;
@@ -40,9 +44,11 @@ mod watch;
 
 pub use breaker::BreakerState;
 pub use catalog::{Catalog, ToolDefinition};
+pub use challenge::Challenge;
 pub use client::Client;
 pub use counters::{Counts, Drops, UpstreamState};
 pub use deadline::ANSWER;
+pub use errand::{Content, Errand, ErrandError, Fetched, Vicinity};
 pub use error::UpstreamError;
 pub use inquiry::Inquiry;
 pub use key::{ConnectionKey, Prefers, Revisions, Scope, key};

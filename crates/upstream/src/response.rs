@@ -8,12 +8,14 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use mcphub_wire::sse::Decoder;
 use mcphub_wire::{Envelope, Limits, Request};
 
+use crate::asking::Asked;
 use crate::error::UpstreamError;
 use crate::http::{HttpConnection, is_ours};
 use crate::inquiry::{Back, Inquiry, own_answer};
 use crate::legacy::Cancel;
 use crate::outbound::Body;
 use crate::reply::Step;
+use crate::resume::Resume;
 
 /// How many requests a server may send during one call, or on one stream of a session.
 pub(crate) const MOST_REQUESTS: usize = 100;
@@ -25,6 +27,8 @@ pub(crate) struct HttpReply {
     content: Content,
     cancel: Option<Cancel>,
     requests: usize,
+    resume: Resume,
+    asked: Option<Asked>,
 }
 
 enum Content {
@@ -46,7 +50,7 @@ impl HttpReply {
         connection: Arc<HttpConnection>,
         response: Response<Body>,
         id: i64,
-        cancel: Cancel,
+        (cancel, asked): (Cancel, Option<Asked>),
     ) -> Result<Self, UpstreamError> {
         let (is_json, is_events) = media(&response);
         if response.headers().contains_key(CONTENT_ENCODING) {
@@ -62,12 +66,14 @@ impl HttpReply {
                     .garbage("its answer is neither application/json nor text/event-stream"));
             }
         };
-        Ok(Self { connection, id, content, cancel: Some(cancel), requests: 0 })
+        let resume = Resume::default();
+        Ok(Self { connection, id, content, cancel: Some(cancel), requests: 0, resume, asked })
     }
 
     /// Wraps an answer that came with an error status.
     pub(crate) fn ready(connection: Arc<HttpConnection>, answer: mcphub_wire::Response) -> Self {
-        Self { connection, id: 0, content: Content::Ready(Some(Box::new(answer))), cancel: None, requests: 0 }
+        let (content, resume) = (Content::Ready(Some(Box::new(answer))), Resume::default());
+        Self { connection, id: 0, content, cancel: None, requests: 0, resume, asked: None }
     }
 
     /// Reads on to the next message. Dropping the future loses nothing.
@@ -77,8 +83,18 @@ impl HttpReply {
                 Some(answer) => Step::Final(*answer),
                 None => return Err(self.connection.blame.garbage("no answer")),
             },
-            Content::Json(..) => self.json().await?,
-            Content::Events(..) => self.event().await?,
+            Content::Json(..) | Content::Events(..) => match self.asked.take() {
+                None => self.read().await?,
+                Some(mut asked) => {
+                    let step = tokio::select! {
+                        biased;
+                        inquiry = asked.next() => Ok(Step::Inquiry(inquiry)),
+                        step = self.read() => step,
+                    };
+                    self.asked = Some(asked);
+                    step?
+                }
+            },
         };
         if matches!(step, Step::Final(_))
             && let Some(cancel) = self.cancel.take()
@@ -86,6 +102,13 @@ impl HttpReply {
             cancel.disarm();
         }
         Ok(step)
+    }
+
+    async fn read(&mut self) -> Result<Step, UpstreamError> {
+        match &self.content {
+            Content::Events(..) => self.event().await,
+            Content::Ready(_) | Content::Json(..) => self.json().await,
+        }
     }
 
     async fn json(&mut self) -> Result<Step, UpstreamError> {
@@ -103,20 +126,27 @@ impl HttpReply {
 
     async fn event(&mut self) -> Result<Step, UpstreamError> {
         loop {
+            if self.resume.is_due() {
+                self.take_up().await?;
+            }
             let Content::Events(body, decoder) = &mut self.content else {
                 return Err(self.connection.blame.garbage("no answer"));
             };
             let event =
                 decoder.next_event().map_err(|error| self.connection.blame.garbage(error.to_string()))?;
             let Some(event) = event else {
-                match chunk(&self.connection, body).await? {
-                    Some(bytes) => decoder.push(&bytes),
-                    None => {
+                let is_legacy = self.cancel.as_ref().and_then(Cancel::session).is_some();
+                match chunk(&self.connection, body).await {
+                    Ok(Some(bytes)) => decoder.push(&bytes),
+                    Ok(None) | Err(_) if is_legacy && self.resume.ended() => {}
+                    Ok(None) => {
                         return Err(self.connection.blame.unreachable("its stream ended before the answer"));
                     }
+                    Err(error) => return Err(error),
                 }
                 continue;
             };
+            self.resume.note(&event);
             let is_message = event.event.as_deref().is_none_or(|name| name == "message");
             if is_message
                 && !event.data.is_empty()
@@ -125,6 +155,17 @@ impl HttpReply {
                 return Ok(step);
             }
         }
+    }
+
+    /// Opens the stream of the call again.
+    async fn take_up(&mut self) -> Result<(), UpstreamError> {
+        let blame = &self.connection.blame;
+        let session = self.cancel.as_ref().and_then(Cancel::session);
+        let session = session.ok_or_else(|| blame.unreachable("its stream ended before the answer"))?;
+        let body = self.resume.take_up(&self.connection, session).await?;
+        let decoder = Decoder::new(self.connection.shared.max_response);
+        self.content = Content::Events(body, Box::new(decoder));
+        Ok(())
     }
 
     fn message(&mut self, bytes: &Bytes) -> Result<Option<Step>, UpstreamError> {
@@ -179,7 +220,7 @@ pub(crate) async fn read_answer(
     if media(&response) == (false, false) {
         return Ok(Arrival::Other);
     }
-    let mut reply = HttpReply::new(Arc::clone(connection), response, id, Cancel::none())?;
+    let mut reply = HttpReply::new(Arc::clone(connection), response, id, (Cancel::none(), None))?;
     loop {
         match reply.next().await {
             Ok(Step::Final(answer)) => return Ok(Arrival::Response(answer)),

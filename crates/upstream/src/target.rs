@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mcphub_domain::server::{HttpTarget, StdioTarget};
 use mcphub_domain::template::{Identity, Part};
@@ -71,6 +72,7 @@ impl Values {
     /// Puts the values into an HTTP target.
     pub fn resolve_http(&self, target: &HttpTarget) -> Result<ResolvedHttp, TargetError> {
         self.require(std::iter::once(&target.url).chain(target.headers.values()))?;
+        let token = target.oauth.as_ref().map(|_| self.bearer()).transpose()?;
         let url = self.resolve_url(target)?;
         let mut headers = HeaderMap::with_capacity(target.headers.len());
         for (name, template) in &target.headers {
@@ -82,7 +84,20 @@ impl Values {
             value.set_sensitive(true);
             headers.insert(key, value);
         }
+        headers.extend(token.map(|token| (AUTHORIZATION, token)));
         Ok(ResolvedHttp { url, headers })
+    }
+
+    /// Writes the token of the account that the person has connected.
+    fn bearer(&self) -> Result<HeaderValue, TargetError> {
+        let slot = Slot::account();
+        let Some(token) = self.slots.get(&slot) else { return Err(TargetError::MissingValues(vec![slot])) };
+        let text = Zeroizing::new(format!("Bearer {}", token.expose()));
+        let mut value = HeaderValue::from_str(&text).map_err(|_| {
+            unusable("header authorization".to_owned(), "the account's token fits into no header")
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
     }
 
     /// Puts the values into a stdio target.
@@ -197,7 +212,7 @@ mod tests {
 
     fn http(url: &str, header: &str) -> HttpTarget {
         let headers = BTreeMap::from([("authorization".to_owned(), header.parse().unwrap())]);
-        HttpTarget { url: url.parse().unwrap(), headers }
+        HttpTarget { url: url.parse().unwrap(), headers, oauth: None }
     }
 
     fn stdio(arg: &str, env: &str) -> StdioTarget {

@@ -226,6 +226,11 @@ impl Upstreams {
         self.counters.drops()
     }
 
+    /// Is the only outgoing client.
+    pub(crate) fn outbound(&self) -> &Outbound {
+        &self.shared.outbound
+    }
+
     pub(crate) fn admit(
         &self,
         server: &Server,

@@ -13,7 +13,7 @@ use crate::tools::node::Node;
 const STEP: &str = "conformance: starting";
 
 /// Is a program beside this one; ended with it.
-struct Beside(Child);
+pub(super) struct Beside(Child);
 
 impl Drop for Beside {
     fn drop(&mut self) {
@@ -82,10 +82,10 @@ impl House {
         door.arg(repository.join("peers/node/bearer.mjs")).stdin(Stdio::piped());
         let (mut door, line) = Beside::start(&mut door)?;
         let port = port(&line)?;
-        let setting = Setting::new(repository, results, &port)?;
-        let key = setting.set_up(fixture)?;
-        let (hub, line) = setting.serve()?;
-        let address = line.split_whitespace().last().unwrap_or_default();
+        let origin = ("MCPHUB_HTTP__ALLOWED_ORIGINS", format!("http://127.0.0.1:{port}"));
+        let setting = Setting::new(repository, results.join("hub"), origin)?;
+        let key = set_up(&setting, fixture)?;
+        let (hub, address) = setting.serve()?;
         let mut input = door.0.stdin.take().ok_or_else(|| Failure::step(STEP, "no standard input"))?;
         writeln!(input, "{address} {key}").map_err(|cause| Failure::step(STEP, cause.to_string()))?;
         Ok(Self { port, _door: (door, input), _hub: hub })
@@ -97,17 +97,36 @@ impl House {
 }
 
 /// Is an installation of its own.
-struct Setting {
+pub(super) struct Setting {
     program: PathBuf,
     folder: PathBuf,
-    origin: String,
+    own: (&'static str, String),
+}
+
+/// Lets a person use the server, and returns her key.
+fn set_up(setting: &Setting, fixture: &Fixture) -> Result<String, Failure> {
+    let servers = setting.folder.join("servers.json");
+    let url = fixture.url();
+    let text = format!(r#"{{"mcpServers":{{"fixture":{{"type":"streamable-http","url":"{url}"}}}}}}"#);
+    fs::write(&servers, text).map_err(|cause| Failure::io("writing", &servers, cause))?;
+    let servers = servers.display().to_string();
+    setting.run(&["user", "add", "alice", "--role", "user"])?;
+    setting.run(&["group", "add", "people"])?;
+    setting.run(&["group", "join", "people", "alice"])?;
+    setting.run(&["server", "import", &servers])?;
+    setting.run(&["grant", "add", "people", "fixture", "--rights", "read,write,execute"])?;
+    setting.key("alice")
 }
 
 impl Setting {
-    fn new(repository: &Path, results: &Path, port: &str) -> Result<Self, Failure> {
-        let (program, folder) = (repository.join("target/debug/mcphub"), results.join("hub"));
+    /// Takes a folder for it, and one variable of its own.
+    pub(super) fn new(
+        repository: &Path,
+        folder: PathBuf,
+        own: (&'static str, String),
+    ) -> Result<Self, Failure> {
         tools::make(&folder)?;
-        Ok(Self { program, folder, origin: format!("http://127.0.0.1:{port}") })
+        Ok(Self { program: repository.join("target/debug/mcphub"), folder, own })
     }
 
     fn command(&self) -> Command {
@@ -116,38 +135,30 @@ impl Setting {
             command.env(name, self.folder.join(name));
         }
         command.env("MCPHUB_LIMITS__CALLS_PER_MINUTE", "1000000");
-        command.env("MCPHUB_HTTP__ALLOWED_ORIGINS", &self.origin);
+        command.env(self.own.0, &self.own.1);
         command.arg("--data-dir").arg(self.folder.join("data"));
         command
     }
 
-    /// Lets a person use the server, and returns her key.
-    fn set_up(&self, fixture: &Fixture) -> Result<String, Failure> {
-        let servers = self.folder.join("servers.json");
-        let url = fixture.url();
-        let text = format!(r#"{{"mcpServers":{{"fixture":{{"type":"streamable-http","url":"{url}"}}}}}}"#);
-        fs::write(&servers, text).map_err(|cause| Failure::io("writing", &servers, cause))?;
-        let servers = servers.display().to_string();
-        let lines: [&[&str]; 6] = [
-            &["user", "add", "alice", "--role", "user"],
-            &["group", "add", "people"],
-            &["group", "join", "people", "alice"],
-            &["server", "import", &servers],
-            &["grant", "add", "people", "fixture", "--rights", "read,write,execute"],
-            &["key", "create", "alice", "--name", "suite", "--json"],
-        ];
-        let mut printed = String::new();
-        for line in lines {
-            printed = run::silent(STEP, self.command().args(line))?;
-        }
+    /// Runs one command, and returns what it printed.
+    pub(super) fn run(&self, words: &[&str]) -> Result<String, Failure> {
+        run::silent(STEP, self.command().args(words))
+    }
+
+    /// Makes a key for a person.
+    pub(super) fn key(&self, name: &str) -> Result<String, Failure> {
+        let printed = self.run(&["key", "create", name, "--name", "suite", "--json"])?;
         let key = printed.split('"').find(|part| part.starts_with("mcphub_"));
         key.map(str::to_owned).ok_or_else(|| Failure::step(STEP, "no key was made"))
     }
 
-    fn serve(&self) -> Result<(Beside, String), Failure> {
+    /// Serves, and returns where.
+    pub(super) fn serve(&self) -> Result<(Beside, String), Failure> {
         let log = log(&self.folder.join("hub.log"))?;
         let mut serve = self.command();
-        Beside::start(serve.args(["serve", "--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stderr(log))
+        serve.args(["serve", "--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stderr(log);
+        let (hub, line) = Beside::start(&mut serve)?;
+        Ok((hub, line.split_whitespace().last().unwrap_or_default().to_owned()))
     }
 }
 

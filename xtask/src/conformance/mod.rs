@@ -1,9 +1,11 @@
-//! `cargo xtask conformance`: the protocol's official suite, against a server alone and through the hub.
+//! `cargo xtask conformance`: the protocol's official suite, against a server alone and through the hub, and with the hub as
+//! the client of the suite's own servers.
 //!
-//! What the server reaches alone is the bar: the hub may lose nothing of it.
+//! What the server reaches alone is the bar: the hub may lose nothing of it. As a client it has to pass what is required.
 
 mod house;
 mod score;
+mod visit;
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +13,10 @@ use std::process::Command;
 
 use crate::failure::Failure;
 use crate::run;
-use crate::tools::node::Node;
 use crate::tools::{self, apt, node, python};
 use house::{Fixture, House};
 use score::{Row, Score, table};
+use visit::Visitor;
 
 /// The revisions, and how the suite is told to run all that applies to one.
 const REVISIONS: [(&str, [&str; 2]); 4] = [
@@ -50,20 +52,32 @@ pub(crate) fn run(repository: &Path, readme: Table) -> Result<(), Failure> {
     tools::make(&results)?;
     let fixture = Fixture::start(repository, &python, &results)?;
     let house = House::start(repository, &node, &fixture, &results)?;
+    let visitor = Visitor::start(repository, &python, &results)?;
     let mut rows = Vec::new();
     for (revision, choice) in REVISIONS {
         let suite = |url: &str, folder: &str| {
-            run_suite(&node, url, &choice, &results.join(format!("{folder}-{revision}")))
+            let mut suite = Command::new(&node.program);
+            suite.arg(&node.conformance).args(["server", "--url", url]).args(choice);
+            run_suite(&mut suite, &results.join(format!("{folder}-{revision}")))
+        };
+        // Only where the suite says what it requires of clients.
+        let as_client = match choice {
+            ["--requirements", revision] => {
+                let folder = results.join(format!("client-{revision}"));
+                Some(run_suite(&mut visitor.suite(&node, revision), &folder)?)
+            }
+            _ => None,
         };
         let row = Row {
             revision,
             alone: suite(&fixture.url(), "alone")?,
             through: suite(&house.url(), "through")?,
+            as_client,
         };
         println!("{row}");
         rows.push(row);
     }
-    drop(house);
+    drop((house, visitor));
     settle(&repository.join("README.md"), &table(&rows), readme)?;
     let lost: Vec<String> = rows.iter().flat_map(Row::lost).collect();
     match lost.is_empty() {
@@ -75,14 +89,16 @@ pub(crate) fn run(repository: &Path, readme: Table) -> Result<(), Failure> {
 }
 
 /// Runs the suite; that some scenarios fail is a result.
-fn run_suite(node: &Node, url: &str, choice: &[&str], results: &Path) -> Result<Score, Failure> {
-    let mut suite = Command::new(&node.program);
-    suite.arg(&node.conformance).args(["server", "--url", url]).args(choice).arg("-o").arg(results);
-    let output = suite.output().map_err(|cause| Failure::step("conformance", cause.to_string()))?;
+fn run_suite(suite: &mut Command, results: &Path) -> Result<Score, Failure> {
+    let output = suite
+        .arg("-o")
+        .arg(results)
+        .output()
+        .map_err(|cause| Failure::step("conformance", cause.to_string()))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     Score::read(&printed).ok_or_else(|| {
         let error = String::from_utf8_lossy(&output.stderr);
-        Failure::step("conformance", format!("{} says no result: {printed}{error}", run::text(&suite)))
+        Failure::step("conformance", format!("{} says no result: {printed}{error}", run::text(suite)))
     })
 }
 

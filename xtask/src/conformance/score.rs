@@ -20,6 +20,8 @@ pub(crate) struct Score {
     /// The checks inside them that passed.
     checks: usize,
     failing: Vec<String>,
+    /// Those among the failing ones that conformance needs.
+    needed: Vec<String>,
 }
 
 /// Compares a server alone with the same server behind the hub.
@@ -27,12 +29,14 @@ pub(crate) struct Row {
     pub(crate) revision: &'static str,
     pub(crate) alone: Score,
     pub(crate) through: Score,
+    /// What the hub reaches as a client, where the suite says what is required.
+    pub(crate) as_client: Option<Score>,
 }
 
 impl Score {
     /// Reads the summary at the end of what the suite prints; nothing if there is none.
     pub(crate) fn read(printed: &str) -> Option<Self> {
-        let (_, summary) = printed.split_once("=== SUMMARY ===\n")?;
+        let (_, summary) = printed.split_once("SUMMARY ===\n")?;
         let (scenarios, optional) = summary.split_once("Not scored").unwrap_or((summary, ""));
         let optional: Vec<&str> =
             optional.lines().filter_map(|line| Some(scenario(line.trim())?.1)).collect();
@@ -52,6 +56,7 @@ impl Score {
             score.ran.count(passed);
             if !is_optional {
                 score.required.count(passed);
+                score.needed.extend((!passed).then(|| name.clone()));
             }
             if !passed {
                 score.failing.push(name);
@@ -78,13 +83,15 @@ impl Share {
 }
 
 impl Row {
-    /// Names what passes without the hub and fails behind it.
+    /// Names what passes without the hub and fails behind it, and what fails with the hub as a client.
     pub(crate) fn lost(&self) -> Vec<String> {
+        let as_client = self.as_client.iter().flat_map(|score| &score.needed);
         let is_lost = |name: &&String| !self.alone.failing.contains(name);
         self.through
             .failing
             .iter()
             .filter(is_lost)
+            .chain(as_client)
             .map(|name| format!("{name} ({})", self.revision))
             .collect()
     }
@@ -104,19 +111,22 @@ impl fmt::Display for Score {
 
 impl fmt::Display for Row {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {} (the server alone: {})", self.revision, self.through, self.alone)
+        write!(out, "{}: {} (the server alone: {})", self.revision, self.through, self.alone)?;
+        self.as_client.as_ref().map_or(Ok(()), |score| write!(out, "; as a client: {score}"))
     }
 }
 
 /// Writes the table for the README.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table =
-        "| revision | required | all that ran | checks | the server alone |\n|---|---|---|---|---|\n"
+        "| revision | required | all that ran | checks | the server alone | as a client |\n|---|---|---|---|---|---|\n"
             .to_owned();
-    for Row { revision, alone, through } in rows {
+    for Row { revision, alone, through, as_client } in rows {
         let (required, ran, checks) = (through.required, through.ran, through.checks);
         let alone = format!("{}, {}, {}", alone.required, alone.ran, alone.checks);
-        table.push_str(&format!("| {revision} | {required} | {ran} | {checks} | {alone} |\n"));
+        // How often the hub is asked something beside depends on the moment, so that its checks aren't counted.
+        let as_client = as_client.as_ref().map_or_else(|| "–".to_owned(), |score| score.required.to_string());
+        table.push_str(&format!("| {revision} | {required} | {ran} | {checks} | {alone} | {as_client} |\n"));
     }
     table
 }
@@ -141,8 +151,19 @@ mod tests {
     fn only_what_passes_alone_can_be_lost() {
         let through = Score::read(PRINTED).unwrap();
         let alone = Score { failing: vec!["tasks".to_owned()], ..Score::default() };
-        let row = Row { revision: "2026-07-28", alone, through };
+        let mut row = Row { revision: "2026-07-28", alone, through, as_client: None };
         assert_eq!(row.lost(), ["tools-list (2026-07-28)"]);
-        assert!(table(&[row]).ends_with("| 2026-07-28 | 1/2 | 1/3 | 6 | 0/0, 0/0, 0 |\n"));
+        row.through = row.alone.clone();
+        assert!(row.lost().is_empty());
+        assert!(table(&[row]).ends_with("| 2026-07-28 | 0/0 | 0/0 | 0 | 0/0, 0/0, 0 | – |\n"));
+    }
+
+    #[test]
+    fn a_client_has_to_pass_what_is_required_and_no_more() {
+        let (alone, through) = Default::default();
+        let as_client = Score::read(&PRINTED.replace("=== SUMMARY", "=== SUITE SUMMARY"));
+        let row = Row { revision: "2026-07-28", alone, through, as_client };
+        assert_eq!(row.lost(), ["tools-list (2026-07-28)"]);
+        assert!(table(&[row]).ends_with(" | 1/2 |\n"));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mcphub_domain::server::{HttpTarget, ServerState, StdioTarget};
 use mcphub_domain::{
-    Sandbox, SecretText, ServerDefinition, ServerName, SlotName, Template, ToolName, Transport,
+    OAuth, Sandbox, SecretText, ServerDefinition, ServerName, SlotName, Template, ToolName, Transport,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -54,6 +54,7 @@ struct Entry {
     networks: Vec<ipnet::IpNet>,
     #[serde(default)]
     sandbox: Sandbox,
+    oauth: Option<OAuth>,
     #[serde(default)]
     disabled_tools: BTreeSet<ToolName>,
     #[serde(default)]
@@ -144,7 +145,7 @@ impl Planner {
             ) => {
                 let url = self.url(url)?;
                 let headers = self.templates(&entry.headers, str::to_ascii_lowercase)?;
-                Ok(Transport::Http(HttpTarget { url, headers }))
+                Ok(Transport::Http(HttpTarget { url, headers, oauth: entry.oauth.clone() }))
             }
             (None | Some("stdio"), None, Some(command)) => {
                 let args = self.args(&entry.args)?;

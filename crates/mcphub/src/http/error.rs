@@ -172,6 +172,10 @@ impl From<HubError> for ApiError {
             }
             HubError::RateLimited { after } => Self::too_many(after),
             HubError::MissingCredential(credential) => Self::missing(credential, detail),
+            HubError::Renewed { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "account.renewed", detail).after(A_WHILE)
+            }
+            HubError::Account { .. } => Self::new(StatusCode::BAD_GATEWAY, "account.failed", detail),
             HubError::Sealed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "sealed", detail).after(A_WHILE),
             HubError::Unavailable { reason } => Self::unavailable(&reason),
             HubError::NotFound { what } => Self::not_found(&what),

@@ -10,6 +10,7 @@ pub(crate) mod origin;
 pub(crate) mod peer;
 
 mod account;
+mod accounts;
 mod api;
 mod bodies;
 mod face;
@@ -90,6 +91,7 @@ fn router(state: AppState) -> Router {
         .merge(health::router())
         .merge(metrics::router())
         .merge(page::router())
+        .merge(accounts::router())
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(middleware::from_fn_with_state(state.clone(), guard))

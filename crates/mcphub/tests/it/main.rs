@@ -32,6 +32,7 @@ mod json_text;
 mod limits;
 mod lines;
 mod links;
+mod oauth;
 mod offers;
 mod peers;
 mod power;

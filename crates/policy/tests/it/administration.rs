@@ -34,6 +34,7 @@ const TABLE: &str = "
     other's credentials    .      .    .      .       .        .     .       .        .       x        .
     confirm own values     x      x    x      x       x        x     x       .        .       .        .
     confirm other's values .      .    .      .       .        .     .       .        .       .        .
+    renew own account      .      .    .      .       .        .     .       .        .       .        x
     create own key         x      x    x      x       x        x     x       .        .       x        .
     create other's key     .      .    .      .       .        .     .       .        .       x        .
     revoke own key         x      x    x      x       x        x     x       .        .       x        .
@@ -111,6 +112,7 @@ fn actions(own: u8) -> Vec<(&'static str, Administration)> {
         ("other's credentials", Administration::Credentials(other)),
         ("confirm own values", Administration::ConfirmCredentials(own)),
         ("confirm other's values", Administration::ConfirmCredentials(other)),
+        ("renew own account", Administration::RenewAccount(own)),
         ("create own key", Administration::CreateKey(own)),
         ("create other's key", Administration::CreateKey(other)),
         ("revoke own key", Administration::RevokeKey(own)),
@@ -129,6 +131,7 @@ fn actions(own: u8) -> Vec<(&'static str, Administration)> {
             | Administration::RemoveGrant(..)
             | Administration::Credentials(_)
             | Administration::ConfirmCredentials(_)
+            | Administration::RenewAccount(_)
             | Administration::CreateKey(_)
             | Administration::RevokeKey(_)
             | Administration::KeepCustody => {}

@@ -80,7 +80,8 @@ pub(crate) const fn member(group: u8, user: u8) -> Membership {
 }
 
 pub(crate) fn server(number: u8) -> Server {
-    let target = HttpTarget { url: "https://example.org/mcp".parse().unwrap(), headers: Default::default() };
+    let url = "https://example.org/mcp".parse().unwrap();
+    let target = HttpTarget { url, headers: Default::default(), oauth: None };
     Server {
         id: server_id(number),
         name: format!("server{number}").parse().unwrap(),

@@ -47,7 +47,7 @@ pub(crate) fn server(name: &str) -> Server {
     Server {
         id: ServerId::from_bytes(bytes(name)),
         name: name.parse().unwrap(),
-        definition: ServerDefinition::new(Transport::Http(HttpTarget { url, headers })),
+        definition: ServerDefinition::new(Transport::Http(HttpTarget { url, headers, oauth: None })),
         state: ServerState::Enabled,
         revision: 1,
         created_at: Timestamp::from_micros(14),

@@ -136,7 +136,10 @@ async fn a_refused_credential_is_said_to_be_one_and_says_nothing_about_the_era()
         let web = Web::start(move |_| status(code)).await;
         let (hub, server) = (Hub::start(), server("s", &web.definition()));
         let error = hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap_err();
-        assert_eq!(error, UpstreamError::Unauthorized { server: server.name.clone(), status: code });
+        assert_eq!(
+            error,
+            UpstreamError::Unauthorized { server: server.name.clone(), status: code, challenge: None }
+        );
         assert_eq!(web.methods(), ["server/discover"]);
     }
 }

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
+use axum::response::AppendHeaders;
+use http::header::SET_COOKIE;
+use http::{HeaderName, StatusCode};
 use mcphub_domain::{Destination, SecretText, ServerId, Slot, SlotName};
-use mcphub_hub::Hub;
 use mcphub_hub::credentials::{SeenSlot, SlotState, SlotView as Found};
+use mcphub_hub::{Connecting, Hub};
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Asked, Body, In, Person, Removed};
 use super::schema;
+use crate::http::accounts;
 use crate::http::caller::Authenticated;
 use crate::http::error::{ApiResult, Problem};
 
@@ -51,7 +54,8 @@ pub(super) struct ConfirmValue {
 pub(super) struct SlotView {
     /// The slot's name.
     slot: String,
-    /// `personal` where each person has a value of her own, `shared` where an admin sets one.
+    /// `personal` where each person has a value of her own, `account` where she connects an account of hers, `shared` where
+    /// an admin sets one.
     kind: &'static str,
     /// `missing`, `ready`, or `suspended` until its owner confirms that it may go where the server is now.
     state: &'static str,
@@ -67,6 +71,7 @@ pub(super) struct SlotView {
 impl From<Found> for SlotView {
     fn from(found: Found) -> Self {
         let kind = match found.slot {
+            ref slot if slot.is_account() => "account",
             Slot::Personal(_) => "personal",
             Slot::Shared(_) => "shared",
         };
@@ -84,6 +89,13 @@ impl From<Found> for SlotView {
             destination: found.destination.to_string(),
         }
     }
+}
+
+/// Shows where an account is connected.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ConnectingView {
+    /// The page of the server's authorization server, good once and for ten minutes.
+    url: String,
 }
 
 fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretText, D::Error> {
@@ -156,6 +168,22 @@ pub(super) async fn confirm(
     let server = hub.find_slots_of(&caller, owner, &server).await?;
     hub.confirm_credential(&caller, owner, &SeenSlot { server, slot, revision, destination }).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Says where to connect an account of one's own. The cookie beside it is needed in the browser that comes back.
+#[utoipa::path(post, path = "/users/{user}/servers/{server}/account", operation_id = "connect_account", tag = "credentials",
+    params(("user" = String, Path, description = "Her id, or `me`"), ("server" = String, Path, description = "The server's id or name")),
+    responses((status = 200, description = "Where to go", body = ConnectingView), (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn connect(
+    State(hub): State<Arc<Hub>>,
+    Authenticated(caller): Authenticated,
+    In((user, server)): In<(Person, String)>,
+) -> ApiResult<(AppendHeaders<[(HeaderName, String); 1]>, Json<ConnectingView>)> {
+    let owner = user.of(&caller)?;
+    let server = hub.find_slots_of(&caller, owner, &server).await?;
+    let Connecting { url, browser } = hub.connect_account(&caller, owner, server).await?;
+    let cookie = AppendHeaders([(SET_COOKIE, accounts::cookie(&hub, &browser))]);
+    Ok((cookie, Json(ConnectingView { url })))
 }
 
 /// Sets the one value that everybody's calls to a server use.

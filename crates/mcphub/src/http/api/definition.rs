@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use mcphub_domain::server::{Approval, HttpTarget, Isolation, StdioTarget};
-use mcphub_domain::{Sandbox, ServerDefinition, Template, ToolName, Transport};
+use mcphub_domain::{OAuth, Sandbox, ServerDefinition, Template, ToolName, Transport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -29,6 +29,10 @@ pub(super) struct Definition {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, String>)]
     headers: BTreeMap<String, Template>,
+    /// How people connect accounts of their own at a `streamable-http` server; `{}` finds everything out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::oauth, required = false)]
+    oauth: Option<OAuth>,
     /// The program of a `stdio` server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     command: Option<String>,
@@ -77,9 +81,9 @@ impl TryFrom<Definition> for ServerDefinition {
     fn try_from(body: Definition) -> Result<Self, ApiError> {
         let transport = match (body.kind, body.url, body.command) {
             (Kind::Http, Some(url), None) if body.args.is_empty() && body.env.is_empty() => {
-                Transport::Http(HttpTarget { url, headers: body.headers })
+                Transport::Http(HttpTarget { url, headers: body.headers, oauth: body.oauth })
             }
-            (Kind::Stdio, None, Some(command)) if body.headers.is_empty() => {
+            (Kind::Stdio, None, Some(command)) if body.headers.is_empty() && body.oauth.is_none() => {
                 Transport::Stdio(StdioTarget { command, args: body.args, env: body.env })
             }
             (Kind::Http, ..) => {
@@ -109,13 +113,15 @@ impl From<ServerDefinition> for Definition {
             Transport::Stdio(target) => (None, Some(target)),
         };
         let kind = if http.is_some() { Kind::Http } else { Kind::Stdio };
-        let (url, headers) = http.map_or_else(Default::default, |target| (Some(target.url), target.headers));
+        let (url, headers, oauth) =
+            http.map_or_else(Default::default, |target| (Some(target.url), target.headers, target.oauth));
         let (command, args, env) =
             stdio.map_or_else(Default::default, |target| (Some(target.command), target.args, target.env));
         Self {
             kind,
             url,
             headers,
+            oauth,
             command,
             args,
             env,
@@ -144,6 +150,7 @@ mod tests {
             r#"{"type":"stdio","command":"x","isolation":"auto","approval":"changes","timeoutMs":500,"sandbox":"off"}"#,
             r#"{"type":"stdio","command":"x","isolation":"auto","approval":"changes","timeoutMs":500,"sandbox":{"write":["/srv/out"],"hosts":["*","db:5432"]}}"#,
             r#"{"type":"streamable-http","url":"https://a.example/${SHARED_S}","headers":{"authorization":"Bearer ${USER_T}"},"isolation":"auto","approval":"changes","timeoutMs":60000,"networks":["10.0.0.0/8"]}"#,
+            r#"{"type":"streamable-http","url":"https://a.example/","oauth":{"clientId":"a","clientSecret":"${SHARED_S}","scopes":["x"]},"isolation":"auto","approval":"changes","timeoutMs":60000}"#,
         ] {
             let definition = read(json).unwrap();
             let written: serde_json::Value = serde_json::to_value(Definition::from(definition)).unwrap();
@@ -159,6 +166,8 @@ mod tests {
             r#"{"type":"stdio","command":"x","url":"https://a.example"}"#,
             r#"{"type":"stdio","command":"x","headers":{"a":"b"}}"#,
             r#"{"type":"streamable-http","url":"https://a.example","env":{"A":"b"}}"#,
+            r#"{"type":"stdio","command":"x","oauth":{}}"#,
+            r#"{"type":"streamable-http","url":"https://a.example","oauth":{"secret":"x"}}"#,
             r#"{"type":"streamable-http"}"#,
             r#"{"type":"sse","url":"https://a.example"}"#,
         ] {

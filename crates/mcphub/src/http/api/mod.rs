@@ -106,6 +106,7 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(credentials::list))
         .routes(routes!(credentials::set, credentials::remove))
         .routes(routes!(credentials::confirm))
+        .routes(routes!(credentials::connect))
         .routes(routes!(audit::search))
         .routes(routes!(audit::verify))
         .routes(routes!(evidence::export))

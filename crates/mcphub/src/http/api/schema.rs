@@ -64,6 +64,15 @@ pub(super) fn sandbox() -> Schema {
     OneOfBuilder::new().item(one_of(["off"].into_iter())).item(profile).build().into()
 }
 
+/// The members of `oauth`, all of them optional.
+pub(super) fn oauth() -> Object {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let members = ["issuer", "clientId", "clientSecret"].into_iter();
+    let object = members
+        .fold(ObjectBuilder::new().schema_type(Type::Object), |object, name| object.property(name, text()));
+    object.property("scopes", ArrayBuilder::new().items(text())).build()
+}
+
 pub(super) fn approval() -> Object {
     one_of(Approval::ALL.iter().map(|word| word.as_str()))
 }

@@ -25,7 +25,7 @@ async function ask(method, path, body) {
     headers,
     body: body === undefined ? undefined : JSON.stringify(body),
     cache: "no-store",
-    credentials: "omit",
+    credentials: "same-origin",
     redirect: "error",
     referrerPolicy: "no-referrer",
   });
@@ -78,14 +78,37 @@ function button(text, slot, act) {
   return element;
 }
 
+// An account is connected where its server says; what comes back counts in this browser only.
+function accountButtons(slot) {
+  const buttons = make("p");
+  const connect = make("button", slot.state === "ready" ? "Connect again" : "Connect", { type: "button" });
+  connect.addEventListener("click", async () => {
+    say("Asking the server …");
+    try {
+      const { url } = await ask("POST", "/users/me/servers/" + encodeURIComponent(server) + "/account");
+      if (!/^https?:/.test(url)) throw new Error("The server sends people to a place that is no page.");
+      location.assign(url);
+    } catch (error) {
+      say(error.message, "bad");
+    }
+  });
+  buttons.append(connect);
+  if (slot.revision > 0) {
+    buttons.append(button("Remove", slot, () => ask("DELETE", slotPath(slot.slot) + "?revision=" + slot.revision)));
+  }
+  return buttons;
+}
+
 function item(slot) {
   const [words, kind] = STATES[slot.state] || [slot.state, ""];
   const element = make("li");
-  const title = make("h3", slot.slot, { id: "slot-" + slot.slot, tabIndex: -1 });
+  const name = slot.kind === "account" ? "Your account there" : slot.slot;
+  const title = make("h3", name, { id: "slot-" + slot.slot, tabIndex: -1 });
   const place = make("p", "It goes to ");
   place.append(make("code", slot.goes_to));
   element.append(title, make("p", words, { className: kind }), place);
-  if (slot.kind === "personal") element.append(slotForm(slot));
+  if (slot.kind === "account") element.append(accountButtons(slot));
+  else if (slot.kind === "personal") element.append(slotForm(slot));
   else element.append(make("p", "Everybody shares this value; an admin sets it.", { className: "help" }));
   return element;
 }

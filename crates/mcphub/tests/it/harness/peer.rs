@@ -102,6 +102,13 @@ impl CredentialServer {
     }
 }
 
+/// Starts the server that lets each person in by an account of her own, for tokens of a lifetime in seconds.
+pub(crate) fn oauth(lifetime: u32) -> Peer {
+    let mut command = Command::new(tool("MCPHUB_TEST_PYTHON_2"));
+    command.arg(program("oauth_server.py")).args(["--http", "0", "--lifetime", &lifetime.to_string()]);
+    Peer::listening(&mut command, None)
+}
+
 /// Starts the server that asks back and tells what changes: modern under SDK 2.3, legacy under SDK 1.30.
 pub(crate) fn asking(python: &str) -> Peer {
     let mut command = Command::new(tool(python));

@@ -185,7 +185,13 @@ impl Talk {
     async fn start(&mut self, params: Option<Params>) -> Result<(), Last> {
         // Only who was asked for it may have filled it in meanwhile.
         let again = self.shown.and(params.clone());
-        match self.call(params).await {
+        let (first, once_more) = (self.call(params.clone()).await, params);
+        let called = match first {
+            // The server refused the token of her account, and has a new one now: nothing has run.
+            Err(MethodError::Hub(HubError::Renewed { .. })) => Box::pin(self.call(once_more)).await,
+            called => called,
+        };
+        match called {
             Ok(()) => Ok(()),
             Err(MethodError::Hub(HubError::MissingCredential(missing))) => {
                 Box::pin(self.ask_for(missing, again)).await

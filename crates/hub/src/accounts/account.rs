@@ -1,0 +1,262 @@
+//! What is sealed of an account: its tokens, and as whom the hub got them. None of it is shown or logged.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mcphub_domain::{SecretText, Timestamp};
+use serde::{Deserialize, Serialize};
+use url::form_urlencoded::{Serializer, byte_serialize};
+use zeroize::Zeroize as _;
+
+use crate::error::HubError;
+
+/// How long before its end a token is replaced.
+const EARLY: Duration = Duration::from_secs(30);
+
+/// Is an account that a person has connected.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Account {
+    access: String,
+    refresh: Option<String>,
+    expires_at: Option<Timestamp>,
+    /// What was asked for and given.
+    pub(super) scopes: Vec<String>,
+    pub(super) issuer: String,
+    pub(super) token_endpoint: String,
+    pub(super) resource: String,
+    pub(super) client: Registered,
+}
+
+/// Says as whom the hub is known to an authorization server.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Registered {
+    pub(super) id: String,
+    /// The secret that it was given when it registered itself.
+    pub(super) secret: Option<String>,
+    pub(super) proof: Proof,
+    pub(super) origin: Origin,
+}
+
+/// Says how the hub proves at the token endpoint who it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Proof {
+    #[serde(rename = "client_secret_basic")]
+    Basic,
+    #[serde(rename = "client_secret_post")]
+    Post,
+    #[serde(rename = "none")]
+    None,
+}
+
+/// Says where the hub has its id from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Origin {
+    /// The server's definition; a secret is a shared value.
+    Definition,
+    /// The hub's own document, whose address is the id.
+    Document,
+    /// It has registered itself; whoever it is then is bound to that issuer.
+    Registration,
+}
+
+/// Is what a token endpoint answers.
+#[derive(Deserialize)]
+pub(super) struct Granted {
+    access_token: String,
+    token_type: String,
+    expires_in: Option<u64>,
+    refresh_token: Option<String>,
+    scope: Option<String>,
+}
+
+/// Says what is known of an account without unsealing it.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) due: Option<Timestamp>,
+    pub(super) scopes: Vec<String>,
+}
+
+impl Account {
+    /// Reads what was sealed.
+    pub(crate) fn read(text: &SecretText) -> Result<Self, HubError> {
+        // The parser's own words could repeat a part of the secret.
+        serde_json::from_str(text.expose())
+            .map_err(|_| HubError::Internal("a stored account can't be read".to_owned()))
+    }
+
+    /// Writes what is to be sealed.
+    pub(super) fn write(&self) -> Result<SecretText, HubError> {
+        let text = serde_json::to_string(self);
+        text.map(SecretText::new).map_err(|_| HubError::Internal("an account can't be written".to_owned()))
+    }
+
+    /// Takes the token that calls carry.
+    pub(crate) fn token(&self) -> SecretText {
+        SecretText::new(self.access.clone())
+    }
+
+    /// Shows what a new token is asked for with.
+    pub(super) fn refresh_token(&self) -> Option<&str> {
+        self.refresh.as_deref()
+    }
+
+    /// Says what may be known without unsealing it.
+    pub(super) fn known(&self) -> Known {
+        let due = self.expires_at.filter(|_| self.refresh.is_some());
+        let due = due.map(|end| Timestamp::from_micros(end.as_micros() - EARLY.as_micros() as i64));
+        Known { due, scopes: self.scopes.clone() }
+    }
+
+    /// Says whether the token has ended.
+    pub(super) fn has_ended(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| now >= end)
+    }
+
+    /// Takes over what was granted; what the answer doesn't name stays as it was.
+    pub(super) fn granted(mut self, granted: Granted, now: Timestamp) -> Result<Self, &'static str> {
+        if !granted.token_type.eq_ignore_ascii_case("bearer") {
+            return Err("its token is none that can be sent as a bearer token");
+        }
+        if granted.access_token.is_empty()
+            || !granted.access_token.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err("its token fits into no header");
+        }
+        self.access.zeroize();
+        self.access = granted.access_token;
+        self.expires_at = granted.expires_in.map(|seconds| now.plus(Duration::from_secs(seconds)));
+        self.refresh = granted.refresh_token.or_else(|| self.refresh.take());
+        for scope in granted.scope.iter().flat_map(|scope| scope.split(' ')) {
+            if !scope.is_empty() && !self.scopes.iter().any(|known| known == scope) {
+                self.scopes.push(scope.to_owned());
+            }
+        }
+        Ok(self)
+    }
+
+    /// Begins one without a token.
+    pub(super) fn begin(
+        authority: (&str, &str),
+        resource: String,
+        client: Registered,
+        scopes: Vec<String>,
+    ) -> Self {
+        let (issuer, token_endpoint) = (authority.0.to_owned(), authority.1.to_owned());
+        let (access, refresh, expires_at) = (String::new(), None, None);
+        Self { access, refresh, expires_at, scopes, issuer, token_endpoint, resource, client }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.access.zeroize();
+        self.refresh.zeroize();
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+impl Proof {
+    /// Chooses the best that both can; without a list, the authorization server knows `client_secret_basic` (RFC 8414 2).
+    pub(super) fn choose(supported: Option<&[String]>) -> Option<Self> {
+        let Some(supported) = supported else { return Some(Self::Basic) };
+        let has = |proof: &Self| supported.iter().any(|name| name == proof.as_str());
+        [Self::Basic, Self::Post, Self::None].into_iter().find(has)
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Basic => "client_secret_basic",
+            Self::Post => "client_secret_post",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Writes the form for a token endpoint, and the header beside it, with which the hub proves who it is.
+pub(super) fn token_request(
+    fields: &[(&str, &str)],
+    client: &Registered,
+    secret: Option<&SecretText>,
+) -> (SecretText, Option<SecretText>) {
+    let mut form = Serializer::new(String::new());
+    // Some want the id here, even where it stands in the header; it proves nothing.
+    form.extend_pairs(fields).append_pair("client_id", &client.id);
+    let authorization = match (client.proof, secret) {
+        (Proof::Basic, Some(secret)) => {
+            let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+            let pair = SecretText::new(format!("{}:{}", encoded(&client.id), encoded(secret.expose())));
+            Some(SecretText::new(format!("Basic {}", STANDARD.encode(pair.expose()))))
+        }
+        (Proof::Post, Some(secret)) => {
+            form.append_pair("client_secret", secret.expose());
+            None
+        }
+        _ => None,
+    };
+    (SecretText::new(form.finish()), authorization)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mcphub_domain::{SecretText, Timestamp};
+
+    use super::{Account, Granted, Origin, Proof, Registered, token_request};
+
+    fn client(proof: Proof) -> Registered {
+        Registered { id: "an id".into(), secret: None, proof, origin: Origin::Definition }
+    }
+
+    #[test]
+    fn the_hub_proves_who_it_is_as_it_is_wanted() {
+        let secret = SecretText::new("s:cret".into());
+        let request = |proof| {
+            let (form, header) = token_request(&[("a", "b c")], &client(proof), Some(&secret));
+            (form.expose().to_owned(), header.map(|header| header.expose().to_owned()))
+        };
+        assert_eq!(
+            request(Proof::Basic),
+            ("a=b+c&client_id=an+id".into(), Some("Basic YW4raWQ6cyUzQWNyZXQ=".into()))
+        );
+        assert_eq!(request(Proof::Post), ("a=b+c&client_id=an+id&client_secret=s%3Acret".into(), None));
+        assert_eq!(request(Proof::None), ("a=b+c&client_id=an+id".into(), None));
+        let choose = |names: &[&str]| {
+            Proof::choose(Some(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()))
+        };
+        assert_eq!(choose(&["none", "client_secret_post"]), Some(Proof::Post));
+        assert_eq!(choose(&["private_key_jwt"]), None);
+        assert_eq!(Proof::choose(None), Some(Proof::Basic));
+    }
+
+    #[test]
+    fn a_renewed_token_keeps_what_the_answer_does_not_name() {
+        let granted = |json: &str| serde_json::from_str::<Granted>(json).unwrap();
+        let now = Timestamp::from_micros(0);
+        let account = Account::begin(("i", "t"), "r".into(), client(Proof::None), vec!["x".into()]);
+        let first =
+            r#"{"access_token":"a","token_type":"bearer","expires_in":60,"refresh_token":"r","scope":"x y"}"#;
+        let account = account.granted(granted(first), now).ok().unwrap();
+        assert_eq!(account.known().due, Some(now.plus(Duration::from_secs(30))));
+        assert!(account.has_ended(now.plus(Duration::from_secs(60))));
+        let next =
+            account.granted(granted(r#"{"access_token":"b","token_type":"Bearer"}"#), now).ok().unwrap();
+        let next = Account::read(&next.write().unwrap()).unwrap();
+        assert_eq!((next.token().expose(), next.refresh_token()), ("b", Some("r")));
+        assert_eq!((next.scopes.join(" ").as_str(), next.known().due), ("x y", None));
+        for bad in [
+            r#"{"access_token":"b","token_type":"DPoP"}"#,
+            r#"{"access_token":"a\nb","token_type":"bearer"}"#,
+        ] {
+            let account = Account::begin(("i", "t"), "r".into(), client(Proof::None), Vec::new());
+            assert!(account.granted(granted(bad), now).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Accounts that people connect at a server of the official SDK, which lets them in by OAuth 2.1.
+
+use std::net::SocketAddr;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::harness::client::{Answer, call, send};
+use crate::harness::peer::{Peer, oauth};
+use crate::harness::{Installation, Serving, eventually, on_both};
+use crate::rounds::grant;
+
+const HOUR: u32 = 3600;
+
+/// Is a person at her browser.
+struct Person<'a> {
+    hub: &'a Serving,
+    key: String,
+}
+
+/// Is where her server has sent her back to, and what her browser has kept.
+struct Way {
+    path: String,
+    cookie: String,
+}
+
+impl Person<'_> {
+    fn api(&self, method: &str, path: &str) -> Answer {
+        let bearer = format!("Bearer {}", self.key);
+        send(
+            self.hub.address,
+            method,
+            &format!("/api/v1/users/me/servers/notes{path}"),
+            &[("Authorization", &bearer)],
+            "",
+        )
+    }
+
+    /// Goes to the authorization server and is sent back, without having arrived yet.
+    fn go(&self) -> Way {
+        let begun = self.api("POST", "/account");
+        assert_eq!(begun.status, 200, "{begun:?}");
+        let cookie = begun.header("set-cookie").unwrap();
+        assert!(cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+        let (address, path) = split(begun.json()["url"].as_str().unwrap());
+        for parameter in
+            ["code_challenge_method=S256", "resource=http", "scope=notes", "state=", "response_type=code"]
+        {
+            assert!(path.contains(parameter), "{parameter} is not in {path}");
+        }
+        let sent_back = send(address, "GET", &path, &[], "");
+        assert_eq!(sent_back.status, 302, "{sent_back:?}");
+        let (address, path) = split(sent_back.header("location").unwrap());
+        assert_eq!(address, self.hub.address);
+        Way { path, cookie }
+    }
+
+    fn arrive(&self, way: &Way) -> u16 {
+        let answer = send(self.hub.address, "GET", &way.path, &[("Cookie", &way.cookie)], "");
+        assert!(!answer.body.contains("<script"), "{answer:?}");
+        answer.status
+    }
+
+    fn connect(&self) {
+        assert_eq!(self.arrive(&self.go()), 200);
+    }
+
+    /// Calls a tool and reads the text of its result.
+    fn call(&self, tool: &str, arguments: Value) -> String {
+        let answer = call(self.hub.address, "/mcp/notes", &self.key, tool, arguments).json();
+        let text = answer["result"]["content"][0]["text"].as_str();
+        text.unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    /// Reads what the server says that it gave.
+    fn given(&self) -> Value {
+        serde_json::from_str(&self.call("given", json!({}))).unwrap()
+    }
+
+    fn account(&self) -> Value {
+        self.api("GET", "/credentials").json()[0].clone()
+    }
+}
+
+on_both! {
+    fn a_person_calls_with_the_account_that_she_has_connected(installation) {
+        let (server, hub) = begin(&installation, HOUR);
+        let alice = Person { hub: &hub, key: installation.key("alice") };
+        let page = format!("{}/credentials/notes", hub.url(""));
+        assert!(alice.call("whoami", json!({})).contains(&page), "she is sent to the page");
+        assert_eq!((&alice.account()["kind"], &alice.account()["state"]), (&json!("account"), &json!("missing")));
+        alice.connect();
+        let carol = alice.call("whoami", json!({}));
+        assert!(carol.starts_with("carol "), "{carol}");
+        assert_eq!(alice.account()["state"], "ready");
+        assert_eq!(alice.account().as_object().unwrap().len(), 6, "nothing of the account is shown: {}", alice.account());
+        let log = installation.ok("audit list --limit 500 --json");
+        for event in ["account.begun", "credential.set"] {
+            assert!(log.contains(event), "{event}");
+        }
+        installation.ok("user add bob --role user");
+        installation.ok("group join devs bob");
+        let bob = Person { hub: &hub, key: installation.key("bob") };
+        eventually("bob may call, with an account of his own", || bob.call("whoami", json!({})).contains(&page).then_some(()));
+        let revision = alice.account()["revision"].clone();
+        assert_eq!(alice.api("DELETE", &format!("/credentials/OAUTH?revision={revision}")).status, 204);
+        assert!(alice.call("whoami", json!({})).contains(&page), "what she removed is gone");
+        let typed = alice.api("PUT", "/credentials/OAUTH");
+        assert_ne!(typed.status, 204, "no account is typed in");
+        drop(server);
+    }
+
+    fn a_token_that_is_refused_is_renewed_once_for_all_calls(installation) {
+        let (_server, hub) = begin(&installation, HOUR);
+        let alice = Person { hub: &hub, key: installation.key("alice") };
+        alice.connect();
+        let before = alice.call("whoami", json!({}));
+        alice.call("forget", json!({}));
+        thread::scope(|scope| {
+            let calls: Vec<_> = (0..6).map(|_| scope.spawn(|| alice.call("whoami", json!({})))).collect();
+            for answer in calls.into_iter().map(|call| call.join().unwrap()) {
+                assert!(answer.starts_with("carol ") && answer != before, "{answer}");
+            }
+        });
+        assert_eq!(alice.given(), json!({ "client": 1, "code": 1, "refresh": 1 }));
+        let renewed = || recorded(&installation, "account.renewed");
+        assert_eq!(renewed(), 1);
+        alice.call("forget", json!({ "everything": true }));
+        let text = alice.call("whoami", json!({}));
+        assert!(text.contains("/credentials/notes"), "only she can help: {text}");
+        assert_eq!((alice.account()["state"].clone(), renewed()), (json!("missing"), 1));
+        alice.connect();
+        assert!(alice.call("whoami", json!({})).starts_with("carol "));
+        assert_eq!(alice.given(), json!({ "client": 1, "code": 2, "refresh": 1 }), "the hub is known there already");
+    }
+
+    fn a_token_that_is_about_to_end_is_renewed_before_the_call(installation) {
+        let (_server, hub) = begin(&installation, 10);
+        let alice = Person { hub: &hub, key: installation.key("alice") };
+        alice.connect();
+        assert!(alice.call("whoami", json!({})).starts_with("carol "));
+        assert!(alice.given()["refresh"].as_u64() >= Some(1));
+    }
+
+    fn nobody_comes_back_for_another_or_twice(installation) {
+        let (_server, hub) = begin(&installation, HOUR);
+        let alice = Person { hub: &hub, key: installation.key("alice") };
+        let foreign = |way: Way| Way { cookie: alice.go().cookie, ..way };
+        let none = |way: Way| Way { cookie: String::new(), ..way };
+        let other = |way: Way| Way { path: format!("{}&iss=https%3A%2F%2Fevil.example", way.path), ..way };
+        let denied = |way: Way| Way { path: format!("{}&error=access_denied", way.path), ..way };
+        let twice = |way: Way| Way { path: format!("{}&state=x", way.path), ..way };
+        for spoil in [&foreign as &dyn Fn(Way) -> Way, &none, &other, &denied, &twice] {
+            let way = alice.go();
+            let cookie = way.cookie.clone();
+            let spoiled = spoil(way);
+            assert_eq!(alice.arrive(&spoiled), 400, "{}", spoiled.path);
+            // What was wrong once is of no use any more.
+            if !spoiled.path.ends_with("state=x") {
+                assert_eq!(alice.arrive(&Way { cookie, ..spoiled }), 400);
+            }
+            assert_eq!(alice.account()["state"], "missing");
+        }
+        let way = alice.go();
+        assert_eq!((alice.arrive(&way), alice.arrive(&way)), (200, 400));
+        assert_eq!(alice.given()["code"], 1, "nothing else was redeemed");
+        assert_eq!(recorded(&installation, "account.failed"), 2, "who came as awaited, but with something else");
+    }
+
+    fn a_server_that_wants_accounts_says_so(installation) {
+        let server = oauth(HOUR);
+        grant(&installation, "notes", &json!({ "type": "http", "url": server.url }));
+        let hub = installation.serve();
+        let alice = Person { hub: &hub, key: installation.key("alice") };
+        let answer = call(hub.address, "/mcp/notes", &alice.key, "whoami", json!({})).json();
+        assert!(answer["error"]["message"].as_str().unwrap().contains("give its definition `oauth`"), "{answer}");
+        let begun = alice.api("POST", "/account");
+        assert_eq!(begun.status, 422, "{begun:?}");
+    }
+}
+
+fn begin(installation: &Installation, lifetime: u32) -> (Peer, Serving) {
+    let server = oauth(lifetime);
+    grant(installation, "notes", &json!({ "type": "http", "url": server.url, "oauth": {} }));
+    (server, installation.serve())
+}
+
+/// Counts the records of a kind.
+fn recorded(installation: &Installation, kind: &str) -> usize {
+    installation.ok("audit list --limit 500 --json").matches(&format!(r#""type":"{kind}""#)).count()
+}
+
+/// Splits a URL without a name into where it leads and what is asked for there.
+fn split(url: &str) -> (SocketAddr, String) {
+    let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("{url}"));
+    let (address, path) = rest.split_once('/').unwrap();
+    (address.parse().unwrap(), format!("/{path}"))
+}

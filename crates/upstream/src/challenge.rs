@@ -1,0 +1,138 @@
+//! What a server says of the credential that it wants (RFC 9110 11.6.1, RFC 6750 3, RFC 9728 5.1).
+
+use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
+
+/// How much of a challenge is read.
+const LONGEST: usize = 4096;
+
+/// Is the `Bearer` challenge of a server that refused a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Challenge {
+    /// Why, such as `insufficient_scope`.
+    pub error: Option<String>,
+    /// What a token has to be good for, separated by spaces.
+    pub scope: Option<String>,
+    /// Where the server describes what protects it.
+    pub resource_metadata: Option<String>,
+}
+
+impl Challenge {
+    /// Reads the first `Bearer` challenge of an answer.
+    #[must_use]
+    pub fn read(headers: &HeaderMap) -> Option<Self> {
+        let texts = headers.get_all(WWW_AUTHENTICATE).into_iter().filter_map(|value| value.to_str().ok());
+        texts.filter(|text| text.len() <= LONGEST).find_map(Self::parse)
+    }
+
+    /// Reads one header, in which several challenges may stand.
+    fn parse(text: &str) -> Option<Self> {
+        let mut found: Option<Self> = None;
+        for part in split(text) {
+            let (scheme, rest) = part.split_once(' ').unwrap_or((part, ""));
+            let begins = !scheme.contains('=');
+            match (begins, &found) {
+                (true, Some(_)) => break,
+                (true, None) if scheme.eq_ignore_ascii_case("bearer") => found = Some(Self::default()),
+                _ => {}
+            }
+            if let Some(challenge) = &mut found {
+                challenge.take(if begins { rest } else { part });
+            }
+        }
+        found
+    }
+
+    fn take(&mut self, parameter: &str) {
+        let Some((name, value)) = parameter.split_once('=') else { return };
+        let value = Some(unquoted(value.trim())).filter(|value| !value.is_empty());
+        match name.trim().to_ascii_lowercase().as_str() {
+            "error" => self.error = value,
+            "scope" => self.scope = value,
+            "resource_metadata" => self.resource_metadata = value,
+            _ => {}
+        }
+    }
+
+    /// Lists the scopes.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.scope.iter().flat_map(|scope| scope.split(' ')).filter(|scope| !scope.is_empty())
+    }
+
+    /// Says whether a token is good, but not for this.
+    #[must_use]
+    pub fn wants_more(&self) -> bool {
+        self.error.as_deref() == Some("insufficient_scope")
+    }
+}
+
+/// Splits at the commas that stand outside of quotes.
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let is_end = move |c: char| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = quoted,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        c == ',' && !quoted
+    };
+    text.split(is_end).map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn unquoted(value: &str) -> String {
+    let Some(inside) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return value.to_owned();
+    };
+    let mut escaped = false;
+    inside
+        .chars()
+        .filter(|c| {
+            escaped = *c == '\\' && !escaped;
+            !escaped
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::Challenge;
+
+    fn read(texts: &[&str]) -> Option<Challenge> {
+        let mut headers = HeaderMap::new();
+        for text in texts {
+            headers.append("www-authenticate", HeaderValue::from_str(text).unwrap());
+        }
+        Challenge::read(&headers)
+    }
+
+    #[test]
+    fn the_bearer_challenge_is_found_among_others() {
+        let all = Challenge {
+            error: Some("insufficient_scope".into()),
+            scope: Some("a b".into()),
+            resource_metadata: Some("https://a.example/m?x=1,2".into()),
+        };
+        let text = r#"Bearer error="insufficient_scope", scope="a b", resource_metadata="https://a.example/m?x=1,2", realm="a \"b, c""#;
+        assert_eq!(read(&[text]), Some(all.clone()));
+        assert_eq!(
+            read(&[&format!("Basic realm=\"x, Bearer y\", {text}, Digest scope=\"z\"")]),
+            Some(all.clone())
+        );
+        assert_eq!(read(&["Basic realm=x", text]), Some(all.clone()));
+        assert_eq!(all.scopes().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(all.wants_more());
+    }
+
+    #[test]
+    fn what_is_no_bearer_challenge_is_none() {
+        assert_eq!(read(&["bearer"]), Some(Challenge::default()));
+        assert_eq!(read(&["BEARER scope=x"]).unwrap().scope.as_deref(), Some("x"));
+        assert_eq!(read(&["Basic realm=\"Bearer scope=x\""]), None);
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&[&format!("Bearer scope=\"{}\"", "x".repeat(5000))]), None);
+    }
+}

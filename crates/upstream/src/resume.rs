@@ -1,0 +1,102 @@
+//! Going on where a legacy server has closed the stream of a call: it says when to come back, and for what (2025-11-25).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::ACCEPT;
+use http::{HeaderName, HeaderValue, Method};
+use mcphub_wire::sse::Event;
+use tokio::time::{Instant, sleep_until};
+
+use crate::error::UpstreamError;
+use crate::http::{Era, HttpConnection, era_headers};
+use crate::legacy::Session;
+use crate::outbound::Body;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// How long is waited where the server doesn't say.
+const USUAL: Duration = Duration::from_secs(1);
+/// The longest that a server may let a call wait.
+const LONGEST: Duration = Duration::from_secs(60);
+/// How often a stream is opened again that brings nothing.
+const TRIES: usize = 5;
+
+/// Knows where a stream can be taken up again.
+#[derive(Default)]
+pub(crate) struct Resume {
+    last: Option<HeaderValue>,
+    pause: Option<Duration>,
+    tries: usize,
+    due: Option<Instant>,
+}
+
+impl Resume {
+    /// Notes what an event says of it.
+    pub(crate) fn note(&mut self, event: &Event) {
+        self.tries = 0;
+        if let Some(id) = &event.id {
+            self.last = HeaderValue::from_str(id).ok().filter(|id| !id.is_empty());
+        }
+        if let Some(retry) = event.retry {
+            self.pause = Some(Duration::from_millis(retry).min(LONGEST));
+        }
+    }
+
+    /// Notes that the stream has ended; says no if it can't be taken up.
+    pub(crate) fn ended(&mut self) -> bool {
+        let can = self.last.is_some() && self.tries < TRIES;
+        if can && self.due.is_none() {
+            self.tries += 1;
+            self.due = Some(Instant::now() + self.pause.unwrap_or(USUAL));
+        }
+        can
+    }
+
+    /// Says whether the stream has ended and is to be taken up.
+    pub(crate) const fn is_due(&self) -> bool {
+        self.due.is_some()
+    }
+
+    /// Waits as long as the server wants, and opens the stream again. Dropped, it begins anew.
+    pub(crate) async fn take_up(
+        &mut self,
+        connection: &HttpConnection,
+        session: Arc<Session>,
+    ) -> Result<Body, UpstreamError> {
+        let broken = || connection.blame.unreachable("its stream ended before the answer");
+        let (Some(due), Some(last)) = (self.due, self.last.clone()) else { return Err(broken()) };
+        sleep_until(due).await;
+        let mut own = era_headers(&Era::Legacy(session));
+        own.extend([(ACCEPT, HeaderValue::from_static("text/event-stream")), (LAST_EVENT_ID, last)]);
+        let response = connection.request(Method::GET, own, Bytes::new()).await?;
+        if !response.status().is_success() {
+            return Err(broken());
+        }
+        self.due = None;
+        Ok(response.into_body())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcphub_wire::sse::Event;
+
+    use super::{Resume, TRIES};
+
+    #[tokio::test]
+    async fn only_a_stream_with_a_place_is_taken_up_and_not_for_ever() {
+        let mut resume = Resume::default();
+        assert!(!resume.ended());
+        resume.note(&Event { id: Some("1".into()), ..Event::default() });
+        for _ in 0..TRIES {
+            assert!(resume.ended());
+            resume.due = None;
+        }
+        assert!(!resume.ended());
+        resume.note(&Event::default());
+        assert!(resume.ended() && resume.is_due());
+        resume.note(&Event { id: Some(String::new()), ..Event::default() });
+        assert!(!resume.ended());
+    }
+}
