@@ -55,9 +55,7 @@ function slotForm(slot) {
     const confirm = () => ask("POST", slotPath(slot.slot) + "/confirm", seen(slot));
     buttons.append(button("Send the stored value there", slot, confirm));
   }
-  if (slot.state !== "missing") {
-    buttons.append(button("Remove", slot, () => ask("DELETE", slotPath(slot.slot) + "?revision=" + slot.revision)));
-  }
+  if (slot.state !== "missing") buttons.append(removal(slot));
   form.append(label, input, buttons);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -70,6 +68,9 @@ function slotForm(slot) {
 
 // A change says what was on the screen: if the server or the value is another by then, nothing happens.
 const seen = (slot) => ({ revision: slot.revision, destination: slot.destination });
+
+const removal = (slot) =>
+  button("Remove", slot, () => ask("DELETE", slotPath(slot.slot) + "?revision=" + slot.revision));
 
 function button(text, slot, act) {
   const element = make("button", text, { type: "button" });
@@ -93,9 +94,7 @@ function accountButtons(slot) {
     }
   });
   buttons.append(connect);
-  if (slot.revision > 0) {
-    buttons.append(button("Remove", slot, () => ask("DELETE", slotPath(slot.slot) + "?revision=" + slot.revision)));
-  }
+  if (slot.revision > 0) buttons.append(removal(slot));
   return buttons;
 }
 
