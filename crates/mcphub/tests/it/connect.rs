@@ -189,7 +189,7 @@ fn a_header_that_repeats_an_argument_is_written_without_a_list() {
 }
 
 /// Sets up alice with everything granted on a server that wants a credential of hers.
-fn with_credentials() -> Installation {
+pub(crate) fn with_credentials() -> Installation {
     let installation = Installation::new(Database::Sqlite);
     let file = json!({ "mcpServers": { "local": {
         "command": tool("MCPHUB_TEST_PYTHON_2"), "args": [program("credential_server.py"), "--stdio"],

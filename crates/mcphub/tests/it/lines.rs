@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::connect::with_credentials;
 use crate::harness::client::{list, modern};
 use crate::harness::database::Session;
 use crate::harness::lines::Lines;
-use crate::harness::peer::{asking, program};
-use crate::harness::{Database, Installation, eventually, tool};
+use crate::harness::peer::asking;
+use crate::harness::{Database, Installation, eventually};
 
 #[test]
 fn a_line_that_is_no_message_is_answered_and_the_next_one_works() {
@@ -243,13 +244,7 @@ fn parse(text: &str) -> Value {
 
 /// Sets up alice with everything granted on a server that wants a credential of hers.
 fn set_up() -> (Installation, String) {
-    let installation = Installation::new(Database::Sqlite);
-    let file = json!({ "mcpServers": { "local": {
-        "command": tool("MCPHUB_TEST_PYTHON_2"), "args": [program("credential_server.py"), "--stdio"],
-        "env": { "CREDENTIAL": "${USER_TOKEN}" },
-    } } });
-    installation.grant_all("alice", "local", &file);
-    installation.ok_with("credential set alice local TOKEN", "token-of-alice");
+    let installation = with_credentials();
     let key = installation.key("alice");
     (installation, key)
 }
