@@ -231,6 +231,44 @@ else:
         )
         return f"folders: {', '.join(str(root.uri) for root in given.roots)}"
 
+    from mcp.types import CallToolResult, ToolExecution
+
+    server._mcp_server.experimental.enable_tasks()
+
+    async def compute(arguments: dict[str, Any], work: Any = None) -> CallToolResult:
+        """Takes its time, and asks for a name first if it is to."""
+        who = ""
+        if work and arguments.get("ask"):
+            given = await work.elicit("Who are you?", Name.model_json_schema())
+            who = f" for {given.content['name']}"
+        if work:
+            await work.update_status("computing")
+        await anyio.sleep(arguments.get("seconds", 0))
+        text = TextContent(type="text", text=f"computed {arguments.get('label', '')}{who}")
+        return CallToolResult(content=[text])
+
+    @tool
+    async def slow_compute(seconds: float = 0, label: str = "", ask: bool = False) -> str:
+        """Takes its time; its call may become a task."""
+        raise NotImplementedError
+
+    @server._mcp_server.list_tools()
+    async def list_tools() -> list[Any]:
+        tools = await server.list_tools()
+        for one in tools:
+            if one.name == "slow_compute":
+                one.execution = ToolExecution(taskSupport="optional")
+        return tools
+
+    @server._mcp_server.call_tool(validate_input=False)
+    async def call_tool(name: str, arguments: dict[str, Any]) -> Any:
+        if name != "slow_compute":
+            return await server.call_tool(name, arguments)
+        tasks = server._mcp_server.request_context.experimental
+        if not tasks.is_task:
+            return await compute(arguments)
+        return await tasks.run_task(lambda work: compute(arguments, work))
+
     @tool
     async def ask_twice(context: Context) -> str:
         """Asks for a name, then for a color."""

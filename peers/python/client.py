@@ -5,8 +5,8 @@
                      [--level LEVEL] [--timeout SECONDS] [--record FILE] ACTION
 
 `--events` speaks HTTP as clients of 2024-11-05 do: one stream for all, messages posted elsewhere. `--able` lets servers
-ask the client's model and folders; `--tasks` (2.x) lets calls become tasks and waits for them; `--level` says which log
-messages it wants. `--record` appends one JSON line for each HTTP request: its `headers` and `body`, and the `answer` to it
+ask the client's model and folders; `--tasks` lets calls become tasks (1.x: of tools that can) and waits for them; `--level`
+says which log messages it wants. `--record` appends one JSON line for each HTTP request: its `headers` and `body`, and the `answer` to it
 (`headers`, and `body` as far as it came).
 
     info                                            what was negotiated
@@ -261,7 +261,7 @@ class Peer:
             answers |= {"sampling_callback": self.sample, "list_roots_callback": self.list_roots}
         answers["logging_callback"] = self.hear
         timeout = self.options.timeout
-        if self.options.tasks:
+        if self.options.tasks and MODERN_SDK:
             answers["extensions"] = [Tasks()]
         if MODERN_SDK:
             client = Client(self.transport(), mode=MODES[self.options.era], cache=None,
@@ -347,6 +347,8 @@ class Peer:
     async def do_call(self, action: Json) -> Json:
         sent, received, asked = len(self.tap.sent), len(self.tap.received), len(self.tap.asked)
         callback = ignore_progress if action.get("progress") else None
+        if self.options.tasks and not MODERN_SDK and await self.takes_tasks(action["name"]):
+            return await self.call_as_task(action)
         with anyio.move_on_after(action.get("cancel_after")) as limit:
             returned = await self.session.call_tool(
                 action["name"], action.get("arguments") or {}, progress_callback=callback, **self.level_of_call()
@@ -370,6 +372,29 @@ class Peer:
         if self.tap.asked[asked:]:
             outcome["asked"] = self.tap.asked[asked:]
         return outcome
+
+    async def takes_tasks(self, name: str) -> bool:
+        """Says whether a tool's call may become a task of 2025-11-25."""
+        able = self.session.get_server_capabilities().tasks
+        tools = (await self.session.list_tools()).tools if able and able.requests else []
+        return any(tool.name == name and tool.execution for tool in tools)
+
+    async def call_as_task(self, action: Json) -> Json:
+        """Lets a call become a task of 2025-11-25, and waits for its result, or takes it back."""
+        tasks, asked = self.session.experimental, len(self.tap.asked)
+        begun = await tasks.call_tool_as_task(action["name"], action.get("arguments") or {})
+        name, outcome = begun.task.taskId, {"result": self.tap.result_of("tools/call")}
+        if action.get("cancel_after") is not None:
+            await anyio.sleep(action["cancel_after"])
+            await tasks.cancel_task(name)
+            return outcome | {"task": self.tap.result_of("tasks/cancel"), "cancelled": True}
+        async for stands in tasks.poll_task(name):
+            if stands.status == "input_required":
+                break
+        await tasks.get_task_result(name, types.CallToolResult)
+        found = await tasks.get_task(name)
+        outcome |= {"task": self.tap.result_of("tasks/result"), "status": found.status, "name": found.taskId}
+        return outcome | {"asked": self.tap.asked[asked:]}
 
     def level_of_call(self) -> Json:
         """Says which log messages are wanted, where that is said with each call."""
@@ -521,8 +546,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     hold.add_argument("--for", type=float, default=60.0, dest="seconds")
     hold.add_argument("--reopen", action="store_true")
     options = parser.parse_args(arguments)
-    if (options.era == "modern" or options.tasks) and not MODERN_SDK:
-        parser.error(f"SDK {SDK} speaks only the legacy era, and knows no tasks")
+    if options.era == "modern" and not MODERN_SDK:
+        parser.error(f"SDK {SDK} speaks only the legacy era")
     return options
 
 

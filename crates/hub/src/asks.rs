@@ -10,7 +10,7 @@ use mcphub_store::audit::{Intent, Question};
 use mcphub_upstream::{Reply, Wanted};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::shared::{Carrier, own_uri};
-use mcphub_wire::{Edit, Params, Reference, ReferenceKind};
+use mcphub_wire::{Edit, Params, Reference, ReferenceKind, method};
 use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
@@ -118,7 +118,10 @@ impl Hub {
         let now = self.clock.now();
         let nobodys = || decide::refuse(caller.principal, Refusal::UnknownOffer, Some(&ask.about.target()));
         let task = match &ask.about {
-            About::Task { id, .. } => Some(self.open_task(caller, &ask.path, id).ok_or_else(nobodys)?),
+            About::Task { id, .. } => {
+                let entrance = (&*ask.path, ask.client.about.prefers);
+                Some(self.open_task(caller, entrance, id).ok_or_else(nobodys)?)
+            }
             About::Prompt(_) | About::Resource(_) | About::Completion(_) | About::Other(_) => None,
         };
         let (permit, server, own) = match &task {
@@ -323,10 +326,11 @@ impl About {
         })
     }
 
-    const fn carrier(&self) -> Option<Carrier> {
+    fn carrier(&self) -> Option<Carrier> {
         match self {
             Self::Prompt(_) => Some(Carrier::Messages),
             Self::Resource(_) => Some(Carrier::Contents),
+            Self::Task { method: method::TASKS_RESULT, .. } => Some(Carrier::Content),
             Self::Task { .. } => Some(Carrier::Task),
             Self::Completion(_) | Self::Other(_) => None,
         }

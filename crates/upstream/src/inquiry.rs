@@ -8,6 +8,7 @@ use mcphub_wire::{Id, Outcome, Params, Raw, Request, error, message, method};
 use crate::http::{Era, HttpConnection, era_headers};
 use crate::legacy::Session;
 use crate::pipe::Pipe;
+use crate::related::TaskNames;
 
 /// Is a question of a server. Dropped unanswered, it is answered with an error.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Inquiry {
     pub params: Option<Params>,
     id: Id,
     back: Option<Back>,
+    /// The task in whose course it asks.
+    task: Option<TaskNames>,
 }
 
 /// Is the way back to the server.
@@ -29,12 +32,22 @@ pub(crate) enum Back {
 impl Inquiry {
     pub(crate) fn new(request: Request, back: Back) -> Self {
         let Request { id, method, params } = request;
-        Self { method, params, id, back: Some(back) }
+        Self { method, params, id, back: Some(back), task: None }
+    }
+
+    /// Gives the task that the question may be about the name that the client knows.
+    pub(crate) fn about(mut self, task: Option<&TaskNames>) -> Self {
+        if let Some(task) = task {
+            self.params = self.params.as_ref().map(|params| task.to_client(params));
+            self.task = Some(task.clone());
+        }
+        self
     }
 
     /// Sends the client's answer to the server.
     pub fn answer(mut self, outcome: &Outcome) {
-        self.send(match outcome {
+        let renamed = self.task.as_ref().map(|task| task.to_server(outcome));
+        self.send(match renamed.as_ref().unwrap_or(outcome) {
             Outcome::Result(result) => message::result(&self.id, result),
             Outcome::Error(error) => {
                 message::error(Some(&self.id), error.code, &error.message, error.data.as_ref())

@@ -30,6 +30,7 @@ mod pipe;
 mod pool;
 mod process;
 mod rehearsal;
+mod related;
 mod remote;
 pub mod reply;
 mod response;

@@ -13,7 +13,12 @@ use mcphub_wire::trace::trace_meta;
 use mcphub_wire::{Abilities, Edit, Id, Params, Raw, Version, message, meta_key, method, progress};
 
 use crate::client::Client;
+use crate::key::Prefers;
+use crate::related::TaskNames;
 use crate::watch::Interest;
+
+/// The parameter by which a call is to become a task (2025-11-25).
+const TASK: &str = "task";
 
 /// Names what a server is asked for, as the server names it.
 #[derive(Clone, Debug)]
@@ -57,6 +62,8 @@ pub(crate) struct Outgoing {
     pub(crate) token: Option<Raw>,
     /// Whom a server may ask something in return.
     pub(crate) client: Client,
+    /// What both ends call the task that the request is about, if it is about one.
+    pub(crate) task: Option<TaskNames>,
     params: Option<Params>,
     mirrored: Option<Arc<[Mirrored]>>,
     edit: Edit,
@@ -72,8 +79,25 @@ impl Outgoing {
             edit: Edit::new().name(tool.as_str()),
             params: Some(params),
             mirrored: None,
+            task: None,
             client,
         }
+    }
+
+    /// Says whether the client wants a call to become a task, in words that a server of this version knows: those of
+    /// 2025-11-25.
+    pub(crate) fn wants_task(&self, version: Version) -> bool {
+        !version.is_modern() && self.has_task_member() && self.is_within_one_era(version)
+    }
+
+    fn has_task_member(&self) -> bool {
+        self.method == method::TOOLS_CALL
+            && self.params.as_ref().is_some_and(|params| params.get(TASK).is_some())
+    }
+
+    /// Says whether client and server are of one era, so that what the hub doesn't know means the same to both.
+    const fn is_within_one_era(&self, version: Version) -> bool {
+        version.is_modern() == matches!(self.client.prefers, Prefers::Modern)
     }
 
     /// Says what a server may ask of whoever makes the request; nothing if that is the hub itself.
@@ -110,7 +134,14 @@ impl Outgoing {
             Wanted::Other(_) => (None, Edit::new()),
         };
         let token = progress::requested_token(&params).ok().flatten();
-        Self { method: wanted.method(), name, token, client, edit, params: Some(params), mirrored: None }
+        let task = match wanted {
+            Wanted::Task { id, .. } => {
+                params.text("taskId").map(|here| TaskNames { here: here.into(), there: id.clone() })
+            }
+            _ => None,
+        };
+        let (method, params, mirrored) = (wanted.method(), Some(params), None);
+        Self { method, name, token, client, task, edit, params, mirrored }
     }
 
     /// Asks a modern server to tell what changes.
@@ -148,6 +179,7 @@ impl Outgoing {
             name: None,
             token: None,
             client,
+            task: None,
             params: None,
             mirrored: None,
             edit: Edit::new(),
@@ -161,6 +193,8 @@ impl Outgoing {
             Some(_) => edit.set_meta(meta_key::PROGRESS_TOKEN, Raw::integer(id)),
             None => edit.remove_meta(meta_key::PROGRESS_TOKEN),
         };
+        let foreign = self.has_task_member() && !self.is_within_one_era(version);
+        let edit = if foreign { edit.remove(TASK) } else { edit };
         let edit = trace_meta(edit, self.params.as_ref(), self.client.trace.as_ref());
         let edit = if version.is_modern() {
             let edit = modern_meta(edit, version, &self.client.capabilities, &CLIENT_INFO);

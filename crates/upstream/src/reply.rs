@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mcphub_wire::answer::ResultType;
 use mcphub_wire::{
     Abilities, Edit, Fault, Id, InputRequired, LogLevel, Notification, Outcome, Raw, Response, Version,
-    message, method, progress,
+    message, method, progress, task,
 };
 use tokio::time::timeout_at;
 
@@ -17,6 +17,7 @@ use crate::inquiry::Inquiry;
 use crate::outgoing::Outgoing;
 use crate::pipe::PipeReply;
 use crate::pool::Lease;
+use crate::related::TaskNames;
 use crate::response::HttpReply;
 use crate::trial::Trial;
 
@@ -49,6 +50,10 @@ pub struct Reply {
     id: i64,
     /// The client's progress token.
     token: Option<Raw>,
+    /// Both names of the task that the request is about.
+    task: Option<TaskNames>,
+    /// The client wants a task, in the words of 2025-11-25.
+    wants_task: bool,
     method: Cow<'static, str>,
     abilities: Abilities,
     log_level: Option<LogLevel>,
@@ -92,13 +97,16 @@ impl Stream {
 impl Reply {
     pub(crate) fn new(sent: Sent, request: Outgoing, deadline: Deadline, trial: Trial, lease: Lease) -> Self {
         let Sent { stream, id, version } = sent;
-        let Outgoing { method, token, client, .. } = request;
+        let wants_task = request.wants_task(version);
+        let Outgoing { method, token, client, task, .. } = request;
         let Client { abilities, log_level, .. } = client;
         let (blame, trial) = (lease.blame(), Some(trial));
         Self {
             stream,
             id,
             token,
+            task,
+            wants_task,
             method,
             abilities,
             log_level,
@@ -141,17 +149,9 @@ impl Reply {
                     }
                 }
                 Ok(Step::Final(response)) => {
-                    let Response { outcome, .. } = response;
-                    let expects = match self.check(&outcome) {
-                        Ok(expects) => expects,
-                        Err(error) => {
-                            self.finish(Err((&error, Phase::Asking)));
-                            return Some(Err(error));
-                        }
-                    };
-                    self.finish(Ok(()));
-                    let answer = Answer { outcome, version: self.version, expects };
-                    return Some(Ok(ReplyMessage::Final(answer)));
+                    let answer = self.conclude(response.outcome);
+                    self.finish(answer.as_ref().map(|_| ()).map_err(|error| (error, Phase::Asking)));
+                    return Some(answer.map(ReplyMessage::Final));
                 }
                 Err(error) => {
                     self.finish(Err((&error, Phase::Asking)));
@@ -183,13 +183,25 @@ impl Reply {
         }
     }
 
+    /// Reads the answer, and gives a task in it the name that the client knows.
+    fn conclude(&self, outcome: Outcome) -> Result<Answer, UpstreamError> {
+        let expects = self.check(&outcome)?;
+        let outcome = match &self.task {
+            Some(task) => {
+                task.outcome_to_client(outcome).map_err(|fault| self.blame.garbage(fault.to_string()))?
+            }
+            None => outcome,
+        };
+        Ok(Answer { outcome, version: self.version, expects })
+    }
+
     /// Lets a server ask what the client can do, and gives it time for the answer.
     fn admit(&mut self, inquiry: Inquiry) -> Option<Inquiry> {
         if self.abilities.allow(&inquiry.method, inquiry.params.as_ref()) {
             self.deadline.wait_for_client();
             // It answers; how long a person thinks says nothing of it, and keeps nobody else waiting.
             self.tell(Ok(()));
-            return Some(inquiry);
+            return Some(inquiry.about(self.task.as_ref()));
         }
         inquiry.refuse("the client can't do this");
         None
@@ -199,7 +211,8 @@ impl Reply {
     fn check(&self, outcome: &Outcome) -> Result<ResultType, UpstreamError> {
         let Outcome::Result(result) = outcome else { return Ok(ResultType::Complete) };
         if !self.version.is_modern() {
-            return Ok(ResultType::Complete);
+            let is_task = self.wants_task && task::is_begun(result);
+            return Ok(if is_task { ResultType::Task } else { ResultType::Complete });
         }
         let garbage = |fault: Fault| self.blame.garbage(fault.to_string());
         let expects = ResultType::read(result).map_err(garbage)?;
@@ -232,6 +245,8 @@ impl Reply {
 
     /// Turns a server's notification into one for the client, if it is for this call at all.
     fn rewrite(&mut self, notification: &Notification) -> Option<Bytes> {
+        let renamed = self.task.as_ref().and_then(|task| task.notification_to_client(notification));
+        let notification = renamed.as_ref().unwrap_or(notification);
         match &*notification.method {
             method::PROGRESS if progress::token(notification) == Some(Id::Integer(self.id)) => {
                 self.deadline.extend();
@@ -240,6 +255,9 @@ impl Reply {
             method::MESSAGE if self.log_level.is_some_and(|lowest| LogLevel::of(notification) >= lowest) => {
                 let params = notification.params.as_ref();
                 Some(message::notification(method::MESSAGE, params, &Edit::new()))
+            }
+            method::TASK_STATUS if renamed.is_some() => {
+                Some(message::notification(method::TASK_STATUS, notification.params.as_ref(), &Edit::new()))
             }
             _ => None,
         }

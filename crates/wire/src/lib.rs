@@ -25,6 +25,7 @@ mod raw;
 mod reference;
 pub mod shared;
 pub mod sse;
+pub mod task;
 pub mod trace;
 mod version;
 mod write;

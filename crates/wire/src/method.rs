@@ -101,6 +101,13 @@ pub fn is_about_task(method: &str) -> bool {
     matches!(method, TASKS_GET | TASKS_UPDATE | TASKS_CANCEL)
 }
 
+/// Tells whether this is a method of tasks within a session (2025-11-25). The list of all tasks is none: the hub can't
+/// tell a server's tasks of one person from those of another.
+#[must_use]
+pub fn is_about_legacy_task(method: &str) -> bool {
+    matches!(method, TASKS_GET | TASKS_RESULT | TASKS_CANCEL)
+}
+
 /// Tells whether some revision of the protocol, or an extension that the hub knows, has this request.
 #[must_use]
 pub fn is_known(method: &str) -> bool {

@@ -25,6 +25,8 @@ pub mod meta_key {
     pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
     /// Holds the token that progress notifications will carry.
     pub const PROGRESS_TOKEN: &str = "progressToken";
+    /// Holds the task that a message is about (2025-11-25).
+    pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
     /// Holds the W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
     /// Holds the vendor part of the W3C trace context.

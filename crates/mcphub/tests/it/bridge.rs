@@ -17,9 +17,11 @@ const TOOLS: &str = "notifications/tools/list_changed";
 const PROMPTS: &str = "notifications/prompts/list_changed";
 const NOTES: &str = "notifications/resources/updated";
 
-/// Is a client: which SDK it is made of, and the era that it speaks.
-const CLIENTS: [(&str, &str, &str); 3] =
-    [("SDK 2.3", NEW, "modern"), ("SDK 2.3", NEW, "legacy"), ("SDK 1.30", OLD, "legacy")];
+const CLIENTS: [Client; 3] = [
+    Client { sdk: "SDK 2.3", python: NEW, era: "modern" },
+    Client { sdk: "SDK 2.3", python: NEW, era: "legacy" },
+    Client { sdk: "SDK 1.30", python: OLD, era: "legacy" },
+];
 
 /// The servers: SDK 2.3 refuses sessions, SDK 1.30 knows nothing else.
 const SERVERS: [Server; 4] = [
@@ -28,6 +30,13 @@ const SERVERS: [Server; 4] = [
     Server { name: "modern-stdio", python: NEW, era: "modern", is_process: true },
     Server { name: "legacy-stdio", python: OLD, era: "legacy", is_process: true },
 ];
+
+/// Is a client: which SDK it is made of, and the era that it speaks.
+struct Client {
+    sdk: &'static str,
+    python: &'static str,
+    era: &'static str,
+}
 
 /// Is a server: its name at the hub, and how it is spoken to.
 struct Server {
@@ -44,11 +53,11 @@ struct Feature {
     works: fn(&[Value]) -> bool,
 }
 
-/// Is a reason why something doesn't pass: of which feature, in which cells (the client's era and the server), what
+/// Is a reason why something doesn't pass: of which feature, in which cells, what
 /// they say, and why.
 struct Reason {
     feature: &'static str,
-    applies: fn(&str, &Server) -> bool,
+    applies: fn(&Client, &Server) -> bool,
     says: &'static str,
     why: &'static str,
 }
@@ -57,13 +66,19 @@ const TASKS: &str = "tasks";
 const HEADERS: &str = "arguments in headers (`x-mcp-header`)";
 
 /// What no gateway can translate ("–").
-const REASONS: [Reason; 3] = [
+const REASONS: [Reason; 4] = [
     Reason {
         feature: TASKS,
-        applies: |client, server| client == "legacy" || server.era == "legacy",
+        applies: |client, server| client.era != server.era,
         says: "–",
-        why: "Tasks are an extension of 2026-07-28. Those of 2025-11-25 were an experiment of another shape, which the hub \
-              neither offers nor translates: a call waits for its result.",
+        why: "Tasks are an extension of 2026-07-28; those of 2025-11-25 were an experiment of another shape. Each passes \
+              within its era, and to the other a tool's call is one that waits for its result.",
+    },
+    Reason {
+        feature: TASKS,
+        applies: |client, _| client.era == "legacy" && client.python == NEW,
+        says: "–",
+        why: "SDK 2.3 has no tasks of 2025-11-25.",
     },
     Reason {
         feature: HEADERS,
@@ -226,8 +241,8 @@ fn the_page_says_what_passes_between_each_client_and_each_server() {
     let peers: Vec<Option<Peer>> = SERVERS.iter().map(|server| offer(&installation, server)).collect();
     let (key, hub) = (installation.key("alice"), installation.serve());
     let (features, mut notes, mut page) = (features(), Vec::new(), String::new());
-    for (sdk, python, era) in CLIENTS {
-        let meet = |server: &Server| self::meet((python, era), (&hub, server.name, &key), &features);
+    for client in &CLIENTS {
+        let meet = |server: &Server| self::meet(client, (&hub, server.name, &key), &features);
         let met = std::thread::scope(|scope| {
             let running = SERVERS.each_ref().map(|server| scope.spawn(move || meet(server)));
             running.map(|one| one.join().unwrap())
@@ -235,11 +250,15 @@ fn the_page_says_what_passes_between_each_client_and_each_server() {
         let columns: Vec<Vec<String>> = SERVERS
             .iter()
             .zip(&met)
-            .map(|(server, (_, found))| cells((era, server), &features, found, &mut notes))
+            .map(|(server, (_, found))| cells((client, server), &features, found, &mut notes))
             .collect();
         let revisions: BTreeSet<&str> = met.iter().map(|(revision, _)| revision.as_str()).collect();
         let revisions = revisions.into_iter().collect::<Vec<_>>().join(", ");
-        page.push_str(&format!("**Client: {sdk}, {revisions}**\n\n{}\n", table(&features, &columns)));
+        page.push_str(&format!(
+            "**Client: {}, {revisions}**\n\n{}\n",
+            client.sdk,
+            table(&features, &columns)
+        ));
     }
     let numbered = notes.iter().enumerate().map(|(at, note)| format!("{}. {note}\n", at + 1));
     page.extend(numbered);
@@ -264,7 +283,7 @@ fn offer(installation: &Installation, server: &Server) -> Option<Peer> {
 
 /// Does everything with one client at one server; returns the revision they speak and whether each feature works.
 fn meet(
-    (python, era): (&str, &str),
+    Client { python, era, .. }: &Client,
     (hub, server, key): (&Serving, &str, &str),
     features: &[Feature],
 ) -> (String, Vec<bool>) {
@@ -272,7 +291,7 @@ fn meet(
     let header = format!("Authorization: Bearer {key}");
     let mut options = vec!["--url", &url, "--header", &header, "--era", era, "--able", "--elicit", "accept"];
     options.extend(["--level", "debug"]);
-    options.extend((python == NEW).then_some("--tasks"));
+    options.push("--tasks");
     let actions = std::iter::once(json!({ "action": "info" }));
     let script: Vec<Value> = actions.chain(features.iter().flat_map(|one| one.actions.clone())).collect();
     let options: Vec<String> = options.into_iter().map(str::to_owned).collect();
@@ -294,7 +313,7 @@ fn meet(
 
 /// Writes what was found, and numbers the reasons for what doesn't pass; without one it has to.
 fn cells(
-    (client, server): (&str, &Server),
+    (client, server): (&Client, &Server),
     features: &[Feature],
     found: &[bool],
     notes: &mut Vec<&'static str>,
@@ -306,7 +325,7 @@ fn cells(
         let mut reasons = REASONS.iter().filter(|reason| reason.feature == feature.name);
         let reason = reasons.find(|reason| (reason.applies)(client, server));
         let Reason { says, why, .. } = reason.unwrap_or_else(|| {
-            panic!("{} does not pass between a {client} client and {}", feature.name, server.name)
+            panic!("{} does not pass between a client of {} and {}", feature.name, client.sdk, server.name)
         });
         let at = notes.iter().position(|note| note == why).unwrap_or_else(|| {
             notes.push(why);

@@ -1,23 +1,23 @@
-//! Tasks of a server (the extension of 2026-07-28): whoever began one asks after it, and nobody else.
+//! Tasks of a server, in both eras (an extension of 2026-07-28, a part of 2025-11-25): whoever began one asks after it, and
+//! nobody else.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::client::{modern, modern_headers, send};
-use crate::harness::peer::{Peer, program};
-use crate::harness::{Serving, eventually, on_both, tool};
+use crate::harness::client::{Session, list, modern, modern_headers, send};
+use crate::harness::peer::{Peer, asking, client, program};
+use crate::harness::{Installation, Serving, eventually, on_both, tool};
+
+const OLD: &str = "MCPHUB_TEST_PYTHON_1";
+/// Names the task in what is said in its course.
+const RELATED: &str = "io.modelcontextprotocol/related-task";
 
 on_both! {
     fn a_task_is_its_callers_alone_as_long_as_she_may_call_its_tool(installation) {
         let mut command = Command::new(tool("MCPHUB_TEST_PYTHON_2"));
         let server = Peer::listening(command.arg(program("conformance_server.py")), None);
-        let file = json!({ "mcpServers": { "tasks": { "type": "streamable-http", "url": server.url } } });
-        installation.grant_all("alice", "tasks", &file);
-        installation.ok("user add bob --role user");
-        installation.ok("group join devs bob");
-        let (alice, bob) = (installation.key("alice"), installation.key("bob"));
-        let hub = installation.serve();
+        let (hub, alice, bob) = two_people(&installation, &server);
         let ask = |key: &str, path: &str, method: &str, id: &str| {
             post(&hub, (key, path), (method, id), json!({ "taskId": id, "inputResponses": {} }))
         };
@@ -59,6 +59,76 @@ on_both! {
         let log = installation.json("audit list --limit 100").to_string();
         assert!(log.contains("tasks/cancel") && !log.contains(&id), "the log names the tool, not the task");
     }
+
+    fn a_task_of_a_session_is_its_callers_alone_and_of_its_era(installation) {
+        let server = asking(OLD);
+        let (hub, alice, bob) = two_people(&installation, &server);
+        let open = |path: &str, key: &str| Session::open(hub.address, path, key, ("2025-11-25", json!({})));
+        let (own, shared) = (open("/mcp/tasks", &alice), open("/mcp", &alice));
+        let sessions = [(&own, "slow_compute"), (&shared, "tasks__slow_compute")];
+        for ((session, name), (others, elsewhere)) in sessions.into_iter().zip([("/mcp", &shared), ("/mcp/tasks", &own)]) {
+            let begun = call(session, name, &json!({ "seconds": 0.3, "label": "it" }));
+            let id = begun["result"]["task"]["taskId"].as_str().unwrap_or_else(|| panic!("{begun}")).to_owned();
+            let ask = |session: &Session, method: &str| session.ask(method, &json!({ "taskId": id }));
+            assert_eq!(ask(session, "tasks/get")["result"]["taskId"], id.as_str(), "the name stays");
+            let result = ask(session, "tasks/result")["result"].clone();
+            assert_eq!(result["content"][0]["text"], "computed it");
+            assert_eq!(result["_meta"][RELATED]["taskId"], id.as_str());
+            for stranger in [elsewhere, &open("/mcp/tasks", &bob)] {
+                for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
+                    assert_eq!(ask(stranger, method)["error"]["code"], -32602, "{name} {method}");
+                }
+            }
+            let path = if others == "/mcp" { "/mcp/tasks" } else { "/mcp" };
+            let of_modern = post(&hub, (&alice, path), ("tasks/get", &id), json!({ "taskId": id }));
+            assert_eq!(of_modern["error"]["code"], -32602, "the eras know nothing of each other's tasks: {of_modern}");
+            for method in ["tasks/update", "tasks/list"] {
+                assert_eq!(ask(session, method)["error"]["code"], -32601, "{method}");
+            }
+        }
+        let begun = call(&own, "slow_compute", &json!({ "seconds": 60 }));
+        let task = json!({ "taskId": begun["result"]["task"]["taskId"] });
+        assert_eq!(own.ask("tasks/cancel", &task)["result"]["status"], "cancelled");
+        // A modern client hears nothing of them, and what it says of one reaches no server of the other era.
+        let support = |tools: &Value| tools["result"]["tools"].to_string().contains("taskSupport");
+        assert!(support(&own.ask("tools/list", &json!({}))) && !support(&list(hub.address, "/mcp/tasks", &alice).json()));
+        let params = json!({ "name": "slow_compute", "arguments": { "label": "it" }, "task": {} });
+        let whole = post(&hub, (&alice, "/mcp/tasks"), ("tools/call", "slow_compute"), params);
+        assert_eq!(whole["result"]["content"][0]["text"], "computed it", "{whole}");
+        let log = installation.json("audit list --limit 100").to_string();
+        assert!(log.contains("tasks/result") && !log.contains(task["taskId"].as_str().unwrap()));
+    }
+
+    fn a_task_that_asks_its_person_names_itself_as_she_knows_it(installation) {
+        let server = asking(OLD);
+        let (hub, alice, _) = two_people(&installation, &server);
+        for (path, name) in [("/mcp/tasks", "slow_compute"), ("/mcp", "tasks__slow_compute")] {
+            let (url, header) = (hub.url(path), format!("Authorization: Bearer {alice}"));
+            let options = ["--url", &url, "--header", &header, "--elicit", "accept", "--tasks"].map(str::to_owned);
+            let asks = json!({ "action": "call", "name": name, "arguments": { "ask": true, "label": "it" } });
+            let done = client(OLD, &options, &json!([asks])).remove(0);
+            assert_eq!((&done["status"], &done["task"]["content"][0]["text"]), (&json!("completed"), &json!("computed it for a name")));
+            let id = &done["result"]["task"]["taskId"];
+            assert_eq!(id, &done["name"]);
+            assert_eq!(id, &done["task"]["_meta"][RELATED]["taskId"], "{done}");
+            assert_eq!(id, &done["asked"][0]["_meta"][RELATED]["taskId"], "{done}");
+        }
+    }
+}
+
+/// Starts a hub before a server, with two people who may call everything there.
+fn two_people(installation: &Installation, server: &Peer) -> (Serving, String, String) {
+    let file = json!({ "mcpServers": { "tasks": { "type": "streamable-http", "url": server.url } } });
+    installation.grant_all("alice", "tasks", &file);
+    installation.ok("user add bob --role user");
+    installation.ok("group join devs bob");
+    let keys = (installation.key("alice"), installation.key("bob"));
+    (installation.serve(), keys.0, keys.1)
+}
+
+/// Calls a tool of a session's endpoint so that it becomes a task.
+fn call(session: &Session, name: &str, arguments: &Value) -> Value {
+    session.ask("tools/call", &json!({ "name": name, "arguments": arguments, "task": { "ttl": 60_000 } }))
 }
 
 /// Posts a request of a client that knows tasks.

@@ -12,9 +12,9 @@ use crate::harness::{
 };
 use crate::web::{End, Web, error, event, events, initialized, result, status};
 use mcphub_domain::Server;
-use mcphub_upstream::{Access, Client, Question, ReplyMessage, ToolCall, UpstreamError, Wanted};
+use mcphub_upstream::{Access, Client, Prefers, Question, ReplyMessage, ToolCall, UpstreamError, Wanted};
 use mcphub_wire::list::ListKind;
-use mcphub_wire::{LogLevel, Outcome, Params, Version};
+use mcphub_wire::{LogLevel, Outcome, Params, Version, method};
 
 #[tokio::test]
 async fn a_modern_call_says_what_the_permit_says() {
@@ -327,6 +327,38 @@ async fn a_question_goes_out_under_the_servers_own_name_and_a_list_to_its_end() 
     let answer = answer_json(&answer);
     assert_eq!((&answer["seen"]["name"], &answer["name"]), (&json!("own"), &json!("own")));
     assert_eq!(answer["seen"]["arguments"], json!({ "x": "1.0" }));
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_task_has_the_clients_name_for_it() {
+    let web = Web::start(|seen| match (seen.verb.as_str(), seen.method()) {
+        (_, "initialize") => initialized(seen, "one"),
+        (_, "tasks/result") => {
+            let told = |method: &str, params: serde_json::Value| json!({ "jsonrpc": "2.0", "method": method, "params": params });
+            let related = json!({ "io.modelcontextprotocol/related-task": seen.body["params"] });
+            let status = |id: &str| told("notifications/tasks/status", json!({ "taskId": id, "status": "working" }));
+            let log = told("notifications/message", json!({ "level": "info", "data": 1, "_meta": related }));
+            let last = json!({ "jsonrpc": "2.0", "id": seen.id(), "result": { "content": [], "_meta": related } });
+            events([status("own"), status("other"), log, last].iter().map(event).collect(), End::Close)
+        }
+        _ => status(202),
+    })
+    .await;
+    let (hub, one) = (Hub::start(), server("one", &web.definition()));
+    let wanted = Wanted::Task { method: method::TASKS_RESULT, id: "own".into() };
+    let (server, access, params) =
+        (Arc::clone(&one), access(&one, ALICE), parse_params(r#"{"taskId":"hers"}"#));
+    let client = Client { log_level: Some(LogLevel::Info), prefers: Prefers::Legacy, ..Client::NOBODY };
+    let question = Question { server, access, wanted, params, client };
+    let heard = all(hub.upstreams.ask(asked(&one, ALICE), question).await.unwrap()).await;
+    let related = r#""_meta":{"io.modelcontextprotocol/related-task":{"taskId":"hers"}}"#;
+    let expected = [
+        r#"{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"status":"working","taskId":"hers"}}"#.to_owned(),
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{{related},"data":1,"level":"info"}}}}"#),
+        format!(r#"{{{related},"content":[]}}"#),
+    ];
+    assert_eq!(heard, expected);
+    assert_eq!(web.seen().last().unwrap().body["params"], json!({ "taskId": "own" }));
 }
 
 #[tokio::test]

@@ -269,8 +269,6 @@ pub(super) fn forward(answer: &Answer, asked: &Asked) -> Last {
     let is_cacheable = method::is_cacheable(&asked.method) && answer.expects == ResultType::Complete;
     let translated = match (asked.words, answer.version.is_modern()) {
         (Words::Modern, true) if is_cacheable => make_private(result),
-        // The client has a name of its own for the task.
-        (Words::Modern, true) if method::is_about_task(&asked.method) => name_task(result, asked),
         (Words::Modern, true) | (Words::Legacy, false) => Ok(result.clone()),
         (Words::Modern, false) => to_modern(result, is_cacheable.then_some(Cache::NONE)),
         (Words::Legacy, true) => answer::to_legacy(result),
@@ -301,14 +299,6 @@ fn forward_error(failure: &RpcError, asked: &Asked) -> Last {
                 Words::Modern | Words::Legacy => Last::ok(body),
             }
         }
-    }
-}
-
-fn name_task(result: &Raw, asked: &Asked) -> Result<Raw, Fault> {
-    let is_named = Object::parse(result)?.get("taskId").is_some();
-    match &asked.target {
-        Some(name) if is_named => Edit::new().set("taskId", Raw::string(name)).apply(result),
-        _ => Ok(result.clone()),
     }
 }
 

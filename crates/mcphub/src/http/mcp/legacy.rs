@@ -87,13 +87,20 @@ pub(super) async fn open_session(
 }
 
 fn welcome(version: Version) -> Result<Raw, Fault> {
+    let mut capabilities = json!({
+        "tools": { "listChanged": true }, "prompts": { "listChanged": true },
+        "resources": { "listChanged": true, "subscribe": true },
+        "completions": {}, "logging": {},
+    });
+    if version == Version::V2025_11_25
+        && let Some(capabilities) = capabilities.as_object_mut()
+    {
+        let tasks = json!({ "cancel": {}, "requests": { "tools": { "call": {} } } });
+        capabilities.insert("tasks".to_owned(), tasks);
+    }
     Ok(InitializeResult {
         version,
-        capabilities: Raw::json(&json!({
-            "tools": { "listChanged": true }, "prompts": { "listChanged": true },
-            "resources": { "listChanged": true, "subscribe": true },
-            "completions": {}, "logging": {},
-        }))?,
+        capabilities: Raw::json(&capabilities)?,
         server_info: Raw::json(&server_info())?,
         instructions: None,
     }
@@ -224,7 +231,7 @@ pub(super) async fn answer_request(
             subscribe(visit, (live, stopping), session, &request, &client).await
         }
         method::SET_LEVEL => set_level(visit, session, &request).await,
-        method if asks_a_server(method) || may_be_a_servers(visit, method) => {
+        method if asks_a_server(method, Words::Legacy) || may_be_a_servers(visit, method) => {
             match live.call(session.id_hash, &request.id) {
                 Some(entry) => {
                     return Answering::Going(until_cancelled(visit, request, client, entry));

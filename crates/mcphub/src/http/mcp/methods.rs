@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use mcphub_domain::audit::Refusal;
 use mcphub_hub::{
-    About, Ask, Client, Endpoint, Entrance, HubError, ListedTool, Listing, Offers, Running, ToolCall,
+    About, AboutClient, Ask, Client, Endpoint, Entrance, HubError, ListedTool, Listing, Offers, Prefers,
+    Running, ToolCall,
 };
 use mcphub_wire::answer::{Cache, CacheScope, to_modern};
 use mcphub_wire::capabilities::TASKS;
 use mcphub_wire::list::ListKind;
+use mcphub_wire::task::without_support;
 use mcphub_wire::{Fault, Params, Raw, Reference, ReferenceKind, Request, method};
 
 use super::answer::{Words, server_info};
@@ -69,7 +71,10 @@ pub(super) async fn list(
         ListKind::Tools => {
             let Listing { tools, absent } = visit.hub.list_tools(&visit.caller, visit.endpoint).await?;
             let is_own = matches!(visit.endpoint, Endpoint::Server(_));
-            let write = |tool: &ListedTool| if is_own { tool.original() } else { tool.renamed() };
+            let write = |tool: &ListedTool| {
+                let definition = if is_own { tool.original() } else { tool.renamed() }?;
+                if words == Words::Modern { without_support(definition) } else { Ok(definition) }
+            };
             let page = Page::after(mark.as_ref(), &tools, |tool| &tool.name)?;
             (page.write(kind, write, &absent)?, Duration::ZERO)
         }
@@ -93,9 +98,16 @@ pub(super) async fn list(
 }
 
 /// Says whether a method asks a server for something, as `begin` does.
-pub(super) fn asks_a_server(method: &str) -> bool {
-    matches!(method, method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ | method::COMPLETE)
-        || method::is_about_task(method)
+pub(super) fn asks_a_server(method: &str, words: Words) -> bool {
+    let is_about_task = match words {
+        Words::Modern => method::is_about_task(method),
+        Words::Legacy => method::is_about_legacy_task(method),
+    };
+    is_about_task
+        || matches!(
+            method,
+            method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ | method::COMPLETE
+        )
 }
 
 /// Says whether a method that the hub doesn't know may be one that its server does: there is only one whom it can mean.
@@ -136,9 +148,11 @@ async fn ask(
         method::TASKS_GET => task(method::TASKS_GET, &params),
         method::TASKS_UPDATE => task(method::TASKS_UPDATE, &params),
         method::TASKS_CANCEL => task(method::TASKS_CANCEL, &params),
+        method::TASKS_RESULT => task(method::TASKS_RESULT, &params),
         _ => Reference::read(&params).ok().map(About::Completion),
     };
-    if matches!(about, Some(About::Task { .. })) && !client.about.abilities.takes_tasks() {
+    let AboutClient { prefers, abilities, .. } = &client.about;
+    if matches!(about, Some(About::Task { .. })) && *prefers == Prefers::Modern && !abilities.takes_tasks() {
         return Err(MethodError::Incapable(TASKS));
     }
     let about = about.ok_or(MethodError::Params(match method {

@@ -51,7 +51,7 @@ async fn answer_request(
     client: Client,
     stopping: CancellationToken,
 ) -> Response {
-    if asks_a_server(&request.method) || may_be_a_servers(&visit, &request.method) {
+    if asks_a_server(&request.method, Words::Modern) || may_be_a_servers(&visit, &request.method) {
         return until_disconnect(visit, request, client).await;
     }
     if let Some(kind) = ListKind::of_method(&request.method) {

@@ -22,6 +22,9 @@ pub(crate) const LEGACY: &str = "2025-11-25";
 const BATCHES: &str = "2025-03-26";
 /// The methods of an extension, which has no schema.
 const TASKS: &str = "tasks/";
+/// The definition of a call, and that of one that becomes a task (2025-11-25).
+const CALL: &str = "CallToolRequest";
+const BEGUN: &str = "CreateTask";
 /// With what the methods begin that only the servers of these tests know.
 const OWN: &str = "vendor/";
 
@@ -143,7 +146,10 @@ impl Schema {
         let Some(request) = asked.and_then(|method| self.methods.get(&method)) else {
             return self.valid(&format!("{sender:?}Result"), result);
         };
-        let stem = request.trim_end_matches("Request");
+        // A call that became a task has a result of another kind.
+        let is_begun = self.revision == LEGACY && request == CALL && result["task"].is_object();
+        let begun = is_begun.then_some(BEGUN);
+        let stem = begun.unwrap_or_else(|| request.trim_end_matches("Request"));
         let whole = format!("{stem}ResultResponse");
         if self.has(&whole) {
             self.valid(&whole, message)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mcphub_hub::{Answer, Client, HubError, Lease, Running, Said};
 use mcphub_wire::answer::ResultType;
-use mcphub_wire::{Edit, Fault, Object, Outcome, Params, Raw, Request, input, message, method};
+use mcphub_wire::{Outcome, Params, Request, input, message, method, task};
 
 use super::answer::{Asked, Last, Words, failed};
 use super::live::Entry;
@@ -217,14 +217,12 @@ impl Talk {
     fn name_task(&self, answer: &Answer) -> Last {
         let began = self.running.as_ref().and_then(Running::began);
         let (Outcome::Result(result), Some(began)) = (&answer.outcome, began) else { return self.broken() };
-        let named = Object::parse(result)
-            .and_then(|object| {
-                object.text("taskId").map(Into::into).ok_or(Fault::Invalid("a task must have an id"))
-            })
+        let Visit { hub, caller, path, .. } = &self.visit;
+        let named = task::begun(result, answer.version)
             .map_err(|fault| HubError::Invalid(fault.to_string()))
-            .and_then(|id: String| self.visit.hub.seal_task(&self.visit.caller, &self.visit.path, began, &id))
+            .and_then(|id| hub.seal_task(caller, (path, self.client.about.prefers), began, &id))
             .and_then(|name| {
-                let named = Edit::new().set("taskId", Raw::string(&name)).apply(result);
+                let named = task::begun_as(result, answer.version, &name);
                 named.map_err(|fault| HubError::Internal(fault.to_string()))
             });
         match named {
