@@ -231,7 +231,34 @@ else:
         )
         return f"folders: {', '.join(str(root.uri) for root in given.roots)}"
 
-    from mcp.types import CallToolResult, ToolExecution
+    from mcp.types import CallToolResult, RootsListChangedNotification, ToolExecution
+
+    watching: Any = None
+    folders: list[str] = []
+    looked = anyio.Event()
+
+    async def look_again(notification: RootsListChangedNotification) -> None:
+        """Asks for the client's folders, since they have changed."""
+        global folders
+        folders = [str(root.uri) for root in (await watching.list_roots()).roots]
+        looked.set()
+
+    server._mcp_server.notification_handlers[RootsListChangedNotification] = look_again
+
+    @tool
+    async def watch_folders(context: Context) -> str:
+        """Asks for the client's folders from now on whenever it says that they have changed."""
+        global watching, looked
+        watching, looked = context.session, anyio.Event()
+        return "watching"
+
+    @tool
+    async def changed_folders(context: Context) -> str:
+        """Waits until it has asked for folders that have changed."""
+        with anyio.move_on_after(5):
+            await looked.wait()
+            return f"folders: {', '.join(folders)}"
+        return "nothing has changed"
 
     server._mcp_server.experimental.enable_tasks()
 

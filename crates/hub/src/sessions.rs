@@ -119,6 +119,13 @@ impl Hub {
         Ok(())
     }
 
+    /// Lets servers that work for the caller alone hear, at her next call, that her client's folders have changed.
+    pub fn roots_changed(&self, caller: &Caller, session: &Session) {
+        if let Some(user) = caller.principal().user() {
+            self.upstreams.roots_changed(user, session.id_hash);
+        }
+    }
+
     /// Ends a session of the caller's.
     pub async fn close_session(&self, caller: &Caller, session: &Session) -> Result<(), HubError> {
         self.record_durable(caller, Event::SessionClosed { endpoint: session.endpoint.clone() }).await?;

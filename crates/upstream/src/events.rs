@@ -72,7 +72,7 @@ impl EventSession {
 
     async fn initialize(&self, abilities: Abilities) -> Result<Version, UpstreamError> {
         let (blame, id) = (&self.post.blame, self.post.shared.next_id());
-        let mut reply = match self.ask(id, initialize(id, abilities), None).await? {
+        let mut reply = match self.ask(id, (None, initialize(id, abilities)), None).await? {
             Posted::Taken(reply) => reply,
             Posted::Refused(error) => return Err(error),
         };
@@ -89,8 +89,10 @@ impl EventSession {
         self: &Arc<Self>,
         request: &Outgoing,
         id: i64,
+        first: Option<Bytes>,
     ) -> Result<Posted, UpstreamError> {
-        let posted = self.ask(id, request.write(id, self.version), request.asks()).await?;
+        let body = request.write(id, self.version);
+        let posted = self.ask(id, (first, body), request.asks()).await?;
         Ok(match posted {
             // Who waits for an answer keeps the session open, even if it is forgotten meanwhile.
             Posted::Taken(reply) => Posted::Taken(reply.within(Arc::clone(self))),
@@ -98,11 +100,20 @@ impl EventSession {
         })
     }
 
-    async fn ask(&self, id: i64, body: Bytes, asks: Option<Abilities>) -> Result<Posted, UpstreamError> {
+    /// Sends a request, after what the server is to hear first: by then it may ask for it.
+    async fn ask(
+        &self,
+        id: i64,
+        (first, body): (Option<Bytes>, Bytes),
+        asks: Option<Abilities>,
+    ) -> Result<Posted, UpstreamError> {
         let reply = match self.pipe.register(id, asks) {
             Ok(reply) => reply,
             Err(error) => return Ok(Posted::Refused(error)),
         };
+        if let Some(told) = first {
+            self.post.send_quietly(told).await;
+        }
         let response = self.post.send(body).await?;
         let status = response.status().as_u16();
         match status_error(&self.post.blame, &response) {
@@ -140,6 +151,12 @@ impl Post {
         let (destination, method) = (&self.destination, Method::POST);
         let request = HttpRequest { destination, method, headers: vec![(CONTENT_TYPE, JSON)], body };
         self.shared.outbound.send(&request).await.map_err(|error| self.blame.send(error))
+    }
+
+    /// Sends what nobody waits for.
+    async fn send_quietly(&self, body: Bytes) {
+        let sent = timeout(BEST_EFFORT, self.send(body)).await;
+        tracing::debug!(server = %self.blame.0, arrived = matches!(sent, Ok(Ok(_))), "sent a message");
     }
 }
 
@@ -186,8 +203,7 @@ async fn write(pipe: Arc<Pipe>, post: Arc<Post>, mut messages: mpsc::Receiver<By
             message = messages.recv() => message,
         };
         let Some(message) = message else { return };
-        let sent = timeout(BEST_EFFORT, post.send(message)).await;
-        tracing::debug!(server = %post.blame.0, arrived = matches!(sent, Ok(Ok(_))), "sent a message");
+        post.send_quietly(message).await;
     }
 }
 

@@ -31,6 +31,7 @@ use crate::outbound::{Body, Outbound};
 use crate::outgoing::Outgoing;
 use crate::reply::{Sent, Stream};
 use crate::response::{Arrival, HttpReply, read_answer};
+use crate::roots::Roots;
 use crate::target::ResolvedHttp;
 use crate::watch::{Bus, Feed};
 
@@ -79,6 +80,8 @@ pub(crate) struct HttpConnection {
     pub(crate) shared: Shared,
     /// Whose connection it is.
     pub(crate) key: ConnectionKey,
+    /// The folders of its clients, which a session hears of.
+    pub(crate) roots: Roots,
     destination: Destination,
     era: ArcSwapOption<Era>,
     /// Who holds it finds the era out.
@@ -124,8 +127,8 @@ impl HttpConnection {
             place: "the URL".to_owned(),
             reason: "it can't be sent over HTTP",
         })?;
-        let (era, probing) = (ArcSwapOption::empty(), Mutex::default());
-        Ok(Arc::new(Self { blame, shared, key: *key, destination, era, probing }))
+        let (roots, era, probing) = (Roots::default(), ArcSwapOption::empty(), Mutex::default());
+        Ok(Arc::new(Self { blame, shared, key: *key, roots, destination, era, probing }))
     }
 
     /// Makes sure that the server answers, and in which era.
@@ -272,7 +275,8 @@ impl HttpConnection {
         id: i64,
     ) -> Result<Attempt, UpstreamError> {
         if let Era::Events(session) = era {
-            return Ok(match session.request(request, id).await? {
+            let first = self.roots.to_tell(request.client.abilities);
+            return Ok(match session.request(request, id, first).await? {
                 Posted::Taken(reply) => Attempt::Taken(Stream::Pipe(reply)),
                 Posted::Refused(error) => Attempt::Refused(error),
             });
@@ -282,6 +286,11 @@ impl HttpConnection {
             Era::Legacy(session) if can_ask(self) => Some(Asked::new(session, id, request.client.abilities)),
             _ => None,
         };
+        if asked.is_some()
+            && let Some(told) = self.roots.to_tell(request.client.abilities)
+        {
+            Box::pin(self.post_quietly(told, era_headers(era))).await;
+        }
         let response = self.post_request(request, id, era).await?;
         let status = response.status();
         if status.is_success() {

@@ -35,6 +35,7 @@ mod remote;
 pub mod reply;
 mod response;
 mod resume;
+mod roots;
 pub mod settings;
 mod stdio;
 pub mod supervisor;

@@ -213,7 +213,7 @@ impl Outgoing {
 pub(crate) fn initialize(id: i64, abilities: Abilities) -> Bytes {
     let params = InitializeParams {
         requested: Version::V2025_11_25.as_str().into(),
-        capabilities: abilities.legacy().to_raw(),
+        capabilities: abilities.to_session(),
         client_info: CLIENT_INFO.clone(),
     };
     params.request(&Id::Integer(id))

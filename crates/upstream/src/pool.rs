@@ -120,6 +120,16 @@ impl Pool {
         });
     }
 
+    /// Notes with sessions that their client's folders have changed; one that is being opened asks for them anyway.
+    pub(crate) fn roots_changed(&self, which: impl Fn(&ConnectionKey) -> bool) {
+        let entries = self.entries.lock();
+        for entry in entries.values().filter(|entry| which(&entry.key)) {
+            if let State::Ready(connection) = &*entry.state.borrow() {
+                connection.roots_changed();
+            }
+        }
+    }
+
     /// Lists the connections that nobody used for the idle time.
     pub(crate) fn idle_keys(&self, settings: &Settings, now: Timestamp) -> Vec<ConnectionKey> {
         let entries = self.entries.lock();
@@ -297,6 +307,13 @@ impl Connection {
     pub(crate) fn hear(&self) {
         if let Self::Http(connection) = self {
             connection.hear();
+        }
+    }
+
+    fn roots_changed(&self) {
+        match self {
+            Self::Http(connection) => connection.roots.have_changed(),
+            Self::Stdio(connection) => connection.roots.have_changed(),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::outgoing::{Outgoing, initialize};
 use crate::pipe::{MESSAGES, Outlets, Pipe, PipeReply};
 use crate::process::Process;
 use crate::reply::{Sent, Stream};
+use crate::roots::Roots;
 use crate::settings::Settings;
 use crate::target::{ResolvedStdio, Values};
 use crate::watch::{Feed, Interest};
@@ -33,6 +34,8 @@ const PROBE: Duration = Duration::from_secs(5);
 pub(crate) struct StdioConnection {
     pipe: Arc<Pipe>,
     version: Version,
+    /// The folders of its clients, which an older process hears of.
+    pub(crate) roots: Roots,
 }
 
 /// Is what starting a process takes.
@@ -65,7 +68,14 @@ impl StdioConnection {
 
     pub(crate) async fn send(&self, request: &Outgoing) -> Result<Sent, UpstreamError> {
         let id = self.pipe.shared.next_id();
-        let reply = self.pipe.request(id, request.write(id, self.version), request.asks()).await?;
+        let asks = request.asks();
+        let reply = self.pipe.register(id, asks)?;
+        if !self.version.is_modern()
+            && let Some(told) = asks.and_then(|abilities| self.roots.to_tell(abilities))
+        {
+            self.pipe.send(told).await?;
+        }
+        self.pipe.send(request.write(id, self.version)).await?;
         Ok(Sent { stream: Stream::Pipe(reply), id, version: self.version })
     }
 
@@ -208,7 +218,7 @@ impl Attempt {
         if let Some(lists) = self.lists.take() {
             self.pipe.shared.spawn(hear(Arc::clone(&self.pipe), version, lists));
         }
-        StdioConnection { pipe: Arc::clone(&self.pipe), version }
+        StdioConnection { pipe: Arc::clone(&self.pipe), version, roots: Roots::default() }
     }
 }
 

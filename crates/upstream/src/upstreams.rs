@@ -226,6 +226,10 @@ impl Upstreams {
         self.counters.drops()
     }
 
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// Is the only outgoing client.
     pub(crate) fn outbound(&self) -> &Outbound {
         &self.shared.outbound

@@ -1,5 +1,7 @@
 //! What a client can do when a server asks it for something.
 
+use serde_json::{Value, json};
+
 use crate::fault::Fault;
 use crate::method;
 use crate::object::Object;
@@ -57,19 +59,31 @@ impl Abilities {
     /// Writes the abilities as a client declares them.
     #[must_use]
     pub fn to_raw(self) -> Raw {
+        self.declare(json!({}))
+    }
+
+    /// Writes the abilities that sessions know, for a session in which the server hears when the folders change.
+    #[must_use]
+    pub fn to_session(self) -> Raw {
+        self.legacy().declare(json!({ "listChanged": true }))
+    }
+
+    fn declare(self, roots: Value) -> Raw {
         let mut all = serde_json::Map::new();
         let mut add = |ability: u8, outer: &str, inner: &[(u8, &str)]| {
             if self.0 & ability != 0 {
                 let inner = inner.iter().filter(|(bit, _)| self.0 & bit != 0);
                 let inner: serde_json::Map<_, _> =
-                    inner.map(|(_, name)| ((*name).to_owned(), serde_json::json!({}))).collect();
+                    inner.map(|(_, name)| ((*name).to_owned(), json!({}))).collect();
                 all.insert(outer.to_owned(), inner.into());
             }
         };
         add(SAMPLING, "sampling", &[(SAMPLING_TOOLS, "tools"), (SAMPLING_CONTEXT, "context")]);
         add(FORM | URL, "elicitation", &[(FORM, "form"), (URL, "url")]);
-        add(ROOTS, "roots", &[]);
         add(TASKS_TOO, "extensions", &[(TASKS_TOO, TASKS)]);
+        if self.0 & ROOTS != 0 {
+            all.insert("roots".to_owned(), roots);
+        }
         Raw::json(&all).unwrap_or_else(|_| Raw::empty_object())
     }
 
@@ -174,5 +188,6 @@ mod tests {
         assert!(able.legacy().allow(method::ROOTS_LIST, None));
         assert_eq!(Abilities::read(&able.to_raw()), able);
         assert!(!read(&json!({ "tasks": {} })).takes_tasks());
+        assert_eq!(able.to_session().as_bytes(), br#"{"roots":{"listChanged":true}}"#);
     }
 }

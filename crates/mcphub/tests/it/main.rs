@@ -39,6 +39,7 @@ mod power;
 mod recorded;
 mod resume;
 mod revocation;
+mod roots;
 mod rounds;
 mod routes;
 mod starved;

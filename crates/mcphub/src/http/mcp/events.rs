@@ -288,7 +288,7 @@ async fn take(
                 }
             }
         }
-        Envelope::Notification(notification) => take_note(&ongoing.0, session, &notification),
+        Envelope::Notification(notification) => take_note(&visit, &ongoing.0, session, &notification),
         Envelope::Response(response) => ongoing.0.answer(&session.id_hash, response),
     }
     StatusCode::ACCEPTED.into_response()

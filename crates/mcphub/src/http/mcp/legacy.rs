@@ -128,7 +128,7 @@ pub(super) async fn answer(
             }
         }
         Envelope::Notification(notification) => {
-            take_note(&ongoing.0, &session, &notification);
+            take_note(&visit, &ongoing.0, &session, &notification);
             StatusCode::ACCEPTED.into_response()
         }
         Envelope::Response(response) => {
@@ -158,7 +158,7 @@ pub(super) async fn batch(visit: Visit, ongoing: Ongoing, headers: &Headers<'_>,
             Envelope::Request(request) if held > BATCH_ANSWERS => Some(left_out(&visit, request.id).await),
             Envelope::Request(request) => answer_one(&visit, &ongoing, &session, request).await,
             Envelope::Notification(notification) => {
-                take_note(&ongoing.0, &session, &notification);
+                take_note(&visit, &ongoing.0, &session, &notification);
                 None
             }
             Envelope::Response(response) => {
@@ -264,11 +264,15 @@ async fn set_level(visit: &Visit, session: &Session, request: &Request) -> Last 
 }
 
 /// Takes a notification of a session.
-pub(super) fn take_note(live: &Live, session: &Session, notification: &Notification) {
-    if &*notification.method == method::CANCELLED
-        && let Some(id) = progress::cancelled_id(notification)
-    {
-        live.cancel(&session.id_hash, &id);
+pub(super) fn take_note(visit: &Visit, live: &Live, session: &Session, notification: &Notification) {
+    match &*notification.method {
+        method::CANCELLED => {
+            if let Some(id) = progress::cancelled_id(notification) {
+                live.cancel(&session.id_hash, &id);
+            }
+        }
+        method::ROOTS_CHANGED => visit.hub.roots_changed(&visit.caller, session),
+        _ => {}
     }
 }
 
