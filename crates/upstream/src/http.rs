@@ -1,4 +1,4 @@
-//! A connection to a Streamable HTTP server: which era it speaks, and how a request gets there.
+//! A connection to a Streamable HTTP server: how a request gets there.
 //!
 //! Nothing of the client's own HTTP request goes on: every header comes from the server's
 //! definition or is made here.
@@ -8,25 +8,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Response};
 use ipnet::IpNet;
-use mcphub_wire::discover::Discovery;
-use mcphub_wire::{Id, Outcome, Version, error, header, trace};
+use mcphub_wire::{Id, Outcome, header, trace};
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::asking::{Asked, can_ask};
 use crate::challenge::Challenge;
 use crate::counters::Drops;
 use crate::destination::{Destination, HttpRequest};
+use crate::era::{Era, KnownEra, era_headers, is_of_other_era};
 use crate::error::{Blame, UpstreamError};
-use crate::events::{EventSession, Posted};
-use crate::key::{ConnectionKey, Prefers};
-use crate::legacy::{Cancel, Session};
+use crate::events::Posted;
+use crate::key::ConnectionKey;
+use crate::legacy::Cancel;
 use crate::outbound::{Body, Outbound};
 use crate::outgoing::Outgoing;
 use crate::reply::{Sent, Stream};
@@ -41,10 +39,10 @@ const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
 const NAME: HeaderName = HeaderName::from_static(header::NAME);
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(header::PROTOCOL_VERSION);
+pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(header::PROTOCOL_VERSION);
 const TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
 const TRACESTATE: HeaderName = HeaderName::from_static(trace::TRACESTATE);
-const SESSION_ID: HeaderName = HeaderName::from_static(header::SESSION_ID);
+pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static(header::SESSION_ID);
 
 /// Are headers of one request, beside those of all.
 pub(crate) type Own = Vec<(HeaderName, HeaderValue)>;
@@ -83,18 +81,7 @@ pub(crate) struct HttpConnection {
     /// The folders of its clients, which a session hears of.
     pub(crate) roots: Roots,
     destination: Destination,
-    era: ArcSwapOption<Era>,
-    /// Who holds it finds the era out.
-    probing: Mutex<()>,
-}
-
-/// Says how a server wants to be spoken to.
-#[derive(Clone)]
-pub(crate) enum Era {
-    Modern(Version),
-    Legacy(Arc<Session>),
-    /// With the stream of 2024-11-05.
-    Events(Arc<EventSession>),
+    pub(crate) era: KnownEra,
 }
 
 /// Is what came of sending a request.
@@ -102,16 +89,6 @@ enum Attempt {
     Taken(Stream),
     /// The server says that it did not take the request: its era or session is another.
     Refused(UpstreamError),
-}
-
-impl Era {
-    pub(crate) fn version(&self) -> Version {
-        match self {
-            Self::Modern(version) => *version,
-            Self::Legacy(session) => session.version,
-            Self::Events(session) => session.version,
-        }
-    }
 }
 
 impl HttpConnection {
@@ -127,8 +104,8 @@ impl HttpConnection {
             place: "the URL".to_owned(),
             reason: "it can't be sent over HTTP",
         })?;
-        let (roots, era, probing) = (Roots::default(), ArcSwapOption::empty(), Mutex::default());
-        Ok(Arc::new(Self { blame, shared, key: *key, roots, destination, era, probing }))
+        let (roots, era) = (Roots::default(), KnownEra::default());
+        Ok(Arc::new(Self { blame, shared, key: *key, roots, destination, era }))
     }
 
     /// Makes sure that the server answers, and in which era.
@@ -161,111 +138,6 @@ impl HttpConnection {
             Era::Legacy(session) => Some(Arc::clone(&session.feed)),
             Era::Events(session) => Some(session.feed()),
         })
-    }
-
-    /// Opens the stream on which a session's news comes.
-    pub(crate) fn hear(self: &Arc<Self>) {
-        if let Some(Era::Legacy(session)) = self.era.load_full().as_deref() {
-            session.hear(self);
-        }
-    }
-
-    /// Takes leave of the server, if it keeps a session.
-    pub(crate) async fn end(&self) {
-        let _probed = self.probing.lock().await;
-        // A stream ends with its session.
-        if let Some(Era::Legacy(session)) = self.era.swap(None).as_deref() {
-            Arc::clone(session).delete(self).await;
-        }
-    }
-
-    /// Returns the era, finding it out first if need be; others wait meanwhile.
-    async fn era(self: &Arc<Self>) -> Result<Arc<Era>, UpstreamError> {
-        match self.known_era() {
-            Some(era) => Ok(era),
-            // Boxed, as whatever a call mostly doesn't do: its state would make that of every call large.
-            None => Box::pin(self.find_out()).await,
-        }
-    }
-
-    /// Returns the era, unless its session has ended.
-    fn known_era(&self) -> Option<Arc<Era>> {
-        self.era.load_full().filter(|era| !matches!(&**era, Era::Events(session) if session.is_over()))
-    }
-
-    async fn find_out(self: &Arc<Self>) -> Result<Arc<Era>, UpstreamError> {
-        let _probing = self.probing.lock().await;
-        if let Some(era) = self.known_era() {
-            return Ok(era);
-        }
-        let era = Arc::new(self.probe().await?);
-        self.era.store(Some(Arc::clone(&era)));
-        Ok(era)
-    }
-
-    /// Forgets an era that turned out wrong, unless another was found since.
-    fn forget(&self, assumed: &Arc<Era>) {
-        if let Era::Legacy(session) = &**assumed {
-            session.over.cancel();
-        }
-        self.era.rcu(|known| match known {
-            Some(known) if Arc::ptr_eq(known, assumed) => None,
-            known => known.clone(),
-        });
-    }
-
-    /// Finds the era out, beginning with the one that is preferred. Only a clear answer makes a server modern, and no
-    /// single code makes it legacy.
-    async fn probe(self: &Arc<Self>) -> Result<Era, UpstreamError> {
-        if self.key.prefers == Prefers::Modern
-            && let Some(version) = self.discover().await?
-        {
-            return Ok(Era::Modern(version));
-        }
-        let refused = match Session::open(self).await {
-            Ok(session) => return Ok(Era::Legacy(session)),
-            // It answers, but not to `initialize`.
-            Err(error @ UpstreamError::Garbage { .. }) => error,
-            Err(error) => return Err(error),
-        };
-        if self.key.prefers == Prefers::Legacy
-            && let Some(version) = self.discover().await?
-        {
-            return Ok(Era::Modern(version));
-        }
-        match EventSession::open(self).await {
-            Ok(session) => Ok(Era::Events(session)),
-            Err(UpstreamError::Garbage { .. }) => Err(refused),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Forgets a session that the server has forgotten.
-    pub(crate) fn forget_session(&self, session: &Arc<Session>) {
-        session.over.cancel();
-        let is_it = |era: &Era| matches!(era, Era::Legacy(known) if Arc::ptr_eq(known, session));
-        self.era.rcu(|known| known.clone().filter(|known| !is_it(known)));
-    }
-
-    /// Asks which modern version the server speaks, if any.
-    async fn discover(self: &Arc<Self>) -> Result<Option<Version>, UpstreamError> {
-        let newest = Version::V2026_07_28;
-        let id = self.shared.next_id();
-        let response = self.post_request(&Outgoing::discover(), id, &Era::Modern(newest)).await?;
-        let status = response.status().as_u16();
-        if let Some(error) = status_error(&self.blame, &response)
-            && !matches!(status, 400..=501)
-        {
-            return Err(error);
-        }
-        if matches!(status, 401 | 403) {
-            return Err(unauthorized(&self.blame, &response));
-        }
-        match read_answer(self, response, id).await {
-            Ok(Arrival::Response(answer)) => Ok(modern_version(&answer.outcome)),
-            Ok(Arrival::Other) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     async fn attempt(
@@ -319,7 +191,7 @@ impl HttpConnection {
         }
     }
 
-    async fn post_request(
+    pub(crate) async fn post_request(
         &self,
         request: &Outgoing,
         id: i64,
@@ -403,21 +275,6 @@ pub(crate) fn status_error(blame: &Blame, response: &Response<Body>) -> Option<U
     }
 }
 
-/// Makes the headers that say which version, and which session, a message belongs to.
-pub(crate) fn era_headers(era: &Era) -> Own {
-    let mut own = Own::with_capacity(6);
-    let version = era.version();
-    if version >= Version::V2025_06_18 {
-        own.push((PROTOCOL_VERSION, HeaderValue::from_static(version.as_str())));
-    }
-    if let Era::Legacy(session) = era
-        && let Some(id) = &session.id
-    {
-        own.push((SESSION_ID, id.clone()));
-    }
-    own
-}
-
 /// Shows only the origin of a redirect: the rest may repeat a secret.
 fn origin(response: &Response<Body>) -> String {
     let location = response.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
@@ -425,39 +282,6 @@ fn origin(response: &Response<Body>) -> String {
         Some(Ok(url)) => url.origin().ascii_serialization(),
         Some(Err(_)) => "another place on the same host".to_owned(),
         None => "an unknown place".to_owned(),
-    }
-}
-
-/// Reads the version out of an answer to `server/discover` that only a modern server gives.
-pub(crate) fn modern_version(outcome: &Outcome) -> Option<Version> {
-    match outcome {
-        Outcome::Result(result) => Discovery::read(result).ok()?.best_version(),
-        Outcome::Error(error) => {
-            let modern = matches!(
-                error.code,
-                error::HEADER_MISMATCH
-                    | error::MISSING_CLIENT_CAPABILITY
-                    | error::UNSUPPORTED_PROTOCOL_VERSION
-            );
-            let speaks = |version: &Version| match &error.data {
-                Some(data) if error.code == error::UNSUPPORTED_PROTOCOL_VERSION => {
-                    String::from_utf8_lossy(data).contains(version.as_str())
-                }
-                _ => true,
-            };
-            Version::MODERN.into_iter().find(|version| modern && speaks(version))
-        }
-    }
-}
-
-/// Says whether an error means that the server no longer speaks the era that was assumed.
-fn is_of_other_era(outcome: &Outcome, era: &Era) -> bool {
-    let Outcome::Error(rpc) = outcome else { return false };
-    match era {
-        Era::Modern(_) => rpc.code == error::UNSUPPORTED_PROTOCOL_VERSION,
-        Era::Legacy(_) | Era::Events(_) => {
-            matches!(rpc.code, error::HEADER_MISMATCH | error::UNSUPPORTED_PROTOCOL_VERSION)
-        }
     }
 }
 

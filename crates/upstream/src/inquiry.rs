@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mcphub_wire::{Id, Outcome, Params, Raw, Request, error, message, method};
 
-use crate::http::{Era, HttpConnection, era_headers};
+use crate::era::{Era, era_headers};
+use crate::http::HttpConnection;
 use crate::legacy::Session;
 use crate::pipe::Pipe;
 use crate::related::TaskNames;

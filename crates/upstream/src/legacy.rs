@@ -17,8 +17,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::asking::{Askable, can_ask};
+use crate::era::{Era, era_headers};
 use crate::error::UpstreamError;
-use crate::http::{BEST_EFFORT, Era, HttpConnection, Own, era_headers, status_error, unauthorized};
+use crate::http::{BEST_EFFORT, HttpConnection, Own, status_error, unauthorized};
 use crate::outbound::Body;
 use crate::outgoing::initialize;
 use crate::response::{Arrival, MOST_REQUESTS, limits, read_answer};

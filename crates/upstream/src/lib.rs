@@ -12,6 +12,7 @@ mod counters;
 mod deadline;
 mod destination;
 mod dialer;
+mod era;
 mod errand;
 pub mod error;
 mod events;

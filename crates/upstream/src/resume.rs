@@ -9,8 +9,9 @@ use http::{HeaderName, HeaderValue, Method};
 use mcphub_wire::sse::Event;
 use tokio::time::{Instant, sleep_until};
 
+use crate::era::{Era, era_headers};
 use crate::error::UpstreamError;
-use crate::http::{Era, HttpConnection, era_headers};
+use crate::http::HttpConnection;
 use crate::legacy::Session;
 use crate::outbound::Body;
 

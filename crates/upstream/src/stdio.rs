@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::counters::Counters;
+use crate::era::modern_version;
 use crate::error::{Blame, UpstreamError};
-use crate::http::{Shared, modern_version};
+use crate::http::Shared;
 use crate::key::ConnectionKey;
 use crate::legacy::{ask_for_logs, opened};
 use crate::log::Log;
