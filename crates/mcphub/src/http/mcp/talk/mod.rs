@@ -98,54 +98,64 @@ impl Talk {
     /// Waits for what is said next.
     pub(super) async fn next(&mut self) -> Message {
         loop {
-            if let Side::Legacy(questions) = &mut self.side {
-                if let Some(question) = questions.to_send.pop_front() {
-                    return Message::Event(question);
-                }
-                if let Some(round) = questions.round.take() {
-                    match Box::pin(self.go_on(round)).await {
-                        Ok(()) => continue,
-                        Err(last) => return Message::Last(last),
-                    }
-                }
-            }
-            let Some(running) = &mut self.running else { return Message::Last(self.broken()) };
-            let said = match &mut self.side {
-                Side::Modern => running.next().await,
-                Side::Legacy(questions) => tokio::select! {
-                    biased;
-                    (inquiry, outcome) = questions.answered() => {
-                        match self.answer(inquiry, &outcome).await {
-                            Ok(()) => continue,
-                            Err(error) => return Message::Last(self.say_why(error).await),
-                        }
-                    }
-                    said = running.next() => said,
-                },
+            let message = match self.take_turn().await {
+                Ok(Some(question)) => Some(Message::Event(question)),
+                Ok(None) => self.hear().await,
+                Err(last) => Some(Message::Last(last)),
             };
-            match said {
-                Some(Said::Notification(bytes)) => return Message::Event(bytes),
-                Some(Said::Answer(answer)) if answer.expects == ResultType::InputRequired => {
-                    if let Some(last) = self.take_up(&answer) {
-                        return Message::Last(last);
-                    }
-                }
-                Some(Said::Answer(answer)) if answer.expects == ResultType::Task => {
-                    return Message::Last(self.name_task(&answer));
-                }
-                Some(Said::Answer(answer)) => return Message::Last(self.finish(&answer)),
-                Some(Said::Inquiry(inquiry)) => {
-                    if let Some(last) = self.pass_on(inquiry) {
-                        return Message::Last(last);
-                    }
-                }
-                Some(Said::Failed(error)) => {
-                    return Message::Last(failed(&error, Some(&self.asked.id)).with_ok_status().into());
-                }
-                Some(Said::Revoked) => return Message::Last(self.refuse(&HubError::Revoked)),
-                None => return Message::Last(self.broken()),
+            if let Some(message) = message {
+                return message;
             }
         }
+    }
+
+    /// Returns a question that waits for a legacy client, or makes the call again with the answers to a round of them.
+    async fn take_turn(&mut self) -> Result<Option<Bytes>, Last> {
+        let Side::Legacy(questions) = &mut self.side else { return Ok(None) };
+        if let Some(question) = questions.to_send.pop_front() {
+            return Ok(Some(question));
+        }
+        match questions.round.take() {
+            Some(round) => Box::pin(self.go_on(round)).await.map(|()| None),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for what the call says, or for an answer of a legacy client; nothing if it is not for the client.
+    async fn hear(&mut self) -> Option<Message> {
+        let Some(running) = &mut self.running else { return Some(Message::Last(self.broken())) };
+        let said = match &mut self.side {
+            Side::Modern => running.next().await,
+            Side::Legacy(questions) => tokio::select! {
+                biased;
+                (inquiry, outcome) = questions.answered() => {
+                    let told = self.answer(inquiry, &outcome).await;
+                    return match told {
+                        Ok(()) => None,
+                        Err(error) => Some(Message::Last(self.say_why(error).await)),
+                    };
+                }
+                said = running.next() => said,
+            },
+        };
+        self.pass(said)
+    }
+
+    /// Passes on what the call said; nothing if that begins a round of questions.
+    fn pass(&mut self, said: Option<Said>) -> Option<Message> {
+        let last = match said {
+            Some(Said::Notification(bytes)) => return Some(Message::Event(bytes)),
+            Some(Said::Inquiry(inquiry)) => self.pass_on(inquiry)?,
+            Some(Said::Answer(answer)) => match answer.expects {
+                ResultType::InputRequired => self.take_up(&answer)?,
+                ResultType::Task => self.name_task(&answer),
+                ResultType::Complete => self.finish(&answer),
+            },
+            Some(Said::Failed(error)) => failed(&error, Some(&self.asked.id)).with_ok_status().into(),
+            Some(Said::Revoked) => self.refuse(&HubError::Revoked),
+            None => self.broken(),
+        };
+        Some(Message::Last(last))
     }
 
     /// Begins the call, or goes on with one that a modern client comes back to.
