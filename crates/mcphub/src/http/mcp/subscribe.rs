@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use mcphub_hub::{Client, Drops, Entrance, RESOURCES, Session, Watch, Wish};
 use mcphub_wire::{Edit, Params, Raw, Request, error, message, method};
-use tokio::time::sleep;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Last, Refused, Words};
@@ -58,8 +58,8 @@ pub(super) async fn subscribe(
 
 /// Hands on what is heard, as long as the session has a stream to hear it.
 async fn tell(mut watch: Watch, subscription: Subscription, drops: Drops, stopping: CancellationToken) {
-    let mut unheard = 0;
-    while unheard < PATIENCE {
+    let mut silence = Silence::new();
+    loop {
         tokio::select! {
             biased;
             () = stopping.cancelled() => return,
@@ -68,7 +68,61 @@ async fn tell(mut watch: Watch, subscription: Subscription, drops: Drops, stoppi
                 Some(heard) => subscription.tell(heard.to_bytes(&Edit::new()), &drops),
                 None => return,
             },
-            () = sleep(LOOK) => unheard = if subscription.is_heard() { 0 } else { unheard + 1 },
+            () = silence.lasts(|| subscription.is_heard()) => return,
         }
+    }
+}
+
+/// Looks whether anybody hears a subscription, however much is told meanwhile.
+struct Silence {
+    looks: Interval,
+    unheard: u32,
+}
+
+impl Silence {
+    fn new() -> Self {
+        let mut looks = interval_at(Instant::now() + LOOK, LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { looks, unheard: 0 }
+    }
+
+    /// Waits until nobody has heard it for too long. Dropping the future loses nothing.
+    async fn lasts(&mut self, is_heard: impl Fn() -> bool) {
+        while self.unheard < PATIENCE {
+            self.looks.tick().await;
+            self.unheard = if is_heard() { 0 } else { self.unheard + 1 };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::{LOOK, PATIENCE, Silence};
+
+    /// Lets something be told each second until a subscription is given up; says how long that took.
+    async fn silence_after(heard_until: Duration) -> Duration {
+        let (start, is_heard, mut silence) = (Instant::now(), Cell::new(true), Silence::new());
+        let over = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = silence.lasts(|| is_heard.get()) => return,
+                    () = sleep(Duration::from_secs(1)) => is_heard.set(start.elapsed() < heard_until),
+                }
+            }
+        };
+        timeout(Duration::from_secs(3_600), over).await.unwrap();
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_hears_ends_though_much_is_told() {
+        assert_eq!(silence_after(Duration::ZERO).await, LOOK * PATIENCE);
+        assert_eq!(silence_after(LOOK * 10).await, LOOK * (10 + PATIENCE));
     }
 }
