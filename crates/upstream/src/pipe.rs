@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use mcphub_wire::{
-    Abilities, Envelope, Id, Notification, Params, Request, Response, meta_key, method, progress,
+    Abilities, Envelope, Id, Notification, Params, Request, Response, message, meta_key, method, progress,
 };
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -351,7 +351,7 @@ impl Pipe {
             };
             let Some(message) = message else { return };
             let written = tokio::select! {
-                written = write_line(&mut stdin, &message) => written,
+                written = write_line(&mut stdin, message) => written,
                 () = self.stop.gently.cancelled() => return,
                 () = self.stop.at_once.cancelled() => return,
             };
@@ -389,15 +389,8 @@ impl Outlet {
     }
 }
 
-async fn write_line(stdin: &mut ChildStdin, message: &Bytes) -> std::io::Result<()> {
-    // What the hub writes has line breaks only where the client put them between values.
-    if message.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-        let line: Vec<u8> =
-            message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
-        stdin.write_all(&line).await?;
-    } else {
-        stdin.write_all(message).await?;
-    }
+async fn write_line(stdin: &mut ChildStdin, message: Bytes) -> std::io::Result<()> {
+    stdin.write_all(&message::line(message)).await?;
     stdin.write_all(b"\n").await?;
     stdin.flush().await
 }

@@ -34,6 +34,17 @@ pub fn notification(method: &str, params: Option<&Params>, edit: &Edit) -> Bytes
     message.finish()
 }
 
+/// Writes a message as the one line that it is over standard streams. Line breaks stand between its values alone, where
+/// a blank says the same.
+#[must_use]
+pub fn line(message: Bytes) -> Bytes {
+    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if !message.iter().any(is_break) {
+        return message;
+    }
+    message.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect()
+}
+
 /// Writes an answer that worked; `result` must be an object.
 #[must_use]
 pub fn result(id: &Id, result: &Raw) -> Bytes {

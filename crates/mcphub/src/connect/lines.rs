@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::thread;
 
 use bytes::Bytes;
-use mcphub_wire::Limits;
+use mcphub_wire::{Limits, message};
 use tokio::sync::{mpsc, oneshot};
 
 /// How many lines of the client wait; then it is read no further.
@@ -90,14 +90,7 @@ fn next_line(input: &mut impl BufRead, longest: usize) -> Option<Line> {
 }
 
 fn write_line(output: &mut impl Write, message: Bytes) -> io::Result<()> {
-    // Line breaks in a message stand between values alone.
-    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    if message.iter().any(is_break) {
-        let line: Vec<u8> = message.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect();
-        output.write_all(&line)?;
-    } else {
-        output.write_all(&message)?;
-    }
+    output.write_all(&message::line(message))?;
     output.write_all(b"\n")?;
     output.flush()
 }
