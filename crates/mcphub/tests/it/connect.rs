@@ -10,6 +10,7 @@ use crate::harness::database::Session;
 use crate::harness::lines::{Lines, through};
 use crate::harness::peer::{Peer, asking, client, program};
 use crate::harness::{Database, Installation, eventually, tool};
+use crate::rounds::{ABLE, expect_answers, questions};
 
 /// The clients: SDK 2.3 in both eras, SDK 1.30.
 const CLIENTS: [(&str, &str); 3] = [
@@ -68,24 +69,14 @@ fn every_client_is_asked_in_the_middle_of_a_call() {
         grant(&installation, name, server);
     }
     let (key, hub) = (installation.key("alice"), installation.serve());
-    let able = ["--able", "--elicit", "accept"].map(str::to_owned);
+    let able = ABLE.map(str::to_owned);
     for (name, _) in &servers {
         for (path, prefix) in [(Some(*name), String::new()), (None, format!("{name}__"))] {
-            let call = |name: &str| json!({ "action": "call", "name": format!("{prefix}{name}") });
-            let script = json!([call("greet"), call("ask_model"), call("count_folders"), call("ask_twice")]);
             for (python, era) in CLIENTS {
                 let era_of = ["--era", era].map(str::to_owned);
-                let answers =
-                    client(python, &[&through(&hub, path, &key)[..], &era_of, &able].concat(), &script);
-                let texts: Vec<&Value> =
-                    answers.iter().map(|answer| &answer["result"]["content"][0]["text"]).collect();
-                let expected = [
-                    "Hello, a name!",
-                    "The model says: Paris",
-                    "folders: file:///one, file:///two",
-                    "a name likes a color.",
-                ];
-                assert_eq!(texts, expected, "{name} {path:?}, {python} {era}: {answers:#?}");
+                let options = [&through(&hub, path, &key)[..], &era_of, &able].concat();
+                let answers = client(python, &options, &questions(&prefix));
+                expect_answers(&answers, &format!("{name} {path:?}, {python} {era}"));
             }
         }
     }

@@ -15,6 +15,8 @@ pub(crate) const CLIENTS: [(&str, &str); 3] = [
     ("MCPHUB_TEST_PYTHON_2", "legacy"),
     ("MCPHUB_TEST_PYTHON_1", "legacy"),
 ];
+/// What lets a client answer everything.
+pub(crate) const ABLE: [&str; 3] = ["--able", "--elicit", "accept"];
 /// The servers: SDK 2.3 asks in results and knows no sessions, SDK 1.30 asks in requests.
 const SERVERS: [(&str, &str); 2] = [("modern", "MCPHUB_TEST_PYTHON_2"), ("legacy", "MCPHUB_TEST_PYTHON_1")];
 
@@ -198,27 +200,36 @@ on_both! {
 
 /// Runs every question with a client of each kind.
 pub(crate) fn compare(clients: &[(&str, &str)], url: &str, prefix: &str, key: &str) {
-    let call = |name: &str| json!({ "action": "call", "name": format!("{prefix}{name}") });
-    let script = json!([call("greet"), call("ask_model"), call("count_folders"), call("ask_twice")]);
+    let greet = json!({ "action": "call", "name": format!("{prefix}greet") });
     for &(python, era) in clients {
         let who = format!("{python} {era} at {url}");
-        let answers = through((python, era), (url, key), &["--able", "--elicit", "accept"], &script);
-        let texts: Vec<&Value> =
-            answers.iter().map(|answer| &answer["result"]["content"][0]["text"]).collect();
-        let expected = [
-            "Hello, a name!",
-            "The model says: Paris",
-            "folders: file:///one, file:///two",
-            "a name likes a color.",
-        ];
-        assert_eq!(texts, expected, "{who}: {answers:#?}");
-        assert_eq!(answers[3]["asked"].as_array().map(Vec::len), Some(2), "{who}");
-        let declined = through((python, era), (url, key), &["--elicit", "decline"], &json!([call("greet")]));
+        let ask = |options: &[&str], script: &Value| through((python, era), (url, key), options, script);
+        expect_answers(&ask(&ABLE, &questions(prefix)), &who);
+        let declined = ask(&["--elicit", "decline"], &json!([greet]));
         assert_eq!(
             declined[0]["result"]["content"][0]["text"], "decline: hello anyway.",
             "{who}: {declined:?}"
         );
     }
+}
+
+/// Calls each tool that asks something, by the names of an endpoint.
+pub(crate) fn questions(prefix: &str) -> Value {
+    let call = |name: &str| json!({ "action": "call", "name": format!("{prefix}{name}") });
+    json!([call("greet"), call("ask_model"), call("count_folders"), call("ask_twice")])
+}
+
+/// Checks that each of those calls knew what its client had answered.
+pub(crate) fn expect_answers(answers: &[Value], who: &str) {
+    let texts: Vec<&Value> = answers.iter().map(|answer| &answer["result"]["content"][0]["text"]).collect();
+    let expected = [
+        "Hello, a name!",
+        "The model says: Paris",
+        "folders: file:///one, file:///two",
+        "a name likes a color.",
+    ];
+    assert_eq!(texts, expected, "{who}: {answers:#?}");
+    assert_eq!(answers[3]["asked"].as_array().map(Vec::len), Some(2), "{who}");
 }
 
 pub(crate) fn through(
