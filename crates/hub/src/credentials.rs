@@ -173,7 +173,8 @@ impl Hub {
         self.directory(caller)?;
         let before = find(&self.store.shared_values(server.id).await?, &slot);
         let revision = before.map_or(0, |before| before.revision);
-        Ok(SeenSlot { server: server.id, slot, revision, destination: server.definition.destination() })
+        let destination = server.definition.destination_of(&Slot::Shared(slot.clone()));
+        Ok(SeenSlot { server: server.id, slot, revision, destination })
     }
 
     /// Lists the slots of a server and how they stand for a person.
@@ -187,12 +188,10 @@ impl Hub {
         let server = self.server(server)?;
         let needs = server.definition.needs();
         let values = self.stored_values(owner, server.id, &needs).await?;
-        let destination = needs.destination;
-        let goes_to = server.definition.describe_destination();
-        let view = |slot: Slot| SlotView {
+        let view = |(slot, destination): (Slot, Destination)| SlotView {
             state: self.state_of(owner, server.id, &slot, (&values, &destination)),
             revision: values.find(&slot).map_or(0, |value| value.revision),
-            goes_to: goes_to.clone(),
+            goes_to: server.definition.describe_destination_of(&slot),
             destination,
             slot,
         };
@@ -211,8 +210,8 @@ impl Hub {
     ) -> Result<SealedValues, HubError> {
         let values = self.stored_values(owner, server.id, needs).await?;
         let (mut missing, mut suspended) = (Vec::new(), Vec::new());
-        for slot in &needs.slots {
-            match self.state_of(owner, server.id, slot, (&values, &needs.destination)) {
+        for (slot, destination) in &needs.slots {
+            match self.state_of(owner, server.id, slot, (&values, destination)) {
                 SlotState::Ready => {}
                 SlotState::Missing => missing.push(slot.name().clone()),
                 SlotState::Suspended => suspended.push(slot.name().clone()),
@@ -298,10 +297,10 @@ impl Hub {
         needs: &Needs,
     ) -> Result<SealedValues, HubError> {
         let mut values = SealedValues::default();
-        if needs.slots.iter().any(|slot| matches!(slot, Slot::Personal(_))) {
+        if needs.slots.keys().any(|slot| matches!(slot, Slot::Personal(_))) {
             values.personal = self.cache.personal(&self.store, owner, server).await?;
         }
-        if needs.slots.iter().any(|slot| matches!(slot, Slot::Shared(_))) {
+        if needs.slots.keys().any(|slot| matches!(slot, Slot::Shared(_))) {
             values.shared = self.cache.shared(&self.store, server).await?;
         }
         Ok(values)
@@ -311,7 +310,7 @@ impl Hub {
     pub(crate) fn check_place(&self, seen: &SeenSlot, slot: &Slot) -> Result<(), HubError> {
         let server = self.server(seen.server)?;
         if server.definition.slots().contains(slot) {
-            return if server.definition.destination() == seen.destination {
+            return if server.definition.destination_of(slot) == seen.destination {
                 Ok(())
             } else {
                 let name = server.name;
@@ -413,7 +412,8 @@ impl SealedValues {
         values.values().iter().find(|value| value.slot == *slot.name())
     }
 
-    fn state(&self, slot: &Slot, destination: &Destination) -> SlotState {
+    /// Says how a slot stands, as far as its value tells.
+    pub(crate) fn state(&self, slot: &Slot, destination: &Destination) -> SlotState {
         match self.find(slot) {
             None => SlotState::Missing,
             Some(value) if value.destination == *destination => SlotState::Ready,
