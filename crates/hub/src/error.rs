@@ -44,6 +44,8 @@ pub enum HubError {
         server: ServerName,
         /// What is wrong, in the hub's own words.
         reason: String,
+        /// What only the record tells, such as where a name leads.
+        aside: Option<String>,
     },
     /// The vault has no key.
     #[error("the hub is sealed: its key file is missing; it unseals by itself when the key is back")]

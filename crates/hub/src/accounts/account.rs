@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroize as _;
 
+use super::bounded::few;
+use super::metadata::Authority;
 use crate::error::HubError;
 
 /// How long before its end a token is replaced.
@@ -36,6 +38,10 @@ pub(super) struct Registered {
     pub(super) secret: Option<String>,
     pub(super) proof: Proof,
     pub(super) origin: Origin,
+    /// Where people come back to who were sent away in its name.
+    pub(super) redirect: String,
+    /// When the secret ends.
+    pub(super) ends_at: Option<Timestamp>,
 }
 
 /// Says how the hub proves at the token endpoint who it is.
@@ -128,22 +134,19 @@ impl Account {
         self.access = granted.access_token;
         self.expires_at = granted.expires_in.map(|seconds| now.plus(Duration::from_secs(seconds)));
         self.refresh = granted.refresh_token.or_else(|| self.refresh.take());
-        for scope in granted.scope.iter().flat_map(|scope| scope.split(' ')) {
-            if !scope.is_empty() && !self.scopes.iter().any(|known| known == scope) {
-                self.scopes.push(scope.to_owned());
-            }
-        }
+        let given = granted.scope.iter().flat_map(|scope| scope.split(' ')).map(str::to_owned);
+        self.scopes = few(std::mem::take(&mut self.scopes).into_iter().chain(given));
         Ok(self)
     }
 
     /// Begins one without a token.
     pub(super) fn begin(
-        authority: (&str, &str),
+        authority: &Authority,
         resource: String,
         client: Registered,
         scopes: Vec<String>,
     ) -> Self {
-        let (issuer, token_endpoint) = (authority.0.to_owned(), authority.1.to_owned());
+        let (issuer, token_endpoint) = (authority.issuer.clone(), authority.token_endpoint.to_string());
         let (access, refresh, expires_at) = (String::new(), None, None);
         Self { access, refresh, expires_at, scopes, issuer, token_endpoint, resource, client }
     }
@@ -209,10 +212,27 @@ mod tests {
 
     use mcphub_domain::{SecretText, Timestamp};
 
-    use super::{Account, Granted, Origin, Proof, Registered, token_request};
+    use super::{Account, Authority, Granted, Origin, Proof, Registered, token_request};
+
+    impl Registered {
+        /// Is a client that registered itself.
+        pub(crate) fn known(id: &str) -> Self {
+            let (proof, origin) = (Proof::None, Origin::Registration);
+            let redirect = "http://127.0.0.1:3000/oauth/callback".into();
+            Self { id: id.into(), secret: None, proof, origin, redirect, ends_at: None }
+        }
+    }
 
     fn client(proof: Proof) -> Registered {
-        Registered { id: "an id".into(), secret: None, proof, origin: Origin::Definition }
+        let mut client = Registered::known("an id");
+        (client.proof, client.origin) = (proof, Origin::Definition);
+        client
+    }
+
+    fn begun(scopes: &[&str]) -> Account {
+        let authority = Authority::assumed(&"https://a.example".parse().unwrap()).unwrap();
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        Account::begin(&authority, "r".into(), client(Proof::None), scopes)
     }
 
     #[test]
@@ -240,7 +260,7 @@ mod tests {
     fn a_renewed_token_keeps_what_the_answer_does_not_name() {
         let granted = |json: &str| serde_json::from_str::<Granted>(json).unwrap();
         let now = Timestamp::from_micros(0);
-        let account = Account::begin(("i", "t"), "r".into(), client(Proof::None), vec!["x".into()]);
+        let account = begun(&["x"]);
         let first =
             r#"{"access_token":"a","token_type":"bearer","expires_in":60,"refresh_token":"r","scope":"x y"}"#;
         let account = account.granted(granted(first), now).ok().unwrap();
@@ -255,7 +275,7 @@ mod tests {
             r#"{"access_token":"b","token_type":"DPoP"}"#,
             r#"{"access_token":"a\nb","token_type":"bearer"}"#,
         ] {
-            let account = Account::begin(("i", "t"), "r".into(), client(Proof::None), Vec::new());
+            let account = begun(&[]);
             assert!(account.granted(granted(bad), now).is_err(), "{bad}");
         }
     }

@@ -12,7 +12,7 @@ use mcphub_domain::{
 };
 use mcphub_store::{DatabaseUrls, Place, Process};
 use mcphub_wire::Envelope;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::web::{Seen, Web};
@@ -22,6 +22,7 @@ use crate::keys::NewKey;
 use crate::users::NewUser;
 use crate::{Caller, Client, Endpoint, Hub, KeySource, Settings, ToolCall};
 
+mod accounts;
 mod backup;
 mod calls;
 mod clock;
@@ -104,10 +105,17 @@ impl House {
 
     /// Adds one that has to answer in time.
     async fn server_within(&self, name: &str, web: &Web, millis: u64) -> Server {
-        let (hub, operator) = (&self.hub, self.hub.operator());
         let headers = json!({ "authorization": "${USER_TOKEN}" });
-        let definition =
-            json!({ "type": "streamable-http", "url": web.url(), "headers": headers, "timeoutMs": millis });
+        self.add(
+            name,
+            json!({ "type": "streamable-http", "url": web.url(), "headers": headers, "timeoutMs": millis }),
+        )
+        .await
+    }
+
+    /// Adds a server that the group may use.
+    async fn add(&self, name: &str, definition: Value) -> Server {
+        let (hub, operator) = (&self.hub, self.hub.operator());
         let definition = serde_json::from_value(definition).unwrap();
         let server = hub.add_server(&operator, name.parse().unwrap(), definition).await.unwrap();
         let grant = NewGrant {
