@@ -1,9 +1,10 @@
 """An MCP server of the Python SDK 2.x that lets each person in by an account of her own, its authorization server included.
 
-    python oauth_server.py --http PORT [--lifetime SECONDS] [--record FILE]
+    python oauth_server.py --http PORT [--lifetime SECONDS] [--itself] [--record FILE]
 
 It listens on 127.0.0.1 and prints "listening PORT" (port 0 picks a free one). Whoever asks to be let in is, at once, as the
-person `carol`. A token is good for `--lifetime` seconds, an hour if nothing is said. `--record` appends one JSON line for each
+person `carol`. A token is good for `--lifetime` seconds, an hour if nothing is said. With `--itself` it says nowhere who lets
+people in, as the servers of 2025-03-26, and calls itself by its address with a slash. `--record` appends one JSON line for each
 request to the MCP endpoint.
 
 It refuses to return a token: `whoami` returns its SHA-256 and whose it is.
@@ -37,6 +38,11 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from recorder import Recorder
 
 SCOPES = ["notes"]
+
+
+def token() -> str:
+    """Makes a token that is found wherever it stands."""
+    return "canary-" + secrets.token_urlsafe(32)
 
 
 class Provider(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken, AccessToken]):
@@ -103,8 +109,8 @@ class Provider(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken,
     def issue(self, grant: AuthorizationCode | RefreshToken) -> OAuthToken:
         """Makes a pair of tokens."""
         about = {"client_id": grant.client_id, "scopes": grant.scopes, "resource": grant.resource, "subject": grant.subject}
-        access = AccessToken(token=secrets.token_urlsafe(32), expires_at=int(time.time()) + self.lifetime, **about)
-        refresh = RefreshToken(token=secrets.token_urlsafe(32), **about)
+        access = AccessToken(token=token(), expires_at=int(time.time()) + self.lifetime, **about)
+        refresh = RefreshToken(token=token(), **about)
         self.access[access.token], self.refresh[refresh.token] = access, refresh
         return OAuthToken(
             access_token=access.token,
@@ -115,14 +121,14 @@ class Provider(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken,
         )
 
 
-def build(port: int, provider: Provider) -> Any:
+def build(port: int, provider: Provider, itself: bool) -> Any:
     """Builds the application for the port that it will listen on."""
     origin = f"http://127.0.0.1:{port}"
     auth = AuthSettings(
-        issuer_url=origin,
-        resource_server_url=f"{origin}/mcp",
+        issuer_url=f"{origin}/" if itself else origin,
+        resource_server_url=None if itself else f"{origin}/mcp",
         required_scopes=SCOPES,
-        validate_token_resource=True,
+        validate_token_resource=not itself,
         client_registration_options=ClientRegistrationOptions(enabled=True, valid_scopes=SCOPES, default_scopes=SCOPES),
     )
     server = MCPServer("oauth-server", log_level="WARNING", auth_server_provider=provider, auth=auth)
@@ -161,12 +167,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="An MCP server that lets each person in by an account of her own.")
     parser.add_argument("--http", type=int, metavar="PORT", required=True)
     parser.add_argument("--lifetime", type=int, default=3600, metavar="SECONDS")
+    parser.add_argument("--itself", action="store_true")
     parser.add_argument("--record", type=Path, metavar="FILE")
     options = parser.parse_args()
     with socket.create_server(("127.0.0.1", options.http), backlog=512) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
-        app = build(port, Provider(options.lifetime))
+        app = build(port, Provider(options.lifetime), options.itself)
         if options.record:
             app = OfMcp(app, options.record)
         print(f"listening {port}", flush=True)

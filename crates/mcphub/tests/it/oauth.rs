@@ -6,7 +6,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::harness::client::{Answer, call, send};
-use crate::harness::peer::{Peer, oauth};
+use crate::harness::peer::{Peer, oauth, oauth_of_2025_03_26};
 use crate::harness::{Installation, Serving, eventually, on_both};
 use crate::rounds::grant;
 
@@ -26,14 +26,13 @@ struct Way {
 
 impl Person<'_> {
     fn api(&self, method: &str, path: &str) -> Answer {
+        self.send(method, path, "")
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> Answer {
         let bearer = format!("Bearer {}", self.key);
-        send(
-            self.hub.address,
-            method,
-            &format!("/api/v1/users/me/servers/notes{path}"),
-            &[("Authorization", &bearer)],
-            "",
-        )
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        send(self.hub.address, method, &format!("/api/v1/users/me/servers/notes{path}"), &headers, body)
     }
 
     /// Goes to the authorization server and is sent back, without having arrived yet.
@@ -106,8 +105,19 @@ on_both! {
         let revision = alice.account()["revision"].clone();
         assert_eq!(alice.api("DELETE", &format!("/credentials/OAUTH?revision={revision}")).status, 204);
         assert!(alice.call("whoami", json!({})).contains(&page), "what she removed is gone");
-        let typed = alice.api("PUT", "/credentials/OAUTH");
-        assert_ne!(typed.status, 204, "no account is typed in");
+        let destination = alice.account()["destination"].clone();
+        let seen = json!({ "destination": destination, "revision": 0 });
+        let typed = json!({ "value": "typed", "destination": destination, "revision": 0 });
+        for (method, path, body) in [("PUT", "", typed), ("POST", "/confirm", seen)] {
+            let refused = alice.send(method, &format!("/credentials/OAUTH{path}"), &body.to_string());
+            assert_eq!(refused.status, 422, "{refused:?}");
+            let words = refused.json()["detail"].as_str().unwrap().to_owned();
+            assert!(words.contains("connected on the hub's page, not typed in"), "{words}");
+        }
+        let log = installation.ok("audit list --limit 500 --json");
+        for text in [&log, &installation.logged(), &alice.account().to_string(), &carol] {
+            assert!(!text.contains("canary"), "a token stands in the open: {text}");
+        }
         drop(server);
     }
 
@@ -165,7 +175,26 @@ on_both! {
         let way = alice.go();
         assert_eq!((alice.arrive(&way), alice.arrive(&way)), (200, 400));
         assert_eq!(alice.given()["code"], 1, "nothing else was redeemed");
-        assert_eq!(recorded(&installation, "account.failed"), 2, "who came as awaited, but with something else");
+        assert_eq!(recorded(&installation, "account.failed"), 4, "who was awaited, but not like this");
+        let log = installation.ok("audit list --limit 500 --json");
+        for reason in ["another browser", "not from the authorization server", "let nobody in"] {
+            assert!(log.contains(reason), "{reason}");
+        }
+        assert!(recorded(&installation, "refused.folded") > 0, "nobody was awaited with the rest: {log}");
+    }
+
+    fn a_server_of_2025_03_26_lets_people_in_itself(installation) {
+        let server = oauth_of_2025_03_26();
+        grant(&installation, "notes", &json!({ "type": "http", "url": server.url, "oauth": { "scopes": ["notes"] } }));
+        let hub = installation.serve();
+        let alice = Person { hub: &hub, key: installation.key("alice") };
+        let way = alice.go();
+        assert!(way.path.starts_with("/oauth/callback/"), "it doesn't say who it is: {}", way.path);
+        let elsewhere = way.path.replacen(way.path.split('?').next().unwrap(), "/oauth/callback", 1);
+        assert_eq!(alice.arrive(&Way { path: elsewhere, cookie: way.cookie }), 400);
+        alice.connect();
+        assert!(alice.call("whoami", json!({})).starts_with("carol "));
+        assert_eq!(alice.given()["code"], 1, "a code that came elsewhere is not redeemed");
     }
 
     fn a_server_that_wants_accounts_says_so(installation) {

@@ -109,6 +109,13 @@ pub(crate) fn oauth(lifetime: u32) -> Peer {
     Peer::listening(&mut command, None)
 }
 
+/// Starts it as a server of 2025-03-26, which lets people in itself and says nowhere who does.
+pub(crate) fn oauth_of_2025_03_26() -> Peer {
+    let mut command = Command::new(tool("MCPHUB_TEST_PYTHON_2"));
+    command.arg(program("oauth_server.py")).args(["--http", "0", "--itself"]);
+    Peer::listening(&mut command, None)
+}
+
 /// Starts the server that asks back and tells what changes: modern under SDK 2.3, legacy under SDK 1.30.
 pub(crate) fn asking(python: &str) -> Peer {
     let mut command = Command::new(tool(python));
