@@ -17,14 +17,17 @@ use crate::credentials::{find, open_value};
 use crate::error::HubError;
 use crate::hub::Hub;
 
+/// Is who connects an account, and whose it will be.
+#[derive(Clone, Copy)]
+pub(super) struct Person<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) owner: UserId,
+}
+
 impl Hub {
     /// Finds out where a person has to go, becomes known there, and sends her away.
-    pub(super) async fn go(
-        &self,
-        caller: &Caller,
-        owner: UserId,
-        site: &Site<'_>,
-    ) -> Result<Connecting, HubError> {
+    pub(super) async fn go(&self, person: Person<'_>, site: &Site<'_>) -> Result<Connecting, HubError> {
+        let owner = person.owner;
         let before = self.find_account(owner, site).await?;
         let challenge = match self.accounts.wanted((owner, site.server.id)) {
             Some(challenge) => Some(challenge),
@@ -33,13 +36,13 @@ impl Hub {
         let found = self.find_authority(site, challenge.as_ref()).await?;
         site.check(&found.authority.authorization_endpoint)?;
         site.check(&found.authority.token_endpoint)?;
-        let client = self.be_known(site, &found.authority, (owner, before.as_ref())).await?;
+        let client = self.be_known(site, &found.authority, owner, before.as_ref()).await?;
         let own = &site.oauth.scopes;
         let (challenge, before) = (challenge.as_ref(), before.as_ref());
         let scopes = Choice { own, challenge, found: &found, client: &client, before }.scopes();
         let Found { resource, authority, .. } = found;
         let account = Account::begin(&authority, resource, client, scopes);
-        self.send_away((caller, owner), site, &authority, account)
+        self.send_away(person, site, &authority, account)
     }
 
     /// Finds the account that a person has connected, if she has.
@@ -51,7 +54,7 @@ impl Hub {
 
     fn send_away(
         &self,
-        (caller, owner): (&Caller, UserId),
+        person: Person<'_>,
         site: &Site<'_>,
         authority: &Authority,
         account: Account,
@@ -60,8 +63,8 @@ impl Hub {
         let url = authorization(&authority.authorization_endpoint, &account, (&state, &verifier));
         let now = self.clock.now();
         let way = Way {
-            caller: caller.clone(),
-            owner,
+            caller: person.caller.clone(),
+            owner: person.owner,
             server: site.server.clone(),
             browser: digest(&browser),
             verifier: SecretText::new(verifier),

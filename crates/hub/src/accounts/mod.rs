@@ -23,6 +23,7 @@ use crate::caller::Caller;
 use crate::error::HubError;
 use crate::hub::Hub;
 use discovery::Site;
+use going::Person;
 use ways::Stray;
 
 pub(crate) use account::Account;
@@ -74,7 +75,7 @@ impl Hub {
         let charged = self.limits.charge(owner, self.clock.now());
         let _place = charged.map_err(|after| HubError::RateLimited { after })?;
         self.record_durable(caller, Event::AccountBegun { owner, server: server.id }).await?; // before anything leaves the hub
-        match self.go(caller, owner, &site).await {
+        match self.go(Person { caller, owner }, &site).await {
             Ok(connecting) => Ok(connecting),
             Err(error) => Err(self.note_failure(caller, (owner, server.id), error).await),
         }

@@ -32,7 +32,8 @@ impl Hub {
         &self,
         site: &Site<'_>,
         authority: &Authority,
-        (owner, before): (UserId, Option<&Account>),
+        owner: UserId,
+        before: Option<&Account>,
     ) -> Result<Registered, HubError> {
         let supported = authority.token_endpoint_auth_methods_supported.as_deref();
         let unfit = || site.fails("the hub can't prove who it is as its authorization server wants it");
@@ -54,7 +55,7 @@ impl Hub {
             let (proof, origin) = (Proof::None, Origin::Document);
             return Ok(Registered { id, secret: None, proof, origin, redirect, ends_at: None });
         }
-        if let Some(known) = self.known_client(site, authority, (owner, before)) {
+        if let Some(known) = self.known_client(site, authority, owner, before) {
             return Ok(known);
         }
         let Some(place) = authority.registration_endpoint.clone() else {
@@ -62,7 +63,7 @@ impl Hub {
                 site.fails("its authorization server registers nobody: its definition needs a `clientId`")
             );
         };
-        self.register(site, place, (Proof::choose(supported).ok_or_else(unfit)?, redirect)).await
+        self.register(site, place, Proof::choose(supported).ok_or_else(unfit)?, redirect).await
     }
 
     /// Finds a registration that is still good: what was registered for a way of hers that isn't over, else that of her account.
@@ -71,7 +72,8 @@ impl Hub {
         &self,
         site: &Site<'_>,
         authority: &Authority,
-        (owner, before): (UserId, Option<&Account>),
+        owner: UserId,
+        before: Option<&Account>,
     ) -> Option<Registered> {
         let (now, redirect, issuer) = (self.clock.now(), self.callback(authority), authority.issuer.as_str());
         let stored = before.filter(|before| before.issuer == issuer).map(|before| &before.client);
@@ -93,7 +95,8 @@ impl Hub {
         &self,
         site: &Site<'_>,
         place: Url,
-        (proof, redirect): (Proof, String),
+        proof: Proof,
+        redirect: String,
     ) -> Result<Registered, HubError> {
         let text = self.client_metadata(proof, &redirect).to_string();
         let fetched =

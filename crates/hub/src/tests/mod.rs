@@ -60,6 +60,11 @@ impl House {
 
     /// Opens one with a clock that the test sets.
     async fn open_at(clock: Clock, seed: u64) -> Self {
+        Self::open_on("http://127.0.0.1:3000", clock, seed).await
+    }
+
+    /// Opens one that people reach under an address.
+    async fn open_on(public_url: &str, clock: Clock, seed: u64) -> Self {
         let folder = TempDir::new().unwrap();
         let place = |name: &str| folder.path().join(name);
         let upstream =
@@ -70,7 +75,7 @@ impl House {
             key: KeySource::Folder(place("keys")),
             heads: place("heads"),
             quota: Quota::new(1_000_000, 256).unwrap(),
-            public_url: "http://127.0.0.1:3000".parse().unwrap(),
+            public_url: public_url.parse().unwrap(),
             upstream,
         };
         let hub = Hub::open(settings, clock, Entropy::fixed(seed)).await.unwrap();

@@ -129,7 +129,11 @@ impl Scene {
     }
 
     async fn set_with(oauth: impl FnOnce(&Realm) -> Value) -> Self {
-        let (house, realm) = (House::open().await, Realm::start().await);
+        Self::set_in(House::open().await, oauth).await
+    }
+
+    async fn set_in(house: House, oauth: impl FnOnce(&Realm) -> Value) -> Self {
+        let realm = Realm::start().await;
         let definition = json!({
             "type": "streamable-http", "url": realm.web.url(), "oauth": oauth(&realm), "networks": ["127.0.0.0/8"],
         });

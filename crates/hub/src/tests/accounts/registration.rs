@@ -1,8 +1,9 @@
 //! As whom the hub is known, and for how long.
 
-use mcphub_domain::SecretText;
+use mcphub_domain::{Clock, SecretText, Timestamp};
 use serde_json::json;
 
+use super::super::{House, START};
 use super::{REGISTER, Realm, Scene, TOKEN, asked};
 use crate::credentials::SeenSlot;
 use crate::error::HubError;
@@ -47,7 +48,7 @@ async fn an_id_that_is_refused_is_given_up() {
 
 #[tokio::test]
 async fn an_id_is_good_until_its_secret_ends() {
-    let now = super::super::START as u64 / 1_000_000;
+    let now = START as u64 / 1_000_000;
     for (ends, registered) in [(0, 1), (now + 3600, 1), (now, 2)] {
         let scene = Scene::set().await;
         let client = json!({ "client_id": "c", "client_secret": "s", "client_secret_expires_at": ends });
@@ -108,4 +109,31 @@ async fn a_secret_goes_to_the_issuer_that_it_was_given_for() {
     let error = hub.finish_account(callback, Some(&way.browser)).await.err();
     assert!(matches!(error, Some(HubError::MissingCredential(_))), "{error:?}");
     assert_eq!(other.sent(TOKEN).len(), 0);
+}
+
+#[tokio::test]
+async fn a_hub_that_others_can_reach_is_known_by_its_document() {
+    let clock = Clock::new(|| Timestamp::from_micros(START));
+    let house = House::open_on("https://hub.example", clock, 7).await;
+    let scene = Scene::set_in(house, |_| json!({})).await;
+    let mut documents = Vec::new();
+    for names_itself in [true, false] {
+        scene.realm.describes_itself("client_id_metadata_document_supported", json!(true));
+        let mut described = scene.realm.answers.lock().get(super::AUTHORITY).unwrap().1.clone();
+        described["authorization_response_iss_parameter_supported"] = json!(names_itself);
+        scene.realm.says(super::AUTHORITY, 200, described);
+        let way = scene.gone().await;
+        let (id, redirect) = (asked(&way, "client_id"), asked(&way, "redirect_uri"));
+        let issuer = id.strip_prefix("https://hub.example/client-metadata/");
+        assert_eq!(issuer.is_none(), names_itself, "{id}");
+        let document = scene.house.hub.client_description(issuer).unwrap();
+        assert_eq!((&document["client_id"], &document["redirect_uris"]), (&json!(id), &json!([redirect])));
+        documents.push(document);
+    }
+    assert_ne!(documents[0]["redirect_uris"], documents[1]["redirect_uris"]);
+    assert_eq!(scene.realm.sent(REGISTER).len(), 0);
+    for made_up in ["", "..", "x", &"g".repeat(32), &"0".repeat(31)] {
+        assert!(scene.house.hub.client_description(Some(made_up)).is_none(), "{made_up}");
+    }
+    assert!(Scene::set().await.house.hub.client_description(None).is_none(), "others can't reach it");
 }
