@@ -22,10 +22,10 @@ use crate::keys::NewKey;
 use crate::users::NewUser;
 use crate::{Caller, Client, Endpoint, Hub, KeySource, Settings, ToolCall};
 
-mod accounts;
 mod backup;
 mod calls;
 mod clock;
+mod connecting;
 mod keys;
 mod listing;
 mod rounds;
