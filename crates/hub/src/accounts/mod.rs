@@ -5,15 +5,19 @@
 
 mod account;
 mod discovery;
+mod grant;
 mod metadata;
 mod pending;
 mod renewal;
+mod renewing;
+mod standing;
+mod turns;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mcphub_domain::{Event, SecretText, Server, ServerId, ServerName, Slot, UserId};
 use mcphub_policy::Administration;
-use mcphub_upstream::{Challenge, Content, Errand};
+use mcphub_upstream::Challenge;
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -21,8 +25,8 @@ use crate::caller::Caller;
 use crate::credentials::{SeenSlot, open_value};
 use crate::error::HubError;
 use crate::hub::Hub;
-use account::{Proof, token_request};
-use discovery::{Found, Site, read_grant};
+use account::Proof;
+use discovery::{Found, Site};
 use metadata::Authority;
 use pending::{Pending, digest};
 
@@ -135,32 +139,15 @@ impl Hub {
             ("code_verifier", verifier.expose()),
             ("resource", resource.as_str()),
         ];
-        let account = self.redeem(&site, account, &fields).await?;
+        let account =
+            self.ask_for_token(&site, account, &fields).await.map_err(|none| none.explain(&site))?;
         let before = seen.value(&self.store.credentials(owner, server.id).await?)?;
         let row = self.next(Some(owner), &seen, before.as_ref());
         let (credential, slot, revision) = (row.id, seen.slot.clone(), row.revision);
         let event = Event::CredentialSet { credential, owner, server: server.id, slot };
         self.put_value(permit, row, &account.write()?, event).await?;
-        self.accounts.note((owner, server.id), revision, (account.known(), false));
+        self.accounts.note((owner, server.id), revision, account.known());
         Ok(())
-    }
-
-    /// Asks a token endpoint for tokens.
-    async fn redeem(
-        &self,
-        site: &Site<'_>,
-        account: Account,
-        fields: &[(&str, &str)],
-    ) -> Result<Account, HubError> {
-        let url = Url::parse(&account.token_endpoint)
-            .map_err(|_| site.fails("its token endpoint has no address"))?;
-        let secret = self.client_secret(site, &account.client).await?;
-        let (form, authorization) = token_request(fields, &account.client, secret.as_ref());
-        let errand = Errand { content: Content::Form(form), authorization, ..Errand::get(url) };
-        let granted = read_grant(&self.run(site, errand).await?);
-        let granted =
-            granted.map_err(|code| site.fails(format!("its authorization server gives no token: {code}")))?;
-        account.granted(granted, self.clock.now()).map_err(|reason| site.fails(reason))
     }
 
     /// Looks at the account that a person has connected, if she has.

@@ -1,17 +1,16 @@
-//! People who are on their way to an authorization server, and what is known of accounts while the hub runs.
+//! People who are on their way to an authorization server.
 
-use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use lru::LruCache;
 use mcphub_domain::{SecretText, Server, ServerId, Timestamp, UserId};
-use mcphub_upstream::Challenge;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use super::account::{Account, Known};
+use super::account::Account;
 use super::metadata::Authority;
+use super::standing::Standings;
+use super::turns::Turns;
 use crate::caller::Caller;
 use crate::credentials::SeenSlot;
 
@@ -20,10 +19,6 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// How many people may be on their way at once, and how often one of them; then her oldest way is given up.
 const MOST: usize = 4096;
 const MOST_OF_ONE: usize = 64;
-/// Of how many accounts something is known.
-const KEPT: usize = 16_384;
-/// How many accounts may be renewed at once.
-const TURNS: usize = 64;
 
 /// Names an account: whose, and where.
 pub(crate) type Whose = (UserId, ServerId);
@@ -31,10 +26,8 @@ pub(crate) type Whose = (UserId, ServerId);
 /// Knows what of accounts is not stored.
 pub(crate) struct Accounts {
     pending: Mutex<HashMap<[u8; 32], Pending>>,
-    standings: Mutex<LruCache<Whose, Standing>>,
-    turns: Vec<tokio::sync::Mutex<()>>,
-    /// Whose token is being replaced by a new one for the same person: her calls go on.
-    renewing: Mutex<HashSet<Whose>>,
+    pub(super) standings: Standings,
+    pub(super) turns: Turns,
 }
 
 /// Is a person on her way, and what she may come back with.
@@ -53,38 +46,9 @@ pub(super) struct Pending {
     pub(super) until: Timestamp,
 }
 
-/// Says how an account stood when it was last looked at.
-struct Standing {
-    revision: i64,
-    known: Known,
-    /// What the server wanted when it refused the token.
-    refused: Option<Option<Challenge>>,
-    /// It was renewed because the server refused the token before.
-    renewed: bool,
-}
-
-/// Marks that a token is being replaced.
-pub(super) struct Renewing<'a> {
-    accounts: &'a Accounts,
-    whose: Whose,
-}
-
-impl Drop for Renewing<'_> {
-    fn drop(&mut self) {
-        self.accounts.renewing.lock().remove(&self.whose);
-    }
-}
-
 impl Accounts {
     pub(crate) fn new() -> Self {
-        let kept = NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN);
-        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
-        Self {
-            pending: Mutex::default(),
-            standings: Mutex::new(LruCache::new(kept)),
-            turns,
-            renewing: Mutex::default(),
-        }
+        Self { pending: Mutex::default(), standings: Standings::new(), turns: Turns::default() }
     }
 
     /// Lets a person go who will come back with `state`. Says no if too many are on their way.
@@ -113,62 +77,6 @@ impl Accounts {
     /// Says until when a person may take.
     pub(super) fn until(now: Timestamp) -> Timestamp {
         now.plus(PATIENCE)
-    }
-
-    /// Says whether the server refused the token in this revision, so that only the person can help.
-    pub(crate) fn is_refused(&self, whose: Whose, revision: i64) -> bool {
-        let mut standings = self.standings.lock();
-        standings.get(&whose).is_some_and(|known| known.revision == revision && known.refused.is_some())
-    }
-
-    /// Says what is known of an account in this revision, if it is.
-    pub(super) fn known(&self, whose: Whose, revision: i64) -> Option<Known> {
-        let mut standings = self.standings.lock();
-        standings.get(&whose).filter(|known| known.revision == revision).map(|known| known.known.clone())
-    }
-
-    /// Notes what is known of an account.
-    pub(super) fn note(&self, whose: Whose, revision: i64, (known, renewed): (Known, bool)) {
-        self.standings.lock().put(whose, Standing { revision, known, refused: None, renewed });
-    }
-
-    /// Notes that the server refused the token.
-    pub(super) fn refuse(&self, whose: Whose, revision: i64, challenge: Option<Challenge>) {
-        let mut standings = self.standings.lock();
-        if let Some(standing) = standings.get_mut(&whose).filter(|standing| standing.revision == revision) {
-            standing.refused = Some(challenge);
-        }
-    }
-
-    /// Says whether the token was renewed because the one before was refused.
-    pub(super) fn was_renewed(&self, whose: Whose, revision: i64) -> bool {
-        let mut standings = self.standings.lock();
-        standings.get(&whose).is_some_and(|known| known.revision == revision && known.renewed)
-    }
-
-    /// Returns what the server wanted when it refused the token, if it did.
-    pub(super) fn wanted(&self, whose: Whose) -> Option<Challenge> {
-        self.standings.lock().get(&whose)?.refused.clone().flatten()
-    }
-
-    /// Says whether what changes is that a token is replaced by a new one, which ends no call.
-    pub(crate) fn is_renewing(&self, whose: Whose) -> bool {
-        self.renewing.lock().contains(&whose)
-    }
-
-    /// Notes that a token is being replaced, until the mark is dropped.
-    pub(super) fn begin_renewing(&self, whose: Whose) -> Renewing<'_> {
-        self.renewing.lock().insert(whose);
-        Renewing { accounts: self, whose }
-    }
-
-    /// Returns what those take turns with who renew an account.
-    pub(super) fn turn(&self, (user, _): Whose) -> Option<&tokio::sync::Mutex<()>> {
-        let place = user
-            .as_bytes()
-            .iter()
-            .fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
-        self.turns.get(place % TURNS)
     }
 }
 
