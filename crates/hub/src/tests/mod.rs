@@ -28,6 +28,7 @@ mod calls;
 mod clock;
 mod keys;
 mod listing;
+mod refusals;
 mod rounds;
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
 #[path = "../../../mcphub/tests/it/harness/schema.rs"]
