@@ -1,6 +1,6 @@
 //! Accounts that people have connected: what is sent where for a new token, and what comes of it if there is none.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -166,18 +166,21 @@ async fn nothing_goes_to_another_authorization_server_than_the_account_is_from()
     assert_eq!(other.seen().len(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_call_that_is_given_up_leaves_the_new_token_behind() {
     let town = Town::modern().await;
     let (server, alice) = (town.server(json!({})).await, town.house.person("alice").await);
     town.office.lock().lifetime = Some(HOUR.as_secs());
     town.connect(&alice, &server).await;
     town.pass(HOUR);
+    let (release, held) = mpsc::channel();
+    town.office.lock().held = Some(held);
     tokio::select! {
         biased;
         () = until("the refresh token is spent", || town.renewals().len() == 1) => {}
         called = town.call(&alice.1, &server) => panic!("it was to be given up: {called:?}"),
     }
+    drop(release);
     town.call(&alice.1, &server).await.unwrap();
     assert_eq!(town.renewals().len(), 1, "what was given for it is not lost");
 }

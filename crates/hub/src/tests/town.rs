@@ -1,8 +1,8 @@
 //! A server that lets each person in by an account of her own, with an authorization server that a test steers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use mcphub_domain::{Clock, Server, ServerDefinition, SlotName, Timestamp, User, Verdict};
@@ -36,6 +36,8 @@ pub(super) struct Office {
     pub(super) mood: Mood,
     /// For how long a token is said to be good, in seconds.
     pub(super) lifetime: Option<u64>,
+    /// Keeps the next answer back until the other end is dropped.
+    pub(super) held: Option<mpsc::Receiver<()>>,
     given: u32,
     /// The tokens that the server lets in.
     access: Vec<String>,
@@ -52,6 +54,9 @@ pub(super) struct Town {
 
 impl Office {
     fn give(&mut self, asked: &BTreeMap<String, String>) -> Plan {
+        if let Some(held) = self.held.take() {
+            assert!(tokio::task::block_in_place(|| held.recv()).is_err());
+        }
         if let Mood::Says(code, text) = self.mood {
             return message(code, "", &serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)));
         }
