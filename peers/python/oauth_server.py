@@ -4,7 +4,8 @@
 
 It listens on 127.0.0.1 and prints "listening PORT" (port 0 picks a free one). Whoever asks to be let in is, at once, as the
 person `carol`. A token is good for `--lifetime` seconds, an hour if nothing is said. `--record` appends one JSON line for each
-request to the MCP endpoint. As long as the file of `--outage` is there, the token endpoint answers 503.
+request to the MCP endpoint. As long as the file of `--outage` is there, the token endpoint answers 503;
+if "late" stands in it, it answers when the file is gone, and writes "held" there meanwhile.
 
 It refuses to return a token: `whoami` returns its SHA-256 and whose it is.
 """
@@ -176,11 +177,19 @@ class TokenEndpoint:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         is_asked = scope.get("path") == "/token"
         self.provider.met["asked"] += is_asked
-        if is_asked and self.outage and self.outage.exists():
+        outage = self.outage if is_asked and self.outage and self.outage.exists() else None
+
+        async def send_late(message: Any) -> None:
+            while outage and outage.exists():
+                outage.write_text("held")
+                await anyio.sleep(0.02)
+            await send(message)
+
+        if outage and outage.read_text() != "late":
             await send({"type": "http.response.start", "status": 503, "headers": []})
             await send({"type": "http.response.body", "body": b"later"})
             return
-        await self.app(scope, receive, send)
+        await self.app(scope, receive, send_late)
 
 
 class OfMcp(Recorder):

@@ -2,16 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::custody::digits;
 use crate::harness::client::{Answer, call, send};
 use crate::harness::peer::{Peer, oauth};
-use crate::harness::{Database, Installation, Serving, eventually, eventually_within, on_both};
+use crate::harness::{Installation, Serving, eventually, on_both};
 use crate::rounds::grant;
+
+mod renewal;
 
 const HOUR: u32 = 3600;
 
@@ -119,75 +118,6 @@ on_both! {
         drop(server);
     }
 
-    fn a_token_that_is_refused_is_renewed_once_for_all_calls(installation) {
-        let (_server, hub) = begin(&installation, HOUR);
-        let alice = Person { hub: &hub, key: installation.key("alice") };
-        alice.connect();
-        let before = alice.call("whoami", json!({}));
-        alice.call("forget", json!({}));
-        thread::scope(|scope| {
-            let calls: Vec<_> = (0..6).map(|_| scope.spawn(|| alice.call("whoami", json!({})))).collect();
-            for answer in calls.into_iter().map(|call| call.join().unwrap()) {
-                assert!(answer.starts_with("carol ") && answer != before, "{answer}");
-            }
-        });
-        assert_eq!(alice.given(), json!({ "client": 1, "code": 1, "refresh": 1 }));
-        let renewed = || recorded(&installation, "account.renewed");
-        assert_eq!(renewed(), 1);
-        alice.call("forget", json!({ "everything": true }));
-        let text = alice.call("whoami", json!({}));
-        assert!(text.contains("/credentials/notes"), "only she can help: {text}");
-        assert_eq!((alice.account()["state"].clone(), renewed()), (json!("missing"), 1));
-        alice.connect();
-        assert!(alice.call("whoami", json!({})).starts_with("carol "));
-        assert_eq!(alice.given(), json!({ "client": 1, "code": 2, "refresh": 1 }), "the hub is known there already");
-    }
-
-    fn a_token_is_renewed_half_a_minute_before_its_end_and_no_call_is_refused(installation) {
-        let (_server, hub) = begin(&installation, 33);
-        let alice = Person { hub: &hub, key: installation.key("alice") };
-        alice.connect();
-        let before = alice.call("whoami", json!({}));
-        assert_eq!((alice.given()["refresh"].clone(), &before[..6]), (Value::Null, "carol "), "it is good for a while");
-        eventually("there is another token", || {
-            let now = alice.call("whoami", json!({}));
-            assert!(now.starts_with("carol "), "{now}");
-            (now != before).then_some(())
-        });
-        assert_eq!((alice.given()["refresh"].clone(), alice.met("refused")), (json!(1), json!(0)));
-        assert_eq!(recorded(&installation, "account.renewed"), 1);
-    }
-
-    fn an_outage_of_the_token_endpoint_disconnects_nobody(installation) {
-        let (_server, hub) = begin(&installation, HOUR);
-        let alice = Person { hub: &hub, key: installation.key("alice") };
-        alice.connect();
-        alice.call("forget", json!({}));
-        std::fs::write(outage(&installation), "").unwrap();
-        for _ in 0..3 {
-            let answer = call(hub.address, "/mcp/notes", &alice.key, "whoami", json!({})).json();
-            let text = answer["error"]["message"].as_str().unwrap_or_else(|| panic!("{answer}"));
-            assert!(text.contains("can't be renewed, and is not tried again before") && text.contains("HTTP 503"), "{text}");
-        }
-        assert_eq!(alice.account()["state"], "ready", "there is nothing for her to do");
-        std::fs::remove_file(outage(&installation)).unwrap();
-        let again = || {
-            let answer = call(hub.address, "/mcp/notes", &alice.key, "whoami", json!({})).json();
-            answer["result"]["content"][0]["text"].as_str().filter(|text| text.starts_with("carol ")).map(drop)
-        };
-        eventually_within(Duration::from_secs(30), "she goes on", again);
-        assert_eq!(alice.met("asked"), json!(3), "once to connect, once in vain, once again");
-        assert_eq!(alice.given(), json!({ "client": 1, "code": 1, "refresh": 1 }));
-    }
-
-    fn what_runs_goes_on_over_a_renewal_and_ends_with_a_removal(installation) {
-        let (_server, hub) = begin(&installation, 33);
-        let alice = Person { hub: &hub, key: installation.key("alice") };
-        alice.connect();
-        alice.call("whoami", json!({}));
-        runs_on(&installation, &alice, &alice);
-    }
-
     fn nobody_comes_back_for_another_or_twice(installation) {
         let (_server, hub) = begin(&installation, HOUR);
         let alice = Person { hub: &hub, key: installation.key("alice") };
@@ -225,78 +155,6 @@ on_both! {
         let begun = alice.api("POST", "/account");
         assert_eq!(begun.status, 422, "{begun:?}");
     }
-}
-
-#[test]
-fn two_nodes_spend_a_refresh_token_once() {
-    let mut installation = Installation::new(Database::Postgres);
-    installation.set("MCPHUB_VAULT__PROVIDER", "env");
-    installation.set("MCPHUB_VAULT__KEY", &digits(1));
-    let (_server, here) = begin(&installation, 33);
-    let node = installation.another_node();
-    let there = node.serve();
-    let alice = Person { hub: &here, key: installation.key("alice") };
-    let elsewhere = Person { hub: &there, key: alice.key.clone() };
-    alice.connect();
-    assert!(alice.call("whoami", json!({})).starts_with("carol "));
-    let knows =
-        || call(there.address, "/mcp/notes", &alice.key, "whoami", json!({})).json().get("result").map(drop);
-    eventually("the other node knows the tools", knows);
-    // Each token is good for three seconds before it is renewed, and for half a minute more.
-    eventually_within(Duration::from_secs(30), "both have renewed it in turn", || {
-        thread::scope(|scope| {
-            let calls: Vec<_> = [&alice, &elsewhere, &alice, &elsewhere]
-                .into_iter()
-                .map(|person| scope.spawn(|| person.call("whoami", json!({}))))
-                .collect();
-            for answer in calls.into_iter().map(|call| call.join().unwrap()) {
-                assert!(answer.starts_with("carol "), "{answer}");
-            }
-        });
-        (alice.given()["refresh"].as_u64() >= Some(3)).then_some(())
-    });
-    let (given, refused) = (alice.given()["refresh"].as_u64().unwrap(), elsewhere.met("refused"));
-    assert_eq!(refused, 0, "no call was refused on the way");
-    let kept = alice.account()["revision"].as_u64().unwrap() - 1;
-    assert!(kept >= given, "of {given} new tokens {kept} were kept");
-    runs_on(&installation, &alice, &elsewhere);
-}
-
-/// Renews an account here, and removes it, while it is used there.
-fn runs_on(installation: &Installation, here: &Person<'_>, there: &Person<'_>) {
-    let [started, go] = ["started", "go"].map(|name| installation.folder().join(name));
-    let wait = || {
-        let arguments = json!({ "started": started, "go": go });
-        call(there.hub.address, "/mcp/notes", &there.key, "wait", arguments).json()
-    };
-    let begun = || {
-        eventually("the call is in the middle", || started.exists().then_some(()));
-        std::fs::remove_file(&started).unwrap();
-    };
-    thread::scope(|scope| {
-        let waits = scope.spawn(wait);
-        begun();
-        let before = here.account()["revision"].clone();
-        eventually("a token is renewed", || {
-            assert!(here.call("whoami", json!({})).starts_with("carol "));
-            (here.account()["revision"] != before).then_some(())
-        });
-        // Whoever hears of it late hears of it now.
-        assert!(there.call("whoami", json!({})).starts_with("carol "));
-        std::fs::write(&go, "").unwrap();
-        let answer = waits.join().unwrap();
-        assert_eq!(answer["result"]["content"][0]["text"], "gone on", "{answer}");
-        std::fs::remove_file(&go).unwrap();
-        let waits = scope.spawn(wait);
-        begun();
-        let revision = here.account()["revision"].clone();
-        assert_eq!(here.api("DELETE", &format!("/credentials/OAUTH?revision={revision}")).status, 204);
-        let answer = waits.join().unwrap();
-        assert!(
-            answer["error"]["message"].as_str().is_some_and(|text| text.contains("was closed")),
-            "{answer}"
-        );
-    });
 }
 
 /// Names the file that keeps the authorization server from giving tokens.
