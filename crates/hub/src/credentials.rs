@@ -189,7 +189,7 @@ impl Hub {
         let needs = server.definition.needs();
         let values = self.stored_values(owner, server.id, &needs).await?;
         let view = |(slot, destination): (Slot, Destination)| SlotView {
-            state: self.state_of(owner, server.id, &slot, (&values, &destination)),
+            state: self.state_of(owner, &server, &slot, (&values, &destination)),
             revision: values.find(&slot).map_or(0, |value| value.revision),
             goes_to: server.definition.describe_destination_of(&slot),
             destination,
@@ -211,7 +211,7 @@ impl Hub {
         let values = self.stored_values(owner, server.id, needs).await?;
         let (mut missing, mut suspended) = (Vec::new(), Vec::new());
         for (slot, destination) in &needs.slots {
-            match self.state_of(owner, server.id, slot, (&values, destination)) {
+            match self.state_of(owner, server, slot, (&values, destination)) {
                 SlotState::Ready => {}
                 SlotState::Missing => missing.push(slot.name().clone()),
                 SlotState::Suspended => suspended.push(slot.name().clone()),
@@ -238,18 +238,18 @@ impl Hub {
         HubError::MissingCredential(MissingCredential { server, missing, suspended, url })
     }
 
-    /// Says how a slot stands. An account can't be moved, and may be good for less than its server wants.
+    /// Says how a slot stands. An account can't be moved, and may be good for nothing while it is there.
     fn state_of(
         &self,
         owner: UserId,
-        server: ServerId,
+        server: &Server,
         slot: &Slot,
         (values, destination): (&SealedValues, &Destination),
     ) -> SlotState {
         match values.state(slot, destination) {
             SlotState::Suspended if slot.is_account() => SlotState::Missing,
             SlotState::Ready if slot.is_account() => match values.account() {
-                Some(row) if self.accounts.is_refused((owner, server), row.revision) => SlotState::Missing,
+                Some(row) if self.is_of_no_use(owner, server, row) => SlotState::Missing,
                 _ => SlotState::Ready,
             },
             state => state,
@@ -351,15 +351,11 @@ impl Hub {
     pub(crate) async fn put_value(
         &self,
         permit: Granted,
-        mut row: SealedValue,
+        row: SealedValue,
         value: &SecretText,
         event: Event,
     ) -> Result<(), HubError> {
-        check_value(value)?;
-        let (id, owner) = names(&row);
-        let vault = &self.seal.open()?.vault;
-        let sealed = vault.seal(&context(&row, &id, &owner), value.expose().as_bytes(), &self.entropy)?;
-        row.sealed = sealed.as_bytes().to_vec();
+        let row = self.seal_value(row, value)?;
         let tx = match row.owner {
             Some(owner) => {
                 let mut tx = self.write_for(owner).await?;
@@ -373,6 +369,15 @@ impl Hub {
             }
         };
         self.commit(tx, permit, event).await
+    }
+
+    /// Seals a value into its row.
+    pub(crate) fn seal_value(&self, row: SealedValue, value: &SecretText) -> Result<SealedValue, HubError> {
+        check_value(value)?;
+        let (id, owner) = names(&row);
+        let vault = &self.seal.open()?.vault;
+        let sealed = vault.seal(&context(&row, &id, &owner), value.expose().as_bytes(), &self.entropy)?;
+        Ok(SealedValue { sealed: sealed.as_bytes().to_vec(), ..row })
     }
 }
 

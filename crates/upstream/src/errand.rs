@@ -54,6 +54,15 @@ pub enum Content {
     Form(SecretText),
 }
 
+/// Is a form on its way: the bytes of a text that is wiped when it has been sent.
+struct Form(SecretText);
+
+impl AsRef<[u8]> for Form {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose().as_bytes()
+    }
+}
+
 /// Says where errands of a server may lead.
 pub struct Vicinity {
     /// The server itself: an admin wrote its origin.
@@ -174,9 +183,7 @@ impl Upstreams {
         let (method, kind, body) = match errand.content {
             Content::Nothing => (Method::GET, None, Bytes::new()),
             Content::Json(text) => (Method::POST, Some(JSON), text),
-            Content::Form(text) => {
-                (Method::POST, Some(FORM), Bytes::copy_from_slice(text.expose().as_bytes()))
-            }
+            Content::Form(text) => (Method::POST, Some(FORM), Bytes::from_owner(Form(text))),
         };
         let own = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
         let mut headers: Own = errand.headers.into_iter().map(own).collect();

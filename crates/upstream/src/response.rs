@@ -148,11 +148,11 @@ impl HttpReply {
             };
             self.resume.note(&event);
             let is_message = event.event.as_deref().is_none_or(|name| name == "message");
-            if is_message
-                && !event.data.is_empty()
-                && let Some(step) = self.message(&event.data)?
-            {
-                return Ok(step);
+            if is_message && !event.data.is_empty() {
+                self.resume.progress();
+                if let Some(step) = self.message(&event.data)? {
+                    return Ok(step);
+                }
             }
         }
     }

@@ -2,20 +2,16 @@
 
 use mcphub_domain::{Event, Server, Slot, UserId};
 use mcphub_policy::Administration;
-use mcphub_upstream::{Content, Errand};
 use url::Url;
 
 use super::Callback;
-use super::account::{Account, token_request};
-use super::discovery::{Site, read_grant};
+use super::account::Account;
+use super::discovery::Site;
 use super::ways::Way;
 use crate::caller::Caller;
 use crate::credentials::{SeenSlot, find};
 use crate::error::HubError;
 use crate::hub::Hub;
-
-/// What an authorization server says that knows the hub's id no more.
-const UNKNOWN_CLIENT: [&str; 2] = ["invalid_client", "unauthorized_client"];
 
 impl Hub {
     /// Finishes what a person began: everything is decided anew, and the code is spent only if its token can be kept.
@@ -43,7 +39,8 @@ impl Hub {
             ("code_verifier", verifier.expose()),
             ("resource", resource.as_str()),
         ];
-        let account = self.redeem(&site, account, &fields).await?;
+        let account =
+            self.ask_for_token(&site, account, &fields).await.map_err(|none| none.explain(&site))?;
         match self.store_account(&caller, owner, &begun, &account).await {
             // Her old token may just have been renewed.
             Err(HubError::Stale(_)) => self.store_account(&caller, owner, &begun, &account).await,
@@ -71,29 +68,8 @@ impl Hub {
         let (credential, revision) = (row.id, row.revision);
         let event = Event::CredentialSet { credential, owner, server: server.id, slot: name };
         self.put_value(permit, row, &account.write()?, event).await?;
-        self.accounts.note((owner, server.id), revision, (account.known(), false));
+        self.accounts.note((owner, server.id), revision, account.known());
         Ok(())
-    }
-
-    /// Asks a token endpoint for tokens.
-    pub(super) async fn redeem(
-        &self,
-        site: &Site<'_>,
-        account: Account,
-        fields: &[(&str, &str)],
-    ) -> Result<Account, HubError> {
-        let url = Url::parse(&account.token_endpoint)
-            .map_err(|_| site.fails("its token endpoint has no address"))?;
-        let secret = self.client_secret(site, &account.client).await?;
-        let (form, authorization) = token_request(fields, &account.client, secret.as_ref());
-        let errand = Errand { content: Content::Form(form), authorization, ..Errand::get(url) };
-        let granted = read_grant(&self.run(site, errand).await?);
-        if granted.as_ref().is_err_and(|code| UNKNOWN_CLIENT.contains(&code.as_str())) {
-            self.accounts.ways.give_up(&account.issuer, &account.client.id);
-        }
-        let granted =
-            granted.map_err(|code| site.fails(format!("its authorization server gives no token: {code}")))?;
-        account.granted(granted, self.clock.now()).map_err(|reason| site.fails(reason))
     }
 }
 

@@ -191,19 +191,3 @@ pub(super) fn read<'f, T: Deserialize<'f>>(fetched: &'f Fetched) -> Option<T> {
     }
     serde_json::from_slice(&fetched.body).ok()
 }
-
-/// Reads what a token endpoint says; an error by its code alone, for the rest is for nobody's eyes.
-pub(super) fn read_grant(fetched: &Fetched) -> Result<super::account::Granted, String> {
-    #[derive(Deserialize)]
-    struct Refusal {
-        error: String,
-    }
-    if let Some(granted) = read(fetched) {
-        return Ok(granted);
-    }
-    let code = serde_json::from_slice::<Refusal>(&fetched.body).ok().map(|refusal| refusal.error);
-    let is_plain = |code: &String| {
-        code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-    };
-    Err(code.filter(is_plain).unwrap_or_else(|| format!("HTTP {}", fetched.status)))
-}

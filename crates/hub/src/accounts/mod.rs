@@ -8,11 +8,15 @@ mod arriving;
 mod bounded;
 mod discovery;
 mod going;
+mod grant;
 mod metadata;
 mod pending;
 mod registration;
 mod renewal;
+mod renewing;
 mod scopes;
+mod standing;
+mod turns;
 mod ways;
 
 use mcphub_domain::{Event, ServerId, ServerName, UserId};

@@ -22,17 +22,20 @@ use crate::keys::NewKey;
 use crate::users::NewUser;
 use crate::{Caller, Client, Endpoint, Hub, KeySource, Settings, ToolCall};
 
+mod accounts;
 mod backup;
 mod calls;
 mod clock;
 mod connecting;
 mod keys;
 mod listing;
+mod refusals;
 mod rounds;
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
 #[path = "../../../mcphub/tests/it/harness/schema.rs"]
 mod schema;
 mod sessions;
+mod town;
 mod vault;
 #[path = "../../../upstream/tests/it/web.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
@@ -152,7 +155,13 @@ impl House {
 
 /// Makes a call of the server's only tool, as it comes in.
 fn call(server: &Server) -> ToolCall {
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "do" } });
+    call_with(server, &json!({}))
+}
+
+/// Makes one with arguments.
+fn call_with(server: &Server, arguments: &Value) -> ToolCall {
+    let params = json!({ "name": "do", "arguments": arguments });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
     let envelope = Envelope::parse(&Bytes::from(body.to_string())).unwrap();
     ToolCall {
         endpoint: Endpoint::Server(server.id),

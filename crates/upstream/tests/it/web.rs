@@ -19,7 +19,7 @@ pub(crate) struct Web {
 }
 
 /// Is a request that came; `CLOSED` is the end of a connection whose answer was left open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) verb: String,
     pub(crate) head: String,
@@ -158,8 +158,7 @@ async fn serve(
             End::Flood => while stream.write_all(plan.pieces.last().unwrap()).await.is_ok() {},
             End::Hang => while matches!(stream.read(&mut [0; 64]).await, Ok(1..)) {},
         }
-        let (head, text) = (String::new(), String::new());
-        log.lock().push(Seen { verb: "CLOSED".into(), head, body: Value::Null, text });
+        log.lock().push(Seen { verb: "CLOSED".into(), ..Seen::default() });
         return;
     }
 }
@@ -169,12 +168,11 @@ async fn read(stream: &mut TcpStream) -> Option<Seen> {
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-            let (verb, text) = (head.split(' ').next().unwrap().into(), String::new());
-            let seen = Seen { verb, head, body: Value::Null, text };
+            let seen = Seen { verb: head.split(' ').next().unwrap().into(), head, ..Seen::default() };
             let length: usize = seen.header("content-length").map_or(0, |value| value.parse().unwrap());
             if bytes.len() >= end + 4 + length {
-                let body = serde_json::from_slice(&bytes[end + 4..]).unwrap_or(Value::Null);
                 let text = String::from_utf8_lossy(&bytes[end + 4..]).into_owned();
+                let body = serde_json::from_str(&text).unwrap_or(Value::Null);
                 return Some(Seen { body, text, ..seen });
             }
         }
