@@ -215,7 +215,7 @@ async fn a_legacy_call_goes_on_where_its_server_closed_the_stream() {
     })
     .await;
     let (hub, server) = (Hub::start(), server("s", &web.definition()));
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let answer = hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
     assert_eq!(text(&answer), r#"{"content":[]}"#);
     assert!(
