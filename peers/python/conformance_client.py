@@ -65,6 +65,18 @@ class Api:
         return json.loads(content) if content else None
 
 
+def issuer_of(url: str) -> str:
+    """Reads off the suite's metadata who lets people in, as an admin knows it who has registered the hub there."""
+    server = urllib.parse.urlsplit(url)
+    root = "/.well-known/oauth-protected-resource"
+    for path in (root + server.path.rstrip("/"), root):
+        answer = fetch(server._replace(path=path, query=""), "GET", {"Accept": "application/json"}, None)
+        content = answer.read()
+        if answer.status == 200:
+            return str(json.loads(content)["authorization_servers"][0])
+    return f"{server.scheme}://{server.netloc}"
+
+
 def add_server(url: str) -> Json:
     """Adds the suite's server, for the person to use."""
     admin = Api(ADMIN)
@@ -74,7 +86,7 @@ def add_server(url: str) -> Json:
         definition["isolation"] = "person"
     is_registered = "client_secret" in CONTEXT
     if SCENARIO.startswith("auth/"):
-        own = {"clientId": CONTEXT.get("client_id"), "clientSecret": "${SHARED_CLIENT_SECRET}"}
+        own = {"issuer": issuer_of(url), "clientId": CONTEXT.get("client_id"), "clientSecret": "${SHARED_CLIENT_SECRET}"}
         definition["oauth"] = own if is_registered else {}
     server: Json = admin("POST", "/servers", {"name": "s" + secrets.token_hex(8), "definition": definition})
     admin("POST", "/grants", {"group": GROUP, "server": server["id"], "rights": ["read", "write", "execute"]})

@@ -7,6 +7,7 @@ pub mod id;
 pub mod key;
 pub mod name;
 pub mod oauth;
+mod place;
 pub mod principal;
 pub mod quota;
 pub mod random;

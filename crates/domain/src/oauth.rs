@@ -12,7 +12,7 @@ pub struct OAuth {
     /// The authorization server that `clientId` is registered at: no other gets to see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// The hub's id there, if somebody has registered it.
+    /// The hub's id there, if somebody has registered it; it belongs to the `issuer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
     /// The secret that belongs to the id: one `${SHARED_X}`.
@@ -29,6 +29,9 @@ pub enum InvalidOAuth {
     /// A secret belongs to nothing.
     #[error("`clientSecret` belongs to a `clientId`")]
     NoClient,
+    /// An id would go to whomever the server names.
+    #[error("`clientId` belongs to an `issuer`: the authorization server where it is registered")]
+    NoIssuer,
     /// The secret would stand in the definition.
     #[error("`clientSecret` is one placeholder such as ${{SHARED_CLIENT_SECRET}}, and nothing else")]
     Secret,
@@ -46,6 +49,9 @@ pub enum InvalidOAuth {
 impl OAuth {
     /// Checks that everything in it can be sent, and that no secret stands in it.
     pub fn check(&self) -> Result<(), InvalidOAuth> {
+        if self.client_id.is_some() && self.issuer.is_none() {
+            return Err(InvalidOAuth::NoIssuer);
+        }
         if let Some(secret) = &self.client_secret {
             if self.client_id.is_none() {
                 return Err(InvalidOAuth::NoClient);
@@ -84,27 +90,57 @@ fn is_sendable(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::OAuth;
+    use super::{InvalidOAuth, OAuth};
+    use crate::server::{InvalidServer, ServerDefinition};
 
-    fn good(json: &str) -> bool {
-        serde_json::from_str::<OAuth>(json).is_ok_and(|oauth| oauth.check().is_ok())
+    fn check(json: &str) -> Result<(), InvalidOAuth> {
+        serde_json::from_str::<OAuth>(json).unwrap().check()
     }
 
     #[test]
-    fn a_secret_stands_in_the_vault_and_belongs_to_an_id() {
-        assert!(good("{}"));
-        assert!(good(r#"{"clientId":"a","clientSecret":"${SHARED_S}","scopes":["x:read"]}"#));
-        for bad in [
-            r#"{"clientSecret":"${SHARED_S}"}"#,
-            r#"{"clientId":"a","clientSecret":"literal"}"#,
-            r#"{"clientId":"a","clientSecret":"${USER_S}"}"#,
-            r#"{"clientId":"a","clientSecret":"x${SHARED_S}"}"#,
-            r#"{"clientId":"a b"}"#,
-            r#"{"scopes":["a b"]}"#,
-            r#"{"scopes":[""]}"#,
-            r#"{"secret":"x"}"#,
-        ] {
-            assert!(!good(bad), "{bad}");
+    fn a_secret_stands_in_the_vault_and_belongs_to_an_id_and_an_id_to_an_issuer() {
+        use InvalidOAuth::{NoClient, NoIssuer, Secret, Text};
+        let table = [
+            ("{}", None),
+            (r#"{"issuer":"https://i.example"}"#, None),
+            (r#"{"issuer":"https://i.example","clientId":"a"}"#, None),
+            (r#"{"issuer":"i","clientId":"a","clientSecret":"${SHARED_S}","scopes":["x:read"]}"#, None),
+            (r#"{"clientId":"a"}"#, Some(NoIssuer)),
+            (r#"{"clientId":"a","clientSecret":"${SHARED_S}"}"#, Some(NoIssuer)),
+            (r#"{"issuer":"i","clientSecret":"${SHARED_S}"}"#, Some(NoClient)),
+            (r#"{"issuer":"i","clientId":"a","clientSecret":"literal"}"#, Some(Secret)),
+            (r#"{"issuer":"i","clientId":"a","clientSecret":"${USER_S}"}"#, Some(Secret)),
+            (r#"{"issuer":"i","clientId":"a","clientSecret":"x${SHARED_S}"}"#, Some(Secret)),
+            (r#"{"issuer":"i","clientId":"a b"}"#, Some(Text("a b".into()))),
+            (r#"{"issuer":"i j"}"#, Some(Text("i j".into()))),
+            (r#"{"scopes":["a b"]}"#, Some(Text("a b".into()))),
+            (r#"{"scopes":[""]}"#, Some(Text(String::new()))),
+        ];
+        for (json, wrong) in table {
+            assert_eq!(check(json).err(), wrong, "{json}");
+        }
+        assert!(serde_json::from_str::<OAuth>(r#"{"secret":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn the_token_is_the_hubs_to_send_and_the_accounts_slot_is_nobody_elses() {
+        use InvalidOAuth::{Header, Reserved};
+        let http = r#""type":"streamable-http","url":"https://a.example""#;
+        let table = [
+            (format!(r#"{{{http},"oauth":{{}}}}"#), None),
+            (format!(r#"{{{http},"oauth":{{}},"headers":{{"x-a":"${{USER_T}}"}}}}"#), None),
+            (format!(r#"{{{http},"oauth":{{}},"headers":{{"authorization":"${{USER_T}}"}}}}"#), Some(Header)),
+            (format!(r#"{{{http},"oauth":{{}},"headers":{{"x-a":"${{USER_OAUTH}}"}}}}"#), Some(Reserved)),
+            (format!(r#"{{{http},"headers":{{"x-a":"${{USER_OAUTH}}"}}}}"#), Some(Reserved)),
+            (
+                r#"{"type":"streamable-http","url":"https://a.example/${USER_OAUTH}"}"#.to_owned(),
+                Some(Reserved),
+            ),
+            (r#"{"type":"stdio","command":"x","env":{"T":"${USER_OAUTH}"}}"#.to_owned(), Some(Reserved)),
+        ];
+        for (json, wrong) in table {
+            let found = serde_json::from_str::<ServerDefinition>(&json).unwrap().check().err();
+            assert_eq!(found, wrong.map(InvalidServer::OAuth), "{json}");
         }
     }
 }

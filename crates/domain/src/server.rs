@@ -171,10 +171,8 @@ const fn default_timeout_ms() -> u32 {
 /// Is what a call to a server needs, read off its definition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Needs {
-    /// The slots that have to be filled.
-    pub slots: BTreeSet<Slot>,
-    /// Where the values go.
-    pub destination: Destination,
+    /// The slots that have to be filled, and where the value of each goes.
+    pub slots: BTreeMap<Slot, Destination>,
 }
 
 impl ServerDefinition {
@@ -197,6 +195,9 @@ impl ServerDefinition {
             return Err(InvalidServer::Timeout(self.timeout_ms));
         }
         self.sandbox.check()?;
+        if self.templates().flat_map(Template::slots).any(|slot| slot.is_account()) {
+            return Err(InvalidOAuth::Reserved.into());
+        }
         match &self.transport {
             Transport::Http(_) if !self.sandbox.is_default() => Err(InvalidServer::NothingToConfine),
             Transport::Http(target) => target.check(),
@@ -225,7 +226,8 @@ impl ServerDefinition {
 
     /// Says what a call to the server needs.
     pub fn needs(&self) -> Needs {
-        Needs { slots: self.slots(), destination: self.destination() }
+        let placed = |slot: Slot| (slot.clone(), self.destination_of(&slot));
+        Needs { slots: self.slots().into_iter().map(placed).collect() }
     }
 
     /// Lists the slots that each person fills in herself.
@@ -260,39 +262,6 @@ impl ServerDefinition {
         Some(Self { transport, isolation: Isolation::Auto, ..self.clone() })
     }
 
-    /// Names where this server's credentials go: the URL's origin, or the command, its
-    /// arguments and its environment, which can lead a program to load another's code.
-    pub fn destination(&self) -> Destination {
-        match &self.transport {
-            Transport::Http(target) => {
-                let origin = target.base().map(|url| url.origin().ascii_serialization());
-                Destination::digest(["http", origin.as_deref().unwrap_or("")])
-            }
-            Transport::Stdio(target) => {
-                let args: Vec<String> = target.args.iter().map(ToString::to_string).collect();
-                let env = target.env.iter().map(|(name, value)| format!("{name}={value}"));
-                let args: Vec<String> = args.into_iter().chain(["env".to_owned()]).chain(env).collect();
-                Destination::digest(
-                    ["stdio", target.command.as_str()].into_iter().chain(args.iter().map(String::as_str)),
-                )
-            }
-        }
-    }
-
-    /// Says in words where this server's credentials go: everything that the destination is made of.
-    pub fn describe_destination(&self) -> String {
-        match &self.transport {
-            Transport::Http(target) => target
-                .base()
-                .map_or_else(|_| target.url.to_string(), |url| url.origin().ascii_serialization()),
-            Transport::Stdio(target) => {
-                let env = target.env.iter().map(|(name, value)| word(&format!("{name}={value}")));
-                let args = target.args.iter().map(|arg| word(&arg.to_string()));
-                env.chain([word(&target.command)]).chain(args).collect::<Vec<_>>().join(" ")
-            }
-        }
-    }
-
     fn templates(&self) -> Box<dyn Iterator<Item = &Template> + '_> {
         match &self.transport {
             Transport::Http(target) => {
@@ -302,12 +271,6 @@ impl ServerDefinition {
             Transport::Stdio(target) => Box::new(target.args.iter().chain(target.env.values())),
         }
     }
-}
-
-/// Shows a word of a command so that nobody takes it for two, or for another.
-fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@+,${}%^~".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("{text:?}") }
 }
 
 impl HttpTarget {
@@ -350,8 +313,7 @@ impl HttpTarget {
         if self.headers.contains_key("authorization") {
             return Err(InvalidOAuth::Header.into());
         }
-        let mut slots = std::iter::once(&self.url).chain(self.headers.values()).flat_map(Template::slots);
-        if slots.any(|slot| slot.is_account()) { Err(InvalidOAuth::Reserved.into()) } else { Ok(()) }
+        Ok(())
     }
 
     fn authority_is_literal(&self) -> bool {
@@ -503,28 +465,5 @@ mod tests {
     fn a_secret_in_an_argument_is_named() {
         let error = parse(r#"{"type":"stdio","command":"x","args":["${USER_X}"]}"#).check().unwrap_err();
         assert!(matches!(error, InvalidServer::SecretInArgument(_)));
-    }
-
-    #[test]
-    fn the_destination_is_the_origin_or_the_command_line() {
-        let at = |json: &str| parse(json).destination();
-        let http = |url: &str| at(&format!(r#"{{"type":"streamable-http","url":"{url}"}}"#));
-        assert_eq!(http("https://a.example/one"), http("https://a.example:443/two?x"));
-        assert_ne!(http("https://a.example/"), http("https://b.example/"));
-        assert_ne!(http("https://a.example/"), http("http://a.example/"));
-        let stdio = |args: &str| at(&format!(r#"{{"type":"stdio","command":"x","args":{args}}}"#));
-        assert_ne!(stdio(r#"["a","b"]"#), stdio(r#"["a b"]"#));
-        let with = |env: &str| at(&format!(r#"{{"type":"stdio","command":"x","env":{env}}}"#));
-        assert_ne!(with("{}"), with(r#"{"PATH":"/tmp/other"}"#));
-    }
-
-    #[test]
-    fn a_destination_is_described_by_all_that_it_is_made_of() {
-        let http = parse(r#"{"type":"streamable-http","url":"https://a.example:8443/one/${USER_X}?y"}"#);
-        assert_eq!(http.describe_destination(), "https://a.example:8443");
-        let stdio = parse(
-            r#"{"type":"stdio","command":"npx","args":["-y","a b","c\u202ed"],"env":{"T":"${USER_T}","LOG":"x"}}"#,
-        );
-        assert_eq!(stdio.describe_destination(), r#"LOG=x T=${USER_T} npx -y "a b" "c\u{202e}d""#);
     }
 }

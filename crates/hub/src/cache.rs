@@ -141,7 +141,8 @@ impl Cache {
 
     /// Forgets what a change made stale.
     pub(crate) fn forget(&self, delta: &Delta) {
-        if !delta.whole && delta.credentials.is_empty() && delta.shared_values.is_empty() {
+        let mut of_people = delta.credentials.iter().chain(&delta.renewed).peekable();
+        if !delta.whole && of_people.peek().is_none() && delta.shared_values.is_empty() {
             return;
         }
         let (mut personal, mut shared) = (self.personal.lock(), self.shared.lock());
@@ -150,7 +151,7 @@ impl Cache {
             personal.clear();
             shared.clear();
         }
-        for key in &delta.credentials {
+        for key in of_people {
             personal.pop(key);
         }
         for server in &delta.shared_values {

@@ -173,7 +173,8 @@ impl Hub {
         self.directory(caller)?;
         let before = find(&self.store.shared_values(server.id).await?, &slot);
         let revision = before.map_or(0, |before| before.revision);
-        Ok(SeenSlot { server: server.id, slot, revision, destination: server.definition.destination() })
+        let destination = server.definition.destination_of(&Slot::Shared(slot.clone()));
+        Ok(SeenSlot { server: server.id, slot, revision, destination })
     }
 
     /// Lists the slots of a server and how they stand for a person.
@@ -187,12 +188,10 @@ impl Hub {
         let server = self.server(server)?;
         let needs = server.definition.needs();
         let values = self.stored_values(owner, server.id, &needs).await?;
-        let destination = needs.destination;
-        let goes_to = server.definition.describe_destination();
-        let view = |slot: Slot| SlotView {
-            state: self.state_of(owner, server.id, &slot, (&values, &destination)),
+        let view = |(slot, destination): (Slot, Destination)| SlotView {
+            state: self.state_of(owner, &server, &slot, (&values, &destination)),
             revision: values.find(&slot).map_or(0, |value| value.revision),
-            goes_to: goes_to.clone(),
+            goes_to: server.definition.describe_destination_of(&slot),
             destination,
             slot,
         };
@@ -211,8 +210,8 @@ impl Hub {
     ) -> Result<SealedValues, HubError> {
         let values = self.stored_values(owner, server.id, needs).await?;
         let (mut missing, mut suspended) = (Vec::new(), Vec::new());
-        for slot in &needs.slots {
-            match self.state_of(owner, server.id, slot, (&values, &needs.destination)) {
+        for (slot, destination) in &needs.slots {
+            match self.state_of(owner, server, slot, (&values, destination)) {
                 SlotState::Ready => {}
                 SlotState::Missing => missing.push(slot.name().clone()),
                 SlotState::Suspended => suspended.push(slot.name().clone()),
@@ -239,18 +238,18 @@ impl Hub {
         HubError::MissingCredential(MissingCredential { server, missing, suspended, url })
     }
 
-    /// Says how a slot stands. An account can't be moved, and may be good for less than its server wants.
+    /// Says how a slot stands. An account can't be moved, and may be good for nothing while it is there.
     fn state_of(
         &self,
         owner: UserId,
-        server: ServerId,
+        server: &Server,
         slot: &Slot,
         (values, destination): (&SealedValues, &Destination),
     ) -> SlotState {
         match values.state(slot, destination) {
             SlotState::Suspended if slot.is_account() => SlotState::Missing,
             SlotState::Ready if slot.is_account() => match values.account() {
-                Some(row) if self.accounts.is_refused((owner, server), row.revision) => SlotState::Missing,
+                Some(row) if self.is_of_no_use(owner, server, row) => SlotState::Missing,
                 _ => SlotState::Ready,
             },
             state => state,
@@ -298,10 +297,10 @@ impl Hub {
         needs: &Needs,
     ) -> Result<SealedValues, HubError> {
         let mut values = SealedValues::default();
-        if needs.slots.iter().any(|slot| matches!(slot, Slot::Personal(_))) {
+        if needs.slots.keys().any(|slot| matches!(slot, Slot::Personal(_))) {
             values.personal = self.cache.personal(&self.store, owner, server).await?;
         }
-        if needs.slots.iter().any(|slot| matches!(slot, Slot::Shared(_))) {
+        if needs.slots.keys().any(|slot| matches!(slot, Slot::Shared(_))) {
             values.shared = self.cache.shared(&self.store, server).await?;
         }
         Ok(values)
@@ -311,7 +310,7 @@ impl Hub {
     pub(crate) fn check_place(&self, seen: &SeenSlot, slot: &Slot) -> Result<(), HubError> {
         let server = self.server(seen.server)?;
         if server.definition.slots().contains(slot) {
-            return if server.definition.destination() == seen.destination {
+            return if server.definition.destination_of(slot) == seen.destination {
                 Ok(())
             } else {
                 let name = server.name;
@@ -352,15 +351,11 @@ impl Hub {
     pub(crate) async fn put_value(
         &self,
         permit: Granted,
-        mut row: SealedValue,
+        row: SealedValue,
         value: &SecretText,
         event: Event,
     ) -> Result<(), HubError> {
-        check_value(value)?;
-        let (id, owner) = names(&row);
-        let vault = &self.seal.open()?.vault;
-        let sealed = vault.seal(&context(&row, &id, &owner), value.expose().as_bytes(), &self.entropy)?;
-        row.sealed = sealed.as_bytes().to_vec();
+        let row = self.seal_value(row, value)?;
         let tx = match row.owner {
             Some(owner) => {
                 let mut tx = self.write_for(owner).await?;
@@ -374,6 +369,15 @@ impl Hub {
             }
         };
         self.commit(tx, permit, event).await
+    }
+
+    /// Seals a value into its row.
+    pub(crate) fn seal_value(&self, row: SealedValue, value: &SecretText) -> Result<SealedValue, HubError> {
+        check_value(value)?;
+        let (id, owner) = names(&row);
+        let vault = &self.seal.open()?.vault;
+        let sealed = vault.seal(&context(&row, &id, &owner), value.expose().as_bytes(), &self.entropy)?;
+        Ok(SealedValue { sealed: sealed.as_bytes().to_vec(), ..row })
     }
 }
 
@@ -413,7 +417,8 @@ impl SealedValues {
         values.values().iter().find(|value| value.slot == *slot.name())
     }
 
-    fn state(&self, slot: &Slot, destination: &Destination) -> SlotState {
+    /// Says how a slot stands, as far as its value tells.
+    pub(crate) fn state(&self, slot: &Slot, destination: &Destination) -> SlotState {
         match self.find(slot) {
             None => SlotState::Missing,
             Some(value) if value.destination == *destination => SlotState::Ready,

@@ -13,7 +13,7 @@ use mcphub_wire::Abilities;
 
 use crate::caller::Caller;
 use crate::credentials::SealedValues;
-use crate::error::HubError;
+use crate::error::{HubError, again_if_renewed};
 use crate::hub::Hub;
 
 /// How long a person's first use of a server waits for its list.
@@ -75,16 +75,11 @@ impl Hub {
 
     /// Lists a server as a person, with her values.
     pub(crate) async fn discover_as(&self, user: UserId, server: &Server) -> Result<Listed, HubError> {
-        let needs = server.definition.needs();
-        let values = self.find_values(user, server, &needs).await?;
-        match self.discover(server, Some(user), values).await {
-            // Its answer was that the token had ended.
-            Err(HubError::Renewed { .. }) => {
-                let values = self.find_values(user, server, &needs).await?;
-                self.discover(server, Some(user), values).await
-            }
-            done => done,
-        }
+        let discovered = || async {
+            let values = self.find_values(user, server, &server.definition.needs()).await?;
+            self.discover(server, Some(user), values).await
+        };
+        again_if_renewed(discovered).await
     }
 
     async fn discover(

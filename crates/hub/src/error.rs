@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mcphub_domain::audit::Refusal;
-use mcphub_domain::{ServerName, SlotName};
+use mcphub_domain::{ServerName, SlotName, Timestamp};
 use mcphub_policy::Denial;
 use mcphub_store::StoreError;
 use mcphub_upstream::UpstreamError;
@@ -37,6 +37,18 @@ pub enum HubError {
         /// The server.
         server: ServerName,
     },
+    /// The account that she has connected can't be given a new token now; later it may.
+    #[error(
+        "the token of your account at {server} can't be renewed, and is not tried again before {until}: {reason}"
+    )]
+    NotRenewed {
+        /// The server.
+        server: ServerName,
+        /// What is wrong, in the hub's own words.
+        reason: String,
+        /// When it is tried again.
+        until: Timestamp,
+    },
     /// Nobody can connect an account there, or this attempt came to nothing.
     #[error("no account can be connected at {server}: {reason}")]
     Account {
@@ -44,6 +56,8 @@ pub enum HubError {
         server: ServerName,
         /// What is wrong, in the hub's own words.
         reason: String,
+        /// What only the record tells, such as where a name leads.
+        aside: Option<String>,
     },
     /// The vault has no key.
     #[error("the hub is sealed: its key file is missing; it unseals by itself when the key is back")]
@@ -132,6 +146,18 @@ pub(crate) fn check_revision(what: impl std::fmt::Display, has: i64, base: i64) 
         return Ok(());
     }
     Err(HubError::Stale(format!("{what} was changed by somebody else: read it again and repeat the change")))
+}
+
+/// Does something with a server, and once more if that refused the token of a person's account, which is a new one now:
+/// nothing has run.
+pub(crate) async fn again_if_renewed<T, F>(attempt: impl Fn() -> F) -> Result<T, HubError>
+where
+    F: Future<Output = Result<T, HubError>>,
+{
+    match attempt().await {
+        Err(HubError::Renewed { .. }) => attempt().await,
+        done => done,
+    }
 }
 
 impl From<UpstreamError> for HubError {

@@ -292,10 +292,11 @@ impl Hub {
         }
         for (user, server) in &delta.credentials {
             self.lookout.renew(*server, Some(*user));
-            if self.accounts.is_renewing((*user, *server)) {
-                continue;
-            }
             self.upstreams.close(|key| key.server == *server && key.scope.user() == Some(*user));
+        }
+        // What runs with the token before goes on: it is the same person's, and nobody took it from her.
+        for (user, server) in &delta.renewed {
+            self.lookout.renew(*server, Some(*user));
         }
         for server in &delta.shared_values {
             self.lookout.renew(*server, None);

@@ -18,7 +18,7 @@ use crate::caller::Caller;
 use crate::calls::scope;
 use crate::client::Client;
 use crate::discovery::FIRST_LIST;
-use crate::error::HubError;
+use crate::error::{HubError, again_if_renewed};
 use crate::hub::Hub;
 use crate::limits::Place;
 use crate::listing::{Absence, absence, endpoint_name};
@@ -108,9 +108,19 @@ impl Hub {
         }
     }
 
-    /// Lists what one server offers, in the order of a call: decide, record, unseal, send. Nothing is sent for what is
-    /// on the shelf.
+    /// Lists what one server offers.
     pub(crate) async fn offers_of(
+        &self,
+        caller: &Caller,
+        entrance: Entrance<'_>,
+        server: &Arc<Server>,
+        kind: ListKind,
+    ) -> Result<Shelved, HubError> {
+        again_if_renewed(|| Box::pin(self.offers_once(caller, entrance, server, kind))).await
+    }
+
+    /// Lists it once, in the order of a call: decide, record, unseal, send. Nothing is sent for what is on the shelf.
+    async fn offers_once(
         &self,
         caller: &Caller,
         entrance: Entrance<'_>,
@@ -140,13 +150,13 @@ impl Hub {
             }
         };
         let listed = async {
-            let listed = timeout(FIRST_LIST, self.upstreams.list(recorded, server, access, kind)).await;
-            let late = |_| Err(UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST });
-            match listed.unwrap_or_else(late) {
+            match self.upstreams.list(recorded, server, access, kind).await {
                 Ok(list) => Ok(list),
                 Err(error) => Err(Box::pin(self.explain_refusal(user, server, (used, error))).await),
             }
         };
+        let late = || UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST };
+        let listed = async { timeout(FIRST_LIST, listed).await.unwrap_or_else(|_| Err(late().into())) };
         let listed = tokio::select! {
             biased;
             () = lease.revoked() => Err(HubError::Revoked),

@@ -21,7 +21,7 @@ use crate::caller::Caller;
 use crate::calls::scope;
 use crate::client::Client;
 use crate::discovery::FIRST_LIST;
-use crate::error::HubError;
+use crate::error::{HubError, again_if_renewed};
 use crate::hub::Hub;
 use crate::lease::Lease;
 use crate::offers::Entrance;
@@ -228,8 +228,13 @@ impl Hub {
         Ok(interests.into_iter().filter_map(shared).take(SERVERS).collect())
     }
 
-    /// Opens a server's stream: decided, recorded, with the person's own values.
+    /// Opens a server's stream.
     async fn listen(&self, part: &Part) -> Result<Opened, HubError> {
+        again_if_renewed(|| Box::pin(self.listen_once(part))).await
+    }
+
+    /// Opens it once: decided, recorded, with the person's own values.
+    async fn listen_once(&self, part: &Part) -> Result<Opened, HubError> {
         let (caller, server) = (&part.caller, &part.server);
         let world = self.snapshot.fresh()?;
         let permit = decide::ask(&world, caller.principal, part.endpoint, server.id, self.clock.now())?;
@@ -249,13 +254,17 @@ impl Hub {
                     return Err(error);
                 }
             };
+        let used = values.account().map(|row| row.revision);
         let opened = async {
             let Client { session, about, .. } = &part.client;
             let access =
                 self.access(server, scope(user, *session), (about.abilities, about.prefers), values)?;
             let watching = self.upstreams.watch(recorded, server, access, part.interest.clone());
             let slow = || UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST };
-            Ok(timeout(FIRST_LIST, watching).await.unwrap_or_else(|_| Err(slow()))?)
+            match timeout(FIRST_LIST, watching).await.unwrap_or_else(|_| Err(slow())) {
+                Ok(watching) => Ok(watching),
+                Err(error) => Err(self.explain_refusal(user, server, (used, error)).await),
+            }
         };
         let opened: Result<Watching, HubError> = tokio::select! {
             biased;

@@ -31,14 +31,28 @@ pub struct SealedValue {
 
 impl WriteTx {
     /// Adds a credential (revision 1), or replaces the one with the revision before, of the person
-    /// whose context the transaction has.
+    /// whose context the transaction has. Connections that used the one before close.
     pub async fn put_credential(&mut self, owner: UserId, value: &SealedValue) -> Result<(), StoreError> {
+        self.put_of(owner, value).await?;
+        self.changed(ChangeKind::Credential, format!("{owner}/{}", value.server));
+        Ok(())
+    }
+
+    /// Replaces a credential by one that is as good: connections that used the one before go on.
+    pub async fn renew_credential(&mut self, owner: UserId, value: &SealedValue) -> Result<(), StoreError> {
+        self.put_of(owner, value).await?;
+        self.changed(ChangeKind::Renewal, format!("{owner}/{}", value.server));
+        Ok(())
+    }
+
+    async fn put_of(&mut self, owner: UserId, value: &SealedValue) -> Result<(), StoreError> {
         let sql = if value.revision == 1 {
             "INSERT INTO credentials (id, owner_id, server_id, slot, sealed, destination, revision, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (owner_id, server_id, slot) DO NOTHING"
         } else {
-            "UPDATE credentials SET sealed = $5, destination = $6, revision = $7, updated_at = $8
+            "UPDATE credentials
+                SET sealed = $5, destination = $6, revision = $7, updated_at = $8, renewing_until = NULL
               WHERE id = $1 AND owner_id = $2 AND server_id = $3 AND slot = $4 AND revision = $7 - 1"
         };
         let changed = self
@@ -60,7 +74,6 @@ impl WriteTx {
         if changed == 0 {
             return Err(StoreError::stale(format!("credential {}", value.slot)));
         }
-        self.changed(ChangeKind::Credential, format!("{owner}/{}", value.server));
         Ok(())
     }
 
@@ -126,6 +139,52 @@ impl Store {
             )
             .await?;
         rows.iter().map(|row| from_row(row, Some(row.parse(7)?))).collect()
+    }
+
+    /// Claims the renewal of a credential as it was read, until a time: no other process renews it meanwhile. Says no if
+    /// another has claimed it, or it has changed.
+    pub async fn claim_renewal(
+        &self,
+        owner: UserId,
+        value: &SealedValue,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.app().write().await?;
+        tx.act_for(&owner.to_string()).await?;
+        let claimed = tx
+            .execute(
+                "UPDATE credentials SET renewing_until = $4
+                  WHERE id = $1 AND owner_id = $2 AND revision = $3
+                    AND (renewing_until IS NULL OR renewing_until <= $5)",
+                values![
+                    value.id.to_string(),
+                    owner.to_string(),
+                    value.revision,
+                    until.as_micros(),
+                    self.now().as_micros(),
+                ],
+            )
+            .await?;
+        tx.commit().await?;
+        Ok(claimed > 0)
+    }
+
+    /// Gives a claim back that came to nothing. One that has ended meanwhile, and is another's, stays.
+    pub async fn release_renewal(
+        &self,
+        owner: UserId,
+        value: &SealedValue,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.app().write().await?;
+        tx.act_for(&owner.to_string()).await?;
+        tx.execute(
+            "UPDATE credentials SET renewing_until = NULL
+              WHERE id = $1 AND owner_id = $2 AND revision = $3 AND renewing_until = $4",
+            values![value.id.to_string(), owner.to_string(), value.revision, until.as_micros()],
+        )
+        .await?;
+        tx.commit().await
     }
 
     /// Loads the shared values of a server.

@@ -26,6 +26,7 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/0002_custody.sqlite.sql"),
         postgres: include_str!("../migrations/0002_custody.postgres.sql"),
     },
+    Migration { both: include_str!("../migrations/0003_renewals.sql"), sqlite: "", postgres: "" },
 ];
 
 /// The schema that this version knows.

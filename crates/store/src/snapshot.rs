@@ -29,13 +29,23 @@ pub enum ChangeKind {
     Key,
     /// A person's credentials for a server; the id is `{user}/{server}`.
     Credential,
+    /// The same, where one has been replaced by another that is as good.
+    Renewal,
     /// A server's shared values; the id is the server's.
     SharedValue,
 }
 
 impl ChangeKind {
-    const ALL: &[Self] =
-        &[Self::User, Self::Group, Self::Server, Self::Tools, Self::Key, Self::Credential, Self::SharedValue];
+    const ALL: &[Self] = &[
+        Self::User,
+        Self::Group,
+        Self::Server,
+        Self::Tools,
+        Self::Key,
+        Self::Credential,
+        Self::Renewal,
+        Self::SharedValue,
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -45,6 +55,7 @@ impl ChangeKind {
             Self::Tools => "tools",
             Self::Key => "key",
             Self::Credential => "credential",
+            Self::Renewal => "renewal",
             Self::SharedValue => "shared-value",
         }
     }
@@ -59,6 +70,8 @@ pub struct Delta {
     pub tools: Vec<(ServerId, Vec<StoredTool>)>,
     /// The people and servers whose credentials changed.
     pub credentials: Vec<(UserId, ServerId)>,
+    /// Those of whom one was renewed, so that what runs with the one before may go on.
+    pub renewed: Vec<(UserId, ServerId)>,
     /// The servers whose shared values changed.
     pub shared_values: Vec<ServerId>,
     /// Whether everything was loaded anew, so that everything that was cached is stale.
@@ -167,13 +180,16 @@ async fn apply(
                 world.put_key(key);
             }
         }
-        ChangeKind::Credential => {
-            let (user, server) = id.split_once('/').ok_or_else(|| StoreError::damaged("a change's id"))?;
-            delta.credentials.push((parse(user)?, parse(server)?));
-        }
+        ChangeKind::Credential => delta.credentials.push(whose(id)?),
+        ChangeKind::Renewal => delta.renewed.push(whose(id)?),
         ChangeKind::SharedValue => delta.shared_values.push(parse(id)?),
     }
     Ok(())
+}
+
+fn whose(id: &str) -> Result<(UserId, ServerId), StoreError> {
+    let (user, server) = id.split_once('/').ok_or_else(|| StoreError::damaged("a change's id"))?;
+    Ok((parse(user)?, parse(server)?))
 }
 
 fn put_group(world: &mut World, loaded: LoadedGroup) {

@@ -29,15 +29,16 @@ impl Challenge {
     fn parse(text: &str) -> Option<Self> {
         let mut found: Option<Self> = None;
         for part in split(text) {
-            let (scheme, rest) = part.split_once(' ').unwrap_or((part, ""));
-            let begins = !scheme.contains('=');
-            match (begins, &found) {
-                (true, Some(_)) => break,
-                (true, None) if scheme.eq_ignore_ascii_case("bearer") => found = Some(Self::default()),
+            let scheme = scheme_of(part);
+            match (scheme, &found) {
+                (Some(_), Some(_)) => break,
+                (Some(scheme), None) if scheme.eq_ignore_ascii_case("bearer") => {
+                    found = Some(Self::default());
+                }
                 _ => {}
             }
             if let Some(challenge) = &mut found {
-                challenge.take(if begins { rest } else { part });
+                challenge.take(scheme.and_then(|scheme| part.strip_prefix(scheme)).unwrap_or(part));
             }
         }
         found
@@ -64,6 +65,14 @@ impl Challenge {
     pub fn wants_more(&self) -> bool {
         self.error.as_deref() == Some("insufficient_scope")
     }
+}
+
+/// Reads the scheme of a part with which a challenge begins. Where a `=` follows, with blanks before it or without, it is no
+/// scheme, but the name of a parameter.
+fn scheme_of(part: &str) -> Option<&str> {
+    let end = part.find([' ', '\t', '=']).unwrap_or(part.len());
+    let (scheme, rest) = part.split_at_checked(end)?;
+    (!rest.trim_start_matches([' ', '\t']).starts_with('=')).then_some(scheme)
 }
 
 /// Splits at the commas that stand outside of quotes.
@@ -123,6 +132,9 @@ mod tests {
             Some(all.clone())
         );
         assert_eq!(read(&["Basic realm=x", text]), Some(all.clone()));
+        let spaced = r#"Bearer error = "insufficient_scope" , scope	=  "a b",resource_metadata = "https://a.example/m?x=1,2""#;
+        assert_eq!(read(&[spaced]), Some(all.clone()), "blanks may stand round `=`");
+        assert_eq!(read(&[&format!("Basic realm = x, {spaced}, Digest scope = z")]), Some(all.clone()));
         assert_eq!(all.scopes().collect::<Vec<_>>(), ["a", "b"]);
         assert!(all.wants_more());
     }

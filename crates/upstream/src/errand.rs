@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use ipnet::IpNet;
 use mcphub_domain::SecretText;
+use mcphub_wire::header::{METHOD, PROTOCOL_VERSION};
+use mcphub_wire::list::ListKind;
+use mcphub_wire::{Version, method};
 use tokio::time::timeout;
 use url::{Host, Url};
 
@@ -16,7 +19,9 @@ use crate::address::is_allowed;
 use crate::challenge::Challenge;
 use crate::destination::{Destination, HttpRequest};
 use crate::http::{JSON, Own};
-use crate::outbound::SendError;
+use crate::outbound::{Body, SendError};
+use crate::outgoing::Outgoing;
+use crate::response::media;
 use crate::upstreams::Upstreams;
 
 /// How long an errand may take.
@@ -44,9 +49,18 @@ pub enum Content {
     /// Nothing: it only asks.
     Nothing,
     /// A JSON text.
-    Json(String),
+    Json(Bytes),
     /// A form, in which secrets may stand.
     Form(SecretText),
+}
+
+/// Is a form on its way: the bytes of a text that is wiped when it has been sent.
+struct Form(SecretText);
+
+impl AsRef<[u8]> for Form {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose().as_bytes()
+    }
 }
 
 /// Says where errands of a server may lead.
@@ -57,13 +71,10 @@ pub struct Vicinity {
     pub networks: Vec<IpNet>,
 }
 
-/// Is an answer.
-#[derive(Debug)]
+/// Is an answer. Tokens may stand in it, so that nobody prints it.
 pub struct Fetched {
     /// The HTTP status.
     pub status: u16,
-    /// What it wants instead, if it refused.
-    pub challenge: Option<Challenge>,
     /// The body, unless it answered with events.
     pub body: Bytes,
 }
@@ -84,6 +95,20 @@ impl Errand {
     #[must_use]
     pub const fn get(url: Url) -> Self {
         Self { url, content: Content::Nothing, headers: Vec::new(), authorization: None }
+    }
+
+    /// Asks a server of MCP, or who lets people in there, to describe itself.
+    #[must_use]
+    pub fn describe(url: Url) -> Self {
+        Self { headers: vec![(PROTOCOL_VERSION, Version::V2026_07_28.as_str())], ..Self::get(url) }
+    }
+
+    /// Asks a server something without a token: nothing has to be opened before it.
+    fn probe(url: Url) -> Self {
+        let body = Outgoing::list(ListKind::Tools, None).write(1, Version::V2026_07_28);
+        let mut errand = Self { content: Content::Json(body), ..Self::describe(url) };
+        errand.headers.push((METHOD, method::TOOLS_LIST));
+        errand
     }
 }
 
@@ -113,6 +138,15 @@ impl Vicinity {
         let is_open = is_home || addresses.iter().all(|address| is_allowed(*address, &self.networks));
         if is_open { Ok(()) } else { Err("it is not a public address; add its network to `networks`") }
     }
+
+    /// Names where an errand goes, if it may go there.
+    fn place(&self, url: &Url) -> Result<String, ErrandError> {
+        let place = url.origin().ascii_serialization();
+        match self.check(url) {
+            Ok(()) => Ok(place),
+            Err(reason) => Err(ErrandError::Refused(place, reason.to_owned())),
+        }
+    }
 }
 
 impl Upstreams {
@@ -121,19 +155,22 @@ impl Upstreams {
     /// # Errors
     /// Says why it brought nothing; any answer is something.
     pub async fn run(&self, errand: Errand, vicinity: &Vicinity) -> Result<Fetched, ErrandError> {
-        let place = errand.url.origin().ascii_serialization();
-        if let Err(reason) = vicinity.check(&errand.url) {
-            return Err(ErrandError::Refused(place, reason.to_owned()));
-        }
-        match timeout(PATIENCE, self.fetch(errand, vicinity.networks.clone())).await {
-            Ok(Ok(fetched)) => Ok(fetched),
-            Ok(Err(SendError::Refused(reason))) => Err(ErrandError::Refused(place, reason)),
-            Ok(Err(SendError::Failed(reason))) => Err(ErrandError::Failed(place, reason)),
-            Err(_) => Err(ErrandError::Failed(place, "it did not answer in time".to_owned())),
-        }
+        let place = vicinity.place(&errand.url)?;
+        in_time(place, async { fetched(self.send(errand, vicinity).await?).await }).await
     }
 
-    async fn fetch(&self, errand: Errand, networks: Vec<IpNet>) -> Result<Fetched, SendError> {
+    /// Asks a server something without a token, for what it wants of those who do. Only the head of its answer is waited for.
+    ///
+    /// # Errors
+    /// Says why no answer came.
+    pub async fn probe(&self, vicinity: &Vicinity) -> Result<Option<Challenge>, ErrandError> {
+        let errand = Errand::probe(vicinity.server.clone());
+        let place = vicinity.place(&errand.url)?;
+        let answer = in_time(place, self.send(errand, vicinity)).await?;
+        Ok(Challenge::read(answer.headers()))
+    }
+
+    async fn send(&self, errand: Errand, vicinity: &Vicinity) -> Result<Response<Body>, SendError> {
         let unfit = || SendError::Failed("the request can't be sent over HTTP".to_owned());
         let mut headers = HeaderMap::new();
         if let Some(text) = &errand.authorization {
@@ -141,31 +178,46 @@ impl Upstreams {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
+        let networks = vicinity.networks.clone();
         let destination = Destination::new(errand.url.as_str(), headers, networks).ok_or_else(unfit)?;
         let (method, kind, body) = match errand.content {
             Content::Nothing => (Method::GET, None, Bytes::new()),
-            Content::Json(text) => (Method::POST, Some(JSON), Bytes::from(text)),
-            Content::Form(text) => {
-                (Method::POST, Some(FORM), Bytes::copy_from_slice(text.expose().as_bytes()))
-            }
+            Content::Json(text) => (Method::POST, Some(JSON), text),
+            Content::Form(text) => (Method::POST, Some(FORM), Bytes::from_owner(Form(text))),
         };
         let own = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
         let mut headers: Own = errand.headers.into_iter().map(own).collect();
         headers.push((ACCEPT, ACCEPTED));
         headers.extend(kind.map(|kind| (CONTENT_TYPE, kind)));
-        let request = HttpRequest { destination: &destination, method, headers, body };
-        let response = self.outbound().send(&request).await?;
-        let (status, challenge) = (response.status().as_u16(), Challenge::read(response.headers()));
-        let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
-        let (mut from, mut body) = (response.into_body(), BytesMut::new());
-        while !is_stream && let Some(piece) = from.next().await {
-            body.extend_from_slice(&piece.map_err(|error| SendError::Failed(error.to_string()))?);
-            if body.len() > LARGEST {
-                return Err(SendError::Failed(format!("its answer is larger than {LARGEST} bytes")));
-            }
-        }
-        Ok(Fetched { status, challenge, body: body.freeze() })
+        self.outbound().send(&HttpRequest { destination: &destination, method, headers, body }).await
     }
+}
+
+/// Waits for an errand, and not for ever.
+async fn in_time<T>(
+    place: String,
+    running: impl Future<Output = Result<T, SendError>>,
+) -> Result<T, ErrandError> {
+    match timeout(PATIENCE, running).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(SendError::Refused(reason))) => Err(ErrandError::Refused(place, reason)),
+        Ok(Err(SendError::Failed(reason))) => Err(ErrandError::Failed(place, reason)),
+        Err(_) => Err(ErrandError::Failed(place, "it did not answer in time".to_owned())),
+    }
+}
+
+/// Reads an answer whole; events have no end, and are none that anybody waits for.
+async fn fetched(response: Response<Body>) -> Result<Fetched, SendError> {
+    let status = response.status().as_u16();
+    let (_, is_events) = media(&response);
+    let (mut from, mut body) = (response.into_body(), BytesMut::new());
+    while !is_events && let Some(piece) = from.next().await {
+        body.extend_from_slice(&piece.map_err(|error| SendError::Failed(error.to_string()))?);
+        if body.len() > LARGEST {
+            return Err(SendError::Failed(format!("its answer is larger than {LARGEST} bytes")));
+        }
+    }
+    Ok(Fetched { status, body: body.freeze() })
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ impl Session {
                 () = session.keep_hearing(&connection) => {}
             }
             session.hearing.store(false, Ordering::Release);
-            if session.feed.news.receiver_count() > 0 {
+            if session.feed.news.receiver_count() > 0 && !session.over.is_cancelled() {
                 session.hear(&connection);
             }
         });
@@ -144,7 +144,8 @@ impl Session {
                 Ok(response) if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
                     std::future::pending().await
                 }
-                Ok(response) if response.status() == StatusCode::NOT_FOUND => {
+                // The session has ended, or the token: who listens has to begin anew.
+                Ok(response) if matches!(response.status().as_u16(), 401 | 403 | 404) => {
                     connection.forget_session(self);
                     return self.feed.end();
                 }

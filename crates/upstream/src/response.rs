@@ -148,11 +148,11 @@ impl HttpReply {
             };
             self.resume.note(&event);
             let is_message = event.event.as_deref().is_none_or(|name| name == "message");
-            if is_message
-                && !event.data.is_empty()
-                && let Some(step) = self.message(&event.data)?
-            {
-                return Ok(step);
+            if is_message && !event.data.is_empty() {
+                self.resume.progress();
+                if let Some(step) = self.message(&event.data)? {
+                    return Ok(step);
+                }
             }
         }
     }
@@ -232,7 +232,7 @@ pub(crate) async fn read_answer(
 }
 
 /// Says whether a body is JSON, and whether it is a stream of events.
-fn media(response: &Response<Body>) -> (bool, bool) {
+pub(crate) fn media(response: &Response<Body>) -> (bool, bool) {
     let value =
         response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim();

@@ -18,8 +18,11 @@ use crate::outbound::Body;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How long is waited where the server doesn't say.
 const USUAL: Duration = Duration::from_secs(1);
-/// The longest that a server may let a call wait.
+/// The shortest and the longest that a server may let a call wait.
+const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(60);
+/// How many bytes the place in a stream may have.
+const LONGEST_ID: usize = 1 << 10;
 /// How often a stream is opened again that brings nothing.
 const TRIES: usize = 5;
 
@@ -35,13 +38,18 @@ pub(crate) struct Resume {
 impl Resume {
     /// Notes what an event says of it.
     pub(crate) fn note(&mut self, event: &Event) {
-        self.tries = 0;
         if let Some(id) = &event.id {
-            self.last = HeaderValue::from_str(id).ok().filter(|id| !id.is_empty());
+            let fits = (1..=LONGEST_ID).contains(&id.len());
+            self.last = HeaderValue::from_str(id).ok().filter(|_| fits);
         }
         if let Some(retry) = event.retry {
-            self.pause = Some(Duration::from_millis(retry).min(LONGEST));
+            self.pause = Some(Duration::from_millis(retry).clamp(SHORTEST, LONGEST));
         }
+    }
+
+    /// Notes that it brought a message.
+    pub(crate) const fn progress(&mut self) {
+        self.tries = 0;
     }
 
     /// Notes that the stream has ended; says no if it can't be taken up.
@@ -82,22 +90,47 @@ impl Resume {
 #[cfg(test)]
 mod tests {
     use mcphub_wire::sse::Event;
+    use tokio::time::Instant;
 
-    use super::{Resume, TRIES};
+    use super::{LONGEST, LONGEST_ID, Resume, SHORTEST, TRIES, USUAL};
+
+    fn event(id: &str) -> Event {
+        Event { id: Some(id.into()), ..Event::default() }
+    }
 
     #[tokio::test]
     async fn only_a_stream_with_a_place_is_taken_up_and_not_for_ever() {
         let mut resume = Resume::default();
         assert!(!resume.ended());
-        resume.note(&Event { id: Some("1".into()), ..Event::default() });
-        for _ in 0..TRIES {
+        for number in 0..TRIES {
+            // A place alone is nothing new.
+            resume.note(&event(&number.to_string()));
             assert!(resume.ended());
             resume.due = None;
         }
+        resume.note(&event("again"));
         assert!(!resume.ended());
-        resume.note(&Event::default());
+        resume.progress();
         assert!(resume.ended() && resume.is_due());
-        resume.note(&Event { id: Some(String::new()), ..Event::default() });
-        assert!(!resume.ended());
+        for unfit in [String::new(), "x".repeat(LONGEST_ID + 1)] {
+            resume.note(&event("1"));
+            assert!(resume.ended());
+            resume.note(&event(&unfit));
+            assert!(!resume.ended(), "{} bytes", unfit.len());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_at_once_is_waited_for_none_the_less() {
+        let waits = |retry| {
+            let mut resume = Resume::default();
+            resume.note(&Event { retry, ..event("1") });
+            assert!(resume.ended());
+            resume.due.unwrap().duration_since(Instant::now())
+        };
+        assert_eq!(
+            [None, Some(0), Some(500), Some(u64::MAX)].map(waits),
+            [USUAL, SHORTEST, USUAL / 2, LONGEST]
+        );
     }
 }

@@ -4,15 +4,23 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mcphub_domain::oauth::OAuth;
 use mcphub_domain::{SecretText, Timestamp};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroize as _;
 
+use super::bounded::few;
+use super::metadata::Authority;
 use crate::error::HubError;
 
 /// How long before its end a token is replaced.
 const EARLY: Duration = Duration::from_secs(30);
+/// How long a token is a new one: if it is refused then, another new one helps nothing.
+const NEW: Duration = Duration::from_secs(60);
+
+/// How much room the names of what proves who the hub is, and what stands between, may take in a form.
+const LONGEST_NAMES: usize = 128;
 
 /// Is an account that a person has connected.
 #[derive(Serialize, Deserialize)]
@@ -20,6 +28,9 @@ pub(crate) struct Account {
     access: String,
     refresh: Option<String>,
     expires_at: Option<Timestamp>,
+    /// When the token was last replaced by another.
+    #[serde(default)]
+    renewed_at: Option<Timestamp>,
     /// What was asked for and given.
     pub(super) scopes: Vec<String>,
     pub(super) issuer: String,
@@ -36,6 +47,10 @@ pub(super) struct Registered {
     pub(super) secret: Option<String>,
     pub(super) proof: Proof,
     pub(super) origin: Origin,
+    /// Where people come back to who were sent away in its name.
+    pub(super) redirect: String,
+    /// When the secret ends.
+    pub(super) ends_at: Option<Timestamp>,
 }
 
 /// Says how the hub proves at the token endpoint who it is.
@@ -72,10 +87,34 @@ pub(super) struct Granted {
 }
 
 /// Says what is known of an account without unsealing it.
-#[derive(Clone)]
 pub(super) struct Known {
+    /// When a new token is due.
     pub(super) due: Option<Timestamp>,
     pub(super) scopes: Vec<String>,
+    ends: Option<Timestamp>,
+    renewed_at: Option<Timestamp>,
+    issuer: String,
+    /// The id that the definition had for the hub, if it has that one.
+    client: Option<String>,
+}
+
+impl Known {
+    /// Says whether the token has ended.
+    pub(super) fn has_ended(&self, now: Timestamp) -> bool {
+        self.ends.is_some_and(|end| now >= end)
+    }
+
+    /// Says whether the token replaced another a moment ago.
+    pub(super) fn is_new(&self, now: Timestamp) -> bool {
+        self.renewed_at.is_some_and(|at| now.since(at) < NEW)
+    }
+
+    /// Says whether it was connected where the definition says now, and as whom: nothing of it is sent elsewhere, nor is the
+    /// secret of another sent there.
+    pub(super) fn fits(&self, oauth: &OAuth) -> bool {
+        oauth.issuer.as_ref().is_none_or(|issuer| *issuer == self.issuer)
+            && self.client.as_ref().is_none_or(|id| oauth.client_id.as_ref() == Some(id))
+    }
 }
 
 impl Account {
@@ -106,16 +145,18 @@ impl Account {
     pub(super) fn known(&self) -> Known {
         let due = self.expires_at.filter(|_| self.refresh.is_some());
         let due = due.map(|end| Timestamp::from_micros(end.as_micros() - EARLY.as_micros() as i64));
-        Known { due, scopes: self.scopes.clone() }
-    }
-
-    /// Says whether the token has ended.
-    pub(super) fn has_ended(&self, now: Timestamp) -> bool {
-        self.expires_at.is_some_and(|end| now >= end)
+        Known {
+            due,
+            scopes: self.scopes.clone(),
+            ends: self.expires_at,
+            renewed_at: self.renewed_at,
+            issuer: self.issuer.clone(),
+            client: (self.client.origin == Origin::Definition).then(|| self.client.id.clone()),
+        }
     }
 
     /// Takes over what was granted; what the answer doesn't name stays as it was.
-    pub(super) fn granted(mut self, granted: Granted, now: Timestamp) -> Result<Self, &'static str> {
+    pub(super) fn granted(mut self, mut granted: Granted, now: Timestamp) -> Result<Self, &'static str> {
         if !granted.token_type.eq_ignore_ascii_case("bearer") {
             return Err("its token is none that can be sent as a bearer token");
         }
@@ -124,28 +165,29 @@ impl Account {
         {
             return Err("its token fits into no header");
         }
+        self.renewed_at = (!self.access.is_empty()).then_some(now);
         self.access.zeroize();
-        self.access = granted.access_token;
+        self.access = std::mem::take(&mut granted.access_token);
         self.expires_at = granted.expires_in.map(|seconds| now.plus(Duration::from_secs(seconds)));
-        self.refresh = granted.refresh_token.or_else(|| self.refresh.take());
-        for scope in granted.scope.iter().flat_map(|scope| scope.split(' ')) {
-            if !scope.is_empty() && !self.scopes.iter().any(|known| known == scope) {
-                self.scopes.push(scope.to_owned());
-            }
+        if let Some(refresh) = granted.refresh_token.take() {
+            self.refresh.zeroize();
+            self.refresh = Some(refresh);
         }
+        let given = granted.scope.iter().flat_map(|scope| scope.split(' ')).map(str::to_owned);
+        self.scopes = few(std::mem::take(&mut self.scopes).into_iter().chain(given));
         Ok(self)
     }
 
     /// Begins one without a token.
     pub(super) fn begin(
-        authority: (&str, &str),
+        authority: &Authority,
         resource: String,
         client: Registered,
         scopes: Vec<String>,
     ) -> Self {
-        let (issuer, token_endpoint) = (authority.0.to_owned(), authority.1.to_owned());
-        let (access, refresh, expires_at) = (String::new(), None, None);
-        Self { access, refresh, expires_at, scopes, issuer, token_endpoint, resource, client }
+        let (issuer, token_endpoint) = (authority.issuer.clone(), authority.token_endpoint.to_string());
+        let (access, refresh, expires_at, renewed_at) = (String::new(), None, None, None);
+        Self { access, refresh, expires_at, renewed_at, scopes, issuer, token_endpoint, resource, client }
     }
 }
 
@@ -153,6 +195,13 @@ impl Drop for Account {
     fn drop(&mut self) {
         self.access.zeroize();
         self.refresh.zeroize();
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        self.access_token.zeroize();
+        self.refresh_token.zeroize();
     }
 }
 
@@ -185,7 +234,12 @@ pub(super) fn token_request(
     client: &Registered,
     secret: Option<&SecretText>,
 ) -> (SecretText, Option<SecretText>) {
-    let mut form = Serializer::new(String::new());
+    // Long enough from the start: what a text leaves behind where it grows out of its place is not wiped.
+    let secret_length = secret.map_or(0, |secret| secret.expose().len());
+    let length: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let mut form = Serializer::new(String::with_capacity(
+        3 * (length + client.id.len() + secret_length) + LONGEST_NAMES,
+    ));
     // Some want the id here, even where it stands in the header; it proves nothing.
     form.extend_pairs(fields).append_pair("client_id", &client.id);
     let authorization = match (client.proof, secret) {
@@ -207,12 +261,30 @@ pub(super) fn token_request(
 mod tests {
     use std::time::Duration;
 
+    use mcphub_domain::oauth::OAuth;
     use mcphub_domain::{SecretText, Timestamp};
 
-    use super::{Account, Granted, Origin, Proof, Registered, token_request};
+    use super::{Account, Authority, Granted, Origin, Proof, Registered, token_request};
+
+    impl Registered {
+        /// Is a client that registered itself.
+        pub(crate) fn known(id: &str) -> Self {
+            let (proof, origin) = (Proof::None, Origin::Registration);
+            let redirect = "http://127.0.0.1:3000/oauth/callback".into();
+            Self { id: id.into(), secret: None, proof, origin, redirect, ends_at: None }
+        }
+    }
 
     fn client(proof: Proof) -> Registered {
-        Registered { id: "an id".into(), secret: None, proof, origin: Origin::Definition }
+        let mut client = Registered::known("an id");
+        (client.proof, client.origin) = (proof, Origin::Definition);
+        client
+    }
+
+    fn begun(scopes: &[&str]) -> Account {
+        let authority = Authority::assumed(&"https://a.example".parse().unwrap()).unwrap();
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        Account::begin(&authority, "r".into(), client(Proof::None), scopes)
     }
 
     #[test]
@@ -240,23 +312,55 @@ mod tests {
     fn a_renewed_token_keeps_what_the_answer_does_not_name() {
         let granted = |json: &str| serde_json::from_str::<Granted>(json).unwrap();
         let now = Timestamp::from_micros(0);
-        let account = Account::begin(("i", "t"), "r".into(), client(Proof::None), vec!["x".into()]);
+        let account = begun(&["x"]);
         let first =
             r#"{"access_token":"a","token_type":"bearer","expires_in":60,"refresh_token":"r","scope":"x y"}"#;
         let account = account.granted(granted(first), now).ok().unwrap();
         assert_eq!(account.known().due, Some(now.plus(Duration::from_secs(30))));
-        assert!(account.has_ended(now.plus(Duration::from_secs(60))));
+        let known = account.known();
+        assert!(!known.is_new(now) && !known.has_ended(now.plus(Duration::from_secs(59))));
+        assert!(known.has_ended(now.plus(Duration::from_secs(60))));
         let next =
             account.granted(granted(r#"{"access_token":"b","token_type":"Bearer"}"#), now).ok().unwrap();
         let next = Account::read(&next.write().unwrap()).unwrap();
         assert_eq!((next.token().expose(), next.refresh_token()), ("b", Some("r")));
         assert_eq!((next.scopes.join(" ").as_str(), next.known().due), ("x y", None));
+        let is_new = |seconds| next.known().is_new(now.plus(Duration::from_secs(seconds)));
+        assert!(is_new(59) && !is_new(60), "refused later, it is renewed again");
         for bad in [
             r#"{"access_token":"b","token_type":"DPoP"}"#,
             r#"{"access_token":"a\nb","token_type":"bearer"}"#,
         ] {
-            let account = Account::begin(("i", "t"), "r".into(), client(Proof::None), Vec::new());
+            let account = begun(&[]);
             assert!(account.granted(granted(bad), now).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_of_one_authorization_server_and_one_client() {
+        let known = |origin| {
+            let mut account = begun(&[]);
+            (account.issuer, account.client.id, account.client.origin) = ("i".into(), "c".into(), origin);
+            account.known()
+        };
+        let oauth = |issuer: Option<&str>, id: Option<&str>| OAuth {
+            issuer: issuer.map(str::to_owned),
+            client_id: id.map(str::to_owned),
+            ..OAuth::default()
+        };
+        let table = [
+            (Origin::Definition, None, Some("c"), true),
+            (Origin::Definition, Some("i"), Some("c"), true),
+            (Origin::Definition, Some("j"), Some("c"), false),
+            (Origin::Definition, Some("i"), Some("d"), false),
+            (Origin::Definition, None, None, false),
+            (Origin::Registration, None, None, true),
+            (Origin::Registration, Some("i"), Some("d"), true),
+            (Origin::Registration, Some("j"), None, false),
+            (Origin::Document, Some("i"), None, true),
+        ];
+        for (origin, issuer, id, fits) in table {
+            assert_eq!(known(origin).fits(&oauth(issuer, id)), fits, "{origin:?} {issuer:?} {id:?}");
         }
     }
 }

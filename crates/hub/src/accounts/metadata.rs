@@ -3,40 +3,57 @@
 use serde::Deserialize;
 use url::Url;
 
+use super::bounded;
+
 /// Describes what protects a server.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Resource {
     /// What the server calls itself: tokens are for that.
+    #[serde(deserialize_with = "bounded::address")]
     pub(super) resource: String,
     /// Who lets people in.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::addresses")]
     pub(super) authorization_servers: Vec<String>,
     /// What a token can be good for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::words")]
     pub(super) scopes_supported: Vec<String>,
 }
 
 /// Describes an authorization server.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Authority {
+    #[serde(deserialize_with = "bounded::address")]
     pub(super) issuer: String,
+    #[serde(deserialize_with = "bounded::address")]
     pub(super) authorization_endpoint: Url,
+    #[serde(deserialize_with = "bounded::address")]
     pub(super) token_endpoint: Url,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::some_address")]
     pub(super) registration_endpoint: Option<Url>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::words")]
     code_challenge_methods_supported: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::some_words")]
     pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     pub(super) client_id_metadata_document_supported: bool,
-    #[serde(default)]
-    pub(super) authorization_response_iss_parameter_supported: bool,
-    #[serde(default)]
+    #[serde(default, rename = "authorization_response_iss_parameter_supported")]
+    pub(super) names_itself: bool,
+    #[serde(default, deserialize_with = "bounded::words")]
     pub(super) scopes_supported: Vec<String>,
 }
 
+/// Is who an answer has to be from.
+pub(super) struct Sender {
+    pub(super) issuer: String,
+    pub(super) names_itself: bool,
+}
+
 impl Resource {
+    /// Describes a server that doesn't describe itself, and of which is known who lets people in.
+    pub(super) const fn of(resource: String, authorization_servers: Vec<String>) -> Self {
+        Self { resource, authorization_servers, scopes_supported: Vec::new() }
+    }
+
     /// Says whether a token for what it describes is one for the server: the same place, or one above it.
     pub(super) fn covers(&self, server: &Url) -> bool {
         let Ok(resource) = Url::parse(&self.resource) else { return false };
@@ -59,7 +76,7 @@ impl Authority {
             code_challenge_methods_supported: vec!["S256".to_owned()],
             token_endpoint_auth_methods_supported: None,
             client_id_metadata_document_supported: false,
-            authorization_response_iss_parameter_supported: false,
+            names_itself: false,
             scopes_supported: Vec::new(),
         })
     }
@@ -69,13 +86,26 @@ impl Authority {
         self.code_challenge_methods_supported.iter().any(|method| method == "S256")
     }
 
+    /// Says who may answer for it.
+    pub(super) fn sender(&self) -> Sender {
+        Sender { issuer: self.issuer.clone(), names_itself: self.names_itself }
+    }
+}
+
+impl Sender {
     /// Says whether an answer that names this issuer, or none, is from it (RFC 9207 2.4). Nothing is normalized.
-    pub(super) fn is_sender(&self, named: Option<&str>) -> bool {
+    pub(super) fn is(&self, named: Option<&str>) -> bool {
         match named {
             Some(named) => named == self.issuer,
-            None => !self.authorization_response_iss_parameter_supported,
+            None => !self.names_itself,
         }
     }
+}
+
+/// Names a server that doesn't say how it calls itself (RFC 8707 2, RFC 3986 6.2.3).
+pub(super) fn own_name(server: &Url) -> String {
+    let path = Some(server.path()).filter(|path| *path != "/").unwrap_or_default();
+    format!("{}{path}", server.origin().ascii_serialization())
 }
 
 /// Lists where a server may describe what protects it, if it doesn't say where: for its path, then for all of it.
@@ -101,7 +131,7 @@ pub(super) fn authority_places(issuer: &Url) -> Vec<Url> {
 mod tests {
     use url::Url;
 
-    use super::{Authority, Resource, authority_places, resource_places};
+    use super::{Resource, Sender, authority_places, own_name, resource_places};
 
     fn url(text: &str) -> Url {
         text.parse().unwrap()
@@ -162,8 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_does_not_name_itself_is_named_without_what_it_does_not_need() {
+        for (server, name) in [
+            ("https://a.example", "https://a.example"),
+            ("https://a.example:443/?k=1", "https://a.example"),
+            ("https://a.example:8443/x/mcp?k=1", "https://a.example:8443/x/mcp"),
+            ("https://a.example/x/", "https://a.example/x/"),
+        ] {
+            assert_eq!(own_name(&url(server)), name, "{server}");
+        }
+    }
+
+    #[test]
     fn who_answers_is_compared_letter_by_letter() {
-        let mut authority = Authority::assumed(&url("https://a.example/mcp")).unwrap();
         for (advertised, named, good) in [
             (true, Some("https://a.example"), true),
             (true, None, false),
@@ -174,8 +215,8 @@ mod tests {
             (false, Some("https://a.example"), true),
             (false, Some("https://b.example"), false),
         ] {
-            authority.authorization_response_iss_parameter_supported = advertised;
-            assert_eq!(authority.is_sender(named), good, "{advertised} {named:?}");
+            let sender = Sender { issuer: "https://a.example".into(), names_itself: advertised };
+            assert_eq!(sender.is(named), good, "{advertised} {named:?}");
         }
     }
 }

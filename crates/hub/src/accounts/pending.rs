@@ -1,178 +1,23 @@
-//! People who are on their way to an authorization server, and what is known of accounts while the hub runs.
+//! What of accounts is not stored.
 
-use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
-use std::time::Duration;
+use mcphub_domain::{ServerId, UserId};
 
-use lru::LruCache;
-use mcphub_domain::{SecretText, Server, ServerId, Timestamp, UserId};
-use mcphub_upstream::Challenge;
-use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
-
-use super::account::{Account, Known};
-use super::metadata::Authority;
-use crate::caller::Caller;
-use crate::credentials::SeenSlot;
-
-/// How long a person may take.
-const PATIENCE: Duration = Duration::from_mins(10);
-/// How many people may be on their way at once, and how often one of them; then her oldest way is given up.
-const MOST: usize = 4096;
-const MOST_OF_ONE: usize = 64;
-/// Of how many accounts something is known.
-const KEPT: usize = 16_384;
-/// How many accounts may be renewed at once.
-const TURNS: usize = 64;
+use super::standing::Standings;
+use super::turns::Turns;
+use super::ways::Ways;
 
 /// Names an account: whose, and where.
 pub(crate) type Whose = (UserId, ServerId);
 
 /// Knows what of accounts is not stored.
 pub(crate) struct Accounts {
-    pending: Mutex<HashMap<[u8; 32], Pending>>,
-    standings: Mutex<LruCache<Whose, Standing>>,
-    turns: Vec<tokio::sync::Mutex<()>>,
-    /// Whose token is being replaced by a new one for the same person: her calls go on.
-    renewing: Mutex<HashSet<Whose>>,
-}
-
-/// Is a person on her way, and what she may come back with.
-pub(super) struct Pending {
-    /// She, as she began.
-    pub(super) caller: Caller,
-    pub(super) server: Server,
-    pub(super) seen: SeenSlot,
-    pub(super) owner: UserId,
-    /// The digest of what her browser keeps.
-    pub(super) browser: [u8; 32],
-    pub(super) verifier: SecretText,
-    pub(super) authority: Authority,
-    /// The account that it becomes.
-    pub(super) account: Account,
-    pub(super) until: Timestamp,
-}
-
-/// Says how an account stood when it was last looked at.
-struct Standing {
-    revision: i64,
-    known: Known,
-    /// What the server wanted when it refused the token.
-    refused: Option<Option<Challenge>>,
-    /// It was renewed because the server refused the token before.
-    renewed: bool,
-}
-
-/// Marks that a token is being replaced.
-pub(super) struct Renewing<'a> {
-    accounts: &'a Accounts,
-    whose: Whose,
-}
-
-impl Drop for Renewing<'_> {
-    fn drop(&mut self) {
-        self.accounts.renewing.lock().remove(&self.whose);
-    }
+    pub(super) ways: Ways,
+    pub(super) standings: Standings,
+    pub(super) turns: Turns,
 }
 
 impl Accounts {
     pub(crate) fn new() -> Self {
-        let kept = NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN);
-        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
-        Self {
-            pending: Mutex::default(),
-            standings: Mutex::new(LruCache::new(kept)),
-            turns,
-            renewing: Mutex::default(),
-        }
+        Self { ways: Ways::new(), standings: Standings::new(), turns: Turns::default() }
     }
-
-    /// Lets a person go who will come back with `state`. Says no if too many are on their way.
-    pub(super) fn let_go(&self, state: &str, pending: Pending, now: Timestamp) -> bool {
-        let mut all = self.pending.lock();
-        all.retain(|_, other| other.until > now);
-        let own = |(_, other): &(&[u8; 32], &Pending)| other.owner == pending.owner;
-        if all.iter().filter(own).count() >= MOST_OF_ONE {
-            let oldest = all.iter().filter(own).min_by_key(|(_, other)| other.until).map(|(key, _)| *key);
-            oldest.and_then(|key| all.remove(&key));
-        }
-        if all.len() >= MOST {
-            return false;
-        }
-        all.insert(digest(state), pending);
-        true
-    }
-
-    /// Takes in who comes back with `state`, once and in time, in the browser that she went with.
-    pub(super) fn take_in(&self, state: &str, browser: Option<&str>, now: Timestamp) -> Option<Pending> {
-        let pending = self.pending.lock().remove(&digest(state))?;
-        let is_same = browser.is_some_and(|browser| digest(browser) == pending.browser);
-        (is_same && pending.until > now).then_some(pending)
-    }
-
-    /// Says until when a person may take.
-    pub(super) fn until(now: Timestamp) -> Timestamp {
-        now.plus(PATIENCE)
-    }
-
-    /// Says whether the server refused the token in this revision, so that only the person can help.
-    pub(crate) fn is_refused(&self, whose: Whose, revision: i64) -> bool {
-        let mut standings = self.standings.lock();
-        standings.get(&whose).is_some_and(|known| known.revision == revision && known.refused.is_some())
-    }
-
-    /// Says what is known of an account in this revision, if it is.
-    pub(super) fn known(&self, whose: Whose, revision: i64) -> Option<Known> {
-        let mut standings = self.standings.lock();
-        standings.get(&whose).filter(|known| known.revision == revision).map(|known| known.known.clone())
-    }
-
-    /// Notes what is known of an account.
-    pub(super) fn note(&self, whose: Whose, revision: i64, (known, renewed): (Known, bool)) {
-        self.standings.lock().put(whose, Standing { revision, known, refused: None, renewed });
-    }
-
-    /// Notes that the server refused the token.
-    pub(super) fn refuse(&self, whose: Whose, revision: i64, challenge: Option<Challenge>) {
-        let mut standings = self.standings.lock();
-        if let Some(standing) = standings.get_mut(&whose).filter(|standing| standing.revision == revision) {
-            standing.refused = Some(challenge);
-        }
-    }
-
-    /// Says whether the token was renewed because the one before was refused.
-    pub(super) fn was_renewed(&self, whose: Whose, revision: i64) -> bool {
-        let mut standings = self.standings.lock();
-        standings.get(&whose).is_some_and(|known| known.revision == revision && known.renewed)
-    }
-
-    /// Returns what the server wanted when it refused the token, if it did.
-    pub(super) fn wanted(&self, whose: Whose) -> Option<Challenge> {
-        self.standings.lock().get(&whose)?.refused.clone().flatten()
-    }
-
-    /// Says whether what changes is that a token is replaced by a new one, which ends no call.
-    pub(crate) fn is_renewing(&self, whose: Whose) -> bool {
-        self.renewing.lock().contains(&whose)
-    }
-
-    /// Notes that a token is being replaced, until the mark is dropped.
-    pub(super) fn begin_renewing(&self, whose: Whose) -> Renewing<'_> {
-        self.renewing.lock().insert(whose);
-        Renewing { accounts: self, whose }
-    }
-
-    /// Returns what those take turns with who renew an account.
-    pub(super) fn turn(&self, (user, _): Whose) -> Option<&tokio::sync::Mutex<()>> {
-        let place = user
-            .as_bytes()
-            .iter()
-            .fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
-        self.turns.get(place % TURNS)
-    }
-}
-
-/// Digests what is compared: nothing is kept that somebody could come back with.
-pub(super) fn digest(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }

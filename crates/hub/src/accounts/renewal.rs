@@ -1,23 +1,53 @@
-//! Keeping an account good: its token is renewed before it ends, and once when the server refuses it. What only the person can
-//! do, she is asked for, as for any other value that is missing.
+//! Keeping an account good: its token is renewed before it ends, and when the server refuses it. What only the person can do,
+//! she is asked for, as for any other value that is missing.
 
-use mcphub_domain::{Event, Server, Slot, UserId};
-use mcphub_policy::Administration;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcphub_domain::{Server, Slot, Timestamp, UserId};
 use mcphub_store::credentials::SealedValue;
 use mcphub_upstream::{Challenge, UpstreamError};
+use tokio::time::timeout;
 
 use super::account::{Account, Known};
-use super::discovery::Site;
 use super::pending::Whose;
-use crate::credentials::{SealedValues, SeenSlot, find, open_value};
+use crate::credentials::{SealedValues, open_value};
 use crate::error::HubError;
 use crate::hub::Hub;
 
+/// How long a call waits for a new token, whoever renews it.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a token that could not be renewed is left alone.
+pub(super) const PAUSE: Duration = Duration::from_secs(10);
+
 /// Says why a token is renewed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
+pub(super) enum Why {
     Ends,
     Refused,
+}
+
+/// Says what came of a renewal that nothing kept from being done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Renewal {
+    /// There is another token now, or another account, or none.
+    Done,
+    /// Only the person can help.
+    NeedsHer,
+}
+
+/// Says that a token could not be renewed, and when that is tried again.
+#[derive(Clone)]
+pub(super) struct NotRenewed {
+    pub(super) until: Timestamp,
+    pub(super) reason: String,
+}
+
+impl NotRenewed {
+    /// Says it of an account at a server.
+    pub(super) fn of(self, server: &Server) -> HubError {
+        HubError::NotRenewed { server: server.name.clone(), reason: self.reason, until: self.until }
+    }
 }
 
 impl Hub {
@@ -29,16 +59,20 @@ impl Hub {
         values: SealedValues,
     ) -> Result<SealedValues, HubError> {
         let Some(row) = values.account() else { return Ok(values) };
-        let whose = (owner, server.id);
-        let known = match self.accounts.known(whose, row.revision) {
-            Some(known) => known,
-            None => self.learn(whose, row)?,
-        };
-        if known.due.is_none_or(|due| self.clock.now() < due) {
+        let (whose, now) = ((owner, server.id), self.clock.now());
+        let known = self.known_account(whose, row)?;
+        if known.due.is_none_or(|due| now < due) {
             return Ok(values);
         }
-        self.renew(owner, server, (row.revision, Why::Ends)).await?;
-        self.stored_values(owner, server.id, &server.definition.needs()).await
+        match self.renew(owner, server, (row.revision, Why::Ends)).await {
+            Ok(Renewal::Done) => {}
+            Ok(Renewal::NeedsHer) => return Err(self.ask_again(server, whose, (row.revision, None))),
+            // It works a little longer.
+            Err(HubError::NotRenewed { .. }) if !known.has_ended(now) => return Ok(values),
+            Err(error) => return Err(error),
+        }
+        let values = self.stored_values(owner, server.id, &server.definition.needs()).await?;
+        if values.account().is_none() { Err(self.lacks_account(server)) } else { Ok(values) }
     }
 
     /// Says what a refusal means for a person who has connected an account.
@@ -53,30 +87,29 @@ impl Hub {
             return error.into();
         };
         let whose = (owner, server.id);
+        let ask_again = || self.ask_again(server, whose, (revision, challenge.clone()));
+        let known = self.accounts.known(whose, revision);
         match (status, challenge) {
-            (403, Some(challenge)) if self.steps_up(whose, revision, challenge) => {
-                self.ask_again(server, whose, (revision, Some(challenge.clone())))
-            }
+            (403, Some(challenge)) if steps_up(known.as_deref(), challenge) => ask_again(),
             (403, _) => error.into(),
-            _ if self.accounts.was_renewed(whose, revision) => {
-                self.ask_again(server, whose, (revision, challenge.clone()))
-            }
+            _ if known.is_some_and(|known| known.is_new(self.clock.now())) => ask_again(),
             _ => match self.renew(owner, server, (revision, Why::Refused)).await {
-                Ok(()) => HubError::Renewed { server: server.name.clone() },
-                Err(HubError::MissingCredential(_)) => {
-                    self.ask_again(server, whose, (revision, challenge.clone()))
-                }
+                Ok(Renewal::Done) => HubError::Renewed { server: server.name.clone() },
+                Ok(Renewal::NeedsHer) => ask_again(),
                 Err(error) => error,
             },
         }
     }
 
-    /// Says whether the server wants something that was never asked for. What was asked for and not given isn't asked for again.
-    fn steps_up(&self, whose: Whose, revision: i64, challenge: &Challenge) -> bool {
-        let known = self.accounts.known(whose, revision);
-        let has =
-            |scope: &str| known.as_ref().is_none_or(|known| known.scopes.iter().any(|asked| asked == scope));
-        challenge.wants_more() && challenge.scopes().any(|scope| !has(scope))
+    /// Says whether an account is there for nothing: refused, or connected elsewhere than the definition says now.
+    pub(crate) fn is_of_no_use(&self, owner: UserId, server: &Server, row: &SealedValue) -> bool {
+        let whose = (owner, server.id);
+        let is_elsewhere = || {
+            let known = self.known_account(whose, row).ok().zip(server.definition.oauth());
+            // What can't be read now shows when it is used.
+            known.is_some_and(|(known, oauth)| !known.fits(oauth))
+        };
+        self.accounts.is_refused(whose, row.revision) || is_elsewhere()
     }
 
     fn ask_again(
@@ -86,62 +119,50 @@ impl Hub {
         (revision, challenge): (i64, Option<Challenge>),
     ) -> HubError {
         self.accounts.refuse(whose, revision, challenge);
+        self.lacks_account(server)
+    }
+
+    pub(super) fn lacks_account(&self, server: &Server) -> HubError {
         self.lacks(server, vec![Slot::account().name().clone()], Vec::new())
     }
 
-    fn learn(&self, whose: Whose, row: &SealedValue) -> Result<Known, HubError> {
-        let known = Account::read(&open_value(&self.seal.open()?.vault, row)?)?.known();
-        self.accounts.note(whose, row.revision, (known.clone(), false));
-        Ok(known)
+    /// Says what is known of an account, unsealing it if nothing is.
+    fn known_account(&self, whose: Whose, row: &SealedValue) -> Result<Arc<Known>, HubError> {
+        if let Some(known) = self.accounts.known(whose, row.revision) {
+            return Ok(known);
+        }
+        let account = Account::read(&open_value(&self.seal.open()?.vault, row)?)?;
+        Ok(self.accounts.note(whose, row.revision, account.known()))
     }
 
-    /// Renews the token that a person has in this revision, unless somebody else just did.
+    /// Renews the token that a person has in this revision, unless somebody else just did, or it could not be done a moment
+    /// ago. Once begun, it goes on whether the caller waits or not: what was given for a token that is good once is kept.
     async fn renew(
         &self,
         owner: UserId,
         server: &Server,
         (revision, why): (i64, Why),
-    ) -> Result<(), HubError> {
+    ) -> Result<Renewal, HubError> {
         let whose = (owner, server.id);
-        let _turn = match self.accounts.turn(whose) {
-            Some(turn) => Some(turn.lock().await),
-            None => None,
+        let renewed = async {
+            let turn = self.accounts.turns.take(whose).await;
+            let hub = self.handle().upgrade();
+            let hub =
+                hub.ok_or_else(|| HubError::Unavailable { reason: "the hub is stopping".to_owned() })?;
+            let task = self.tasks.spawn(async move {
+                let renewed = hub.renew_in_turn(whose, (revision, why)).await;
+                drop(turn);
+                renewed
+            });
+            task.await.map_err(|error| HubError::Internal(error.to_string()))?
         };
-        let slot = Slot::account();
-        let rows = self.store.credentials(owner, server.id).await?;
-        let Some(row) = find(&rows, slot.name()).filter(|row| row.revision == revision) else {
-            return Ok(());
-        };
-        let before = Account::read(&open_value(&self.seal.open()?.vault, &row)?)?;
-        let (site, has_ended) = (Site::of(server)?, before.has_ended(self.clock.now()));
-        let Some(refresh) = before.refresh_token().map(str::to_owned) else {
-            return Err(self.lacks(server, vec![slot.name().clone()], Vec::new()));
-        };
-        let permit =
-            self.administrate(&self.myself(), Administration::RenewAccount(owner), "accounts.renew").await?;
-        let resource = before.resource.clone();
-        let fields = [
-            ("grant_type", "refresh_token"),
-            ("refresh_token", refresh.as_str()),
-            ("resource", resource.as_str()),
-        ];
-        let account = match self.redeem(&site, before, &fields).await {
-            Ok(account) => account,
-            // It may work a little longer.
-            Err(_) if why == Why::Ends && !has_ended => return Ok(()),
-            Err(error) => {
-                tracing::info!(server = %server.name, %error, "a token could not be renewed");
-                return Err(self.ask_again(server, whose, (revision, None)));
-            }
-        };
-        let seen =
-            SeenSlot { server: server.id, slot: row.slot.clone(), revision, destination: row.destination };
-        let next = self.next(Some(owner), &seen, Some(&row));
-        let (credential, now_at) = (next.id, next.revision);
-        let event = Event::AccountRenewed { credential, owner, server: server.id };
-        let _renewing = self.accounts.begin_renewing(whose);
-        self.put_value(permit, next, &account.write()?, event).await?;
-        self.accounts.note(whose, now_at, (account.known(), why == Why::Refused));
-        Ok(())
+        let late = || NotRenewed { until: self.clock.now().plus(PAUSE), reason: "it takes long".to_owned() };
+        timeout(PATIENCE, renewed).await.unwrap_or_else(|_| Err(late().of(server)))
     }
+}
+
+/// Says whether the server wants something that was never asked for. What was asked for and not given isn't asked for again.
+fn steps_up(known: Option<&Known>, challenge: &Challenge) -> bool {
+    let has = |scope: &str| known.is_none_or(|known| known.scopes.iter().any(|asked| asked == scope));
+    challenge.wants_more() && challenge.scopes().any(|scope| !has(scope))
 }

@@ -21,7 +21,7 @@ fn lists(web: &Web) -> usize {
     web.methods().iter().filter(|method| *method == "tools/list").count()
 }
 
-async fn until(what: &str, happened: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, happened: impl Fn() -> bool) {
     for _ in 0..1_000 {
         if happened() {
             return;

@@ -12,7 +12,7 @@ use mcphub_domain::{
 };
 use mcphub_store::{DatabaseUrls, Place, Process};
 use mcphub_wire::Envelope;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::web::{Seen, Web};
@@ -22,16 +22,20 @@ use crate::keys::NewKey;
 use crate::users::NewUser;
 use crate::{Caller, Client, Endpoint, Hub, KeySource, Settings, ToolCall};
 
+mod accounts;
 mod backup;
 mod calls;
 mod clock;
+mod connecting;
 mod keys;
 mod listing;
+mod refusals;
 mod rounds;
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
 #[path = "../../../mcphub/tests/it/harness/schema.rs"]
 mod schema;
 mod sessions;
+mod town;
 mod vault;
 #[path = "../../../upstream/tests/it/web.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
@@ -59,6 +63,11 @@ impl House {
 
     /// Opens one with a clock that the test sets.
     async fn open_at(clock: Clock, seed: u64) -> Self {
+        Self::open_on("http://127.0.0.1:3000", clock, seed).await
+    }
+
+    /// Opens one that people reach under an address.
+    async fn open_on(public_url: &str, clock: Clock, seed: u64) -> Self {
         let folder = TempDir::new().unwrap();
         let place = |name: &str| folder.path().join(name);
         let upstream =
@@ -69,7 +78,7 @@ impl House {
             key: KeySource::Folder(place("keys")),
             heads: place("heads"),
             quota: Quota::new(1_000_000, 256).unwrap(),
-            public_url: "http://127.0.0.1:3000".parse().unwrap(),
+            public_url: public_url.parse().unwrap(),
             upstream,
         };
         let hub = Hub::open(settings, clock, Entropy::fixed(seed)).await.unwrap();
@@ -104,10 +113,17 @@ impl House {
 
     /// Adds one that has to answer in time.
     async fn server_within(&self, name: &str, web: &Web, millis: u64) -> Server {
-        let (hub, operator) = (&self.hub, self.hub.operator());
         let headers = json!({ "authorization": "${USER_TOKEN}" });
-        let definition =
-            json!({ "type": "streamable-http", "url": web.url(), "headers": headers, "timeoutMs": millis });
+        self.add(
+            name,
+            json!({ "type": "streamable-http", "url": web.url(), "headers": headers, "timeoutMs": millis }),
+        )
+        .await
+    }
+
+    /// Adds a server that the group may use.
+    async fn add(&self, name: &str, definition: Value) -> Server {
+        let (hub, operator) = (&self.hub, self.hub.operator());
         let definition = serde_json::from_value(definition).unwrap();
         let server = hub.add_server(&operator, name.parse().unwrap(), definition).await.unwrap();
         let grant = NewGrant {
@@ -139,7 +155,13 @@ impl House {
 
 /// Makes a call of the server's only tool, as it comes in.
 fn call(server: &Server) -> ToolCall {
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "do" } });
+    call_with(server, &json!({}))
+}
+
+/// Makes one with arguments.
+fn call_with(server: &Server, arguments: &Value) -> ToolCall {
+    let params = json!({ "name": "do", "arguments": arguments });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
     let envelope = Envelope::parse(&Bytes::from(body.to_string())).unwrap();
     ToolCall {
         endpoint: Endpoint::Server(server.id),

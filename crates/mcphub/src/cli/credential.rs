@@ -101,7 +101,7 @@ async fn look(desk: &Desk, owner: UserId, server: &Server, slot: &Slot) -> Resul
         server: server.id,
         slot: slot.name().clone(),
         revision: 0,
-        destination: server.definition.destination(),
+        destination: server.definition.destination_of(slot),
     }))
 }
 

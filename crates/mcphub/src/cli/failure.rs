@@ -63,7 +63,7 @@ impl From<HubError> for Failure {
             HubError::Conflict(_) => "conflict",
             HubError::Stale(_) => "stale",
             HubError::Upstream(_) => "upstream",
-            HubError::Renewed { .. } | HubError::Account { .. } => "account",
+            HubError::Renewed { .. } | HubError::NotRenewed { .. } | HubError::Account { .. } => "account",
             HubError::Internal(_) => "internal",
         };
         Self::new(code, error.to_string())

@@ -175,6 +175,9 @@ impl From<HubError> for ApiError {
             HubError::Renewed { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "account.renewed", detail).after(A_WHILE)
             }
+            HubError::NotRenewed { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "account.unavailable", detail).after(A_WHILE)
+            }
             HubError::Account { .. } => Self::new(StatusCode::BAD_GATEWAY, "account.failed", detail),
             HubError::Sealed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "sealed", detail).after(A_WHILE),
             HubError::Unavailable { reason } => Self::unavailable(&reason),

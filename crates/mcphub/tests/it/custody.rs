@@ -162,7 +162,7 @@ fn keys(installation: &Installation) -> Vec<Value> {
 }
 
 /// Spells a key of its own for each seed.
-fn digits(seed: u8) -> String {
+pub(crate) fn digits(seed: u8) -> String {
     (1..=32_u8).map(|place| format!("{:02x}", place.wrapping_mul(73).wrapping_add(seed))).collect()
 }
 

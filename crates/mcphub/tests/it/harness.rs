@@ -92,6 +92,12 @@ impl Installation {
         Self { folder, variables }
     }
 
+    /// Makes another node of it: a folder of its own, with the same database and settings.
+    pub(crate) fn another_node(&self) -> Self {
+        let settings = self.variables.iter().filter(|(name, _)| name.starts_with("MCPHUB_"));
+        Self::with(settings.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }

@@ -1,14 +1,16 @@
 //! Accounts that people connect at a server of the official SDK, which lets them in by OAuth 2.1.
 
 use std::net::SocketAddr;
-use std::thread;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::harness::client::{Answer, call, send};
-use crate::harness::peer::{Peer, oauth};
+use crate::harness::peer::{Peer, oauth, oauth_of_2025_03_26};
 use crate::harness::{Installation, Serving, eventually, on_both};
 use crate::rounds::grant;
+
+mod renewal;
 
 const HOUR: u32 = 3600;
 
@@ -26,14 +28,13 @@ struct Way {
 
 impl Person<'_> {
     fn api(&self, method: &str, path: &str) -> Answer {
+        self.send(method, path, "")
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> Answer {
         let bearer = format!("Bearer {}", self.key);
-        send(
-            self.hub.address,
-            method,
-            &format!("/api/v1/users/me/servers/notes{path}"),
-            &[("Authorization", &bearer)],
-            "",
-        )
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        send(self.hub.address, method, &format!("/api/v1/users/me/servers/notes{path}"), &headers, body)
     }
 
     /// Goes to the authorization server and is sent back, without having arrived yet.
@@ -78,6 +79,11 @@ impl Person<'_> {
         serde_json::from_str(&self.call("given", json!({}))).unwrap()
     }
 
+    /// Reads what it says that it met: `asked` for tokens, `refused` tokens.
+    fn met(&self, what: &str) -> Value {
+        serde_json::from_str::<Value>(&self.call("met", json!({}))).unwrap()[what].clone()
+    }
+
     fn account(&self) -> Value {
         self.api("GET", "/credentials").json()[0].clone()
     }
@@ -106,41 +112,20 @@ on_both! {
         let revision = alice.account()["revision"].clone();
         assert_eq!(alice.api("DELETE", &format!("/credentials/OAUTH?revision={revision}")).status, 204);
         assert!(alice.call("whoami", json!({})).contains(&page), "what she removed is gone");
-        let typed = alice.api("PUT", "/credentials/OAUTH");
-        assert_ne!(typed.status, 204, "no account is typed in");
+        let destination = alice.account()["destination"].clone();
+        let seen = json!({ "destination": destination, "revision": 0 });
+        let typed = json!({ "value": "typed", "destination": destination, "revision": 0 });
+        for (method, path, body) in [("PUT", "", typed), ("POST", "/confirm", seen)] {
+            let refused = alice.send(method, &format!("/credentials/OAUTH{path}"), &body.to_string());
+            assert_eq!(refused.status, 422, "{refused:?}");
+            let words = refused.json()["detail"].as_str().unwrap().to_owned();
+            assert!(words.contains("connected on the hub's page, not typed in"), "{words}");
+        }
+        let log = installation.ok("audit list --limit 500 --json");
+        for text in [&log, &installation.logged(), &alice.account().to_string(), &carol] {
+            assert!(!text.contains("canary"), "a token stands in the open: {text}");
+        }
         drop(server);
-    }
-
-    fn a_token_that_is_refused_is_renewed_once_for_all_calls(installation) {
-        let (_server, hub) = begin(&installation, HOUR);
-        let alice = Person { hub: &hub, key: installation.key("alice") };
-        alice.connect();
-        let before = alice.call("whoami", json!({}));
-        alice.call("forget", json!({}));
-        thread::scope(|scope| {
-            let calls: Vec<_> = (0..6).map(|_| scope.spawn(|| alice.call("whoami", json!({})))).collect();
-            for answer in calls.into_iter().map(|call| call.join().unwrap()) {
-                assert!(answer.starts_with("carol ") && answer != before, "{answer}");
-            }
-        });
-        assert_eq!(alice.given(), json!({ "client": 1, "code": 1, "refresh": 1 }));
-        let renewed = || recorded(&installation, "account.renewed");
-        assert_eq!(renewed(), 1);
-        alice.call("forget", json!({ "everything": true }));
-        let text = alice.call("whoami", json!({}));
-        assert!(text.contains("/credentials/notes"), "only she can help: {text}");
-        assert_eq!((alice.account()["state"].clone(), renewed()), (json!("missing"), 1));
-        alice.connect();
-        assert!(alice.call("whoami", json!({})).starts_with("carol "));
-        assert_eq!(alice.given(), json!({ "client": 1, "code": 2, "refresh": 1 }), "the hub is known there already");
-    }
-
-    fn a_token_that_is_about_to_end_is_renewed_before_the_call(installation) {
-        let (_server, hub) = begin(&installation, 10);
-        let alice = Person { hub: &hub, key: installation.key("alice") };
-        alice.connect();
-        assert!(alice.call("whoami", json!({})).starts_with("carol "));
-        assert!(alice.given()["refresh"].as_u64() >= Some(1));
     }
 
     fn nobody_comes_back_for_another_or_twice(installation) {
@@ -163,13 +148,34 @@ on_both! {
             assert_eq!(alice.account()["state"], "missing");
         }
         let way = alice.go();
-        assert_eq!((alice.arrive(&way), alice.arrive(&way)), (200, 400));
-        assert_eq!(alice.given()["code"], 1, "nothing else was redeemed");
-        assert_eq!(recorded(&installation, "account.failed"), 2, "who came as awaited, but with something else");
+        assert_eq!(alice.arrive(&way), 200);
+        let asked = alice.met("asked");
+        assert_eq!(alice.arrive(&way), 400);
+        assert_eq!((alice.met("asked"), &alice.given()["code"]), (asked, &json!(1)), "nobody was asked for anything more");
+        assert_eq!(recorded(&installation, "account.failed"), 4, "who was awaited, but not like this");
+        let log = installation.ok("audit list --limit 500 --json");
+        for reason in ["another browser", "not from the authorization server", "let nobody in"] {
+            assert!(log.contains(reason), "{reason}");
+        }
+        assert!(recorded(&installation, "refused.folded") > 0, "nobody was awaited with the rest: {log}");
+    }
+
+    fn a_server_of_2025_03_26_lets_people_in_itself(installation) {
+        let server = oauth_of_2025_03_26();
+        grant(&installation, "notes", &json!({ "type": "http", "url": server.url, "oauth": { "scopes": ["notes"] } }));
+        let hub = installation.serve();
+        let alice = Person { hub: &hub, key: installation.key("alice") };
+        let way = alice.go();
+        assert!(way.path.starts_with("/oauth/callback/"), "it doesn't say who it is: {}", way.path);
+        let elsewhere = way.path.replacen(way.path.split('?').next().unwrap(), "/oauth/callback", 1);
+        assert_eq!(alice.arrive(&Way { path: elsewhere, cookie: way.cookie }), 400);
+        alice.connect();
+        assert!(alice.call("whoami", json!({})).starts_with("carol "));
+        assert_eq!(alice.given()["code"], 1, "a code that came elsewhere is not redeemed");
     }
 
     fn a_server_that_wants_accounts_says_so(installation) {
-        let server = oauth(HOUR);
+        let server = oauth(HOUR, &outage(&installation));
         grant(&installation, "notes", &json!({ "type": "http", "url": server.url }));
         let hub = installation.serve();
         let alice = Person { hub: &hub, key: installation.key("alice") };
@@ -180,8 +186,13 @@ on_both! {
     }
 }
 
+/// Names the file that keeps the authorization server from giving tokens.
+fn outage(installation: &Installation) -> PathBuf {
+    installation.folder().join("outage")
+}
+
 fn begin(installation: &Installation, lifetime: u32) -> (Peer, Serving) {
-    let server = oauth(lifetime);
+    let server = oauth(lifetime, &outage(installation));
     grant(installation, "notes", &json!({ "type": "http", "url": server.url, "oauth": {} }));
     (server, installation.serve())
 }

@@ -231,14 +231,15 @@ pub(crate) const TABLES: &[Table] = &[
             ("destination", Bytes),
             ("revision", Int),
             ("updated_at", Int),
+            ("renewing_until", Int),
         ],
         key: 1,
         owner: Some(1),
         page: 50,
-        select: "SELECT id, owner_id, server_id, slot, sealed, destination, revision, updated_at FROM credentials \
-            WHERE id > $1 ORDER BY id LIMIT $2",
-        insert: "INSERT INTO credentials (id, owner_id, server_id, slot, sealed, destination, revision, updated_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        select: "SELECT id, owner_id, server_id, slot, sealed, destination, revision, updated_at, renewing_until FROM \
+            credentials WHERE id > $1 ORDER BY id LIMIT $2",
+        insert: "INSERT INTO credentials (id, owner_id, server_id, slot, sealed, destination, revision, updated_at, \
+            renewing_until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     },
     Table {
         name: "hub_keys",

@@ -38,6 +38,41 @@ fn session(owner: &User, key: &HubKey) -> Session {
 }
 
 both! {
+    async fn a_renewal_is_one_process_s_until_it_is_done_given_back_or_too_old(database: TestDatabase) {
+        let (store, alice, bob) = start(&database).await;
+        let token = sealed("TOKEN", Some(&alice), &server("github"));
+        write(&store, async |tx| {
+            tx.act_for(alice.id).await?;
+            tx.put_credential(alice.id, &token).await
+        })
+        .await
+        .unwrap();
+        let at = |seconds| NOW.plus(std::time::Duration::from_secs(seconds));
+        let claim = async |owner: &User, value: &SealedValue, until| {
+            store.claim_renewal(owner.id, value, at(until)).await.unwrap()
+        };
+        assert!(!claim(&bob, &token, 60).await, "it is not his");
+        assert!(claim(&alice, &token, 60).await);
+        assert!(!claim(&alice, &token, 90).await, "somebody has it");
+        store.release_renewal(alice.id, &token, at(50)).await.unwrap();
+        assert!(!claim(&alice, &token, 90).await, "who gave it back had another");
+        store.release_renewal(alice.id, &token, at(60)).await.unwrap();
+        assert!(claim(&alice, &token, 0).await);
+        assert!(claim(&alice, &token, 90).await, "what is too old holds nobody up");
+        let before = store.load().await.unwrap().world.unwrap();
+        let newer = SealedValue { sealed: vec![9], revision: 2, ..token.clone() };
+        write(&store, async |tx| {
+            tx.act_for(alice.id).await?;
+            tx.renew_credential(alice.id, &newer).await
+        })
+        .await
+        .unwrap();
+        let delta = store.refresh(&before).await.unwrap();
+        assert_eq!((delta.renewed, delta.credentials), (vec![(alice.id, newer.server)], vec![]));
+        assert!(!claim(&alice, &token, 90).await, "that one is gone");
+        assert!(claim(&alice, &newer, 90).await, "a new one is nobody's");
+    }
+
     async fn a_credential_comes_back_to_its_owner_alone(database: TestDatabase) {
         let (store, alice, bob) = start(&database).await;
         let github = server("github");

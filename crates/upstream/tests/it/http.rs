@@ -11,8 +11,9 @@ use crate::harness::{
     server, text, token_of, tool_call, until, values,
 };
 use crate::web::{End, Web, error, event, events, initialized, result, status};
-use mcphub_domain::Server;
-use mcphub_upstream::{Access, Client, Prefers, Question, ReplyMessage, ToolCall, UpstreamError, Wanted};
+use mcphub_domain::{SecretText, Server};
+use mcphub_upstream::{Access, Client, Content, Errand, Prefers, Question, ReplyMessage, ToolCall};
+use mcphub_upstream::{UpstreamError, Vicinity, Wanted};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::{LogLevel, Outcome, Params, Version, method};
 
@@ -185,6 +186,61 @@ async fn an_answered_call_is_not_cancelled() {
     hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
     hub.upstreams.close_all().await;
     assert!(!web.methods().contains(&"notifications/cancelled".to_owned()));
+}
+
+#[tokio::test]
+async fn a_legacy_call_goes_on_where_its_server_closed_the_stream() {
+    let call = std::sync::Mutex::new(json!(0));
+    let web = Web::start(move |seen| match (seen.verb.as_str(), seen.method()) {
+        ("DELETE", _) => status(200),
+        ("GET", _) => {
+            let last = seen.header("last-event-id");
+            assert!(matches!(last, Some("first" | "second")), "{last:?}");
+            let message = match last {
+                // Once more it has nothing to say but where to go on.
+                Some("first") => b"id: second\ndata:\n\n".to_vec(),
+                _ => event(
+                    &json!({ "jsonrpc": "2.0", "id": *call.lock().unwrap(), "result": { "content": [] } }),
+                ),
+            };
+            events(vec![message], End::Close)
+        }
+        (_, "server/discover") => error(seen, 400, -32600),
+        (_, "initialize") => initialized(seen, "session"),
+        (_, "tools/call") => {
+            *call.lock().unwrap() = seen.id().clone();
+            events(vec![b"id: first\nretry: 0\ndata:\n\n".to_vec()], End::Close)
+        }
+        _ => status(202),
+    })
+    .await;
+    let (hub, server) = (Hub::start(), server("s", &web.definition()));
+    let begun = tokio::time::Instant::now();
+    let answer = hub.answer(&server, ALICE, r#"{"name":"x"}"#).await.unwrap();
+    assert_eq!(text(&answer), r#"{"content":[]}"#);
+    assert!(
+        begun.elapsed() >= Duration::from_millis(200),
+        "a server that says at once is waited for none the less"
+    );
+    assert_eq!(web.calls().len(), 1, "it is called once");
+    let again: Vec<_> = web.seen().into_iter().filter(|seen| seen.verb == "GET").collect();
+    assert_eq!(again.len(), 2);
+    for seen in again {
+        assert_eq!(seen.header("mcp-session-id"), Some("session"));
+        assert_eq!(seen.header("authorization"), Some("Bearer alices-t0ken"));
+    }
+}
+
+#[tokio::test]
+async fn a_form_arrives_as_it_was_written() {
+    let web = Web::start(|_| status(200)).await;
+    let (hub, url) = (Hub::start(), web.url().parse().unwrap());
+    let form = Content::Form(SecretText::new("a=b&c=%26".to_owned()));
+    let vicinity = Vicinity { server: web.url().parse().unwrap(), networks: Vec::new() };
+    let errand = Errand { content: form, ..Errand::get(url) };
+    assert_eq!(hub.upstreams.run(errand, &vicinity).await.unwrap().status, 200);
+    let [seen] = &web.seen()[..] else { panic!("one request") };
+    assert_eq!((seen.text.as_str(), seen.header("content-length")), ("a=b&c=%26", Some("9")));
 }
 
 #[tokio::test]

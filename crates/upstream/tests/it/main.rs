@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod egress;
+mod errands;
 mod escape;
 mod harness;
 mod hostile;

@@ -19,11 +19,13 @@ pub(crate) struct Web {
 }
 
 /// Is a request that came; `CLOSED` is the end of a connection whose answer was left open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) verb: String,
     pub(crate) head: String,
     pub(crate) body: Value,
+    /// The body as it came, JSON or not.
+    pub(crate) text: String,
 }
 
 pub(crate) struct Plan {
@@ -46,6 +48,11 @@ pub(crate) enum End {
 impl Seen {
     pub(crate) fn method(&self) -> &str {
         self.body["method"].as_str().unwrap_or_default()
+    }
+
+    /// Is the path that is asked for, with its query.
+    pub(crate) fn path(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
     }
 
     pub(crate) fn id(&self) -> &Value {
@@ -124,7 +131,7 @@ impl Web {
 impl Drop for Web {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            let of_protocol = |seen: &Seen| !seen.body.is_null();
+            let of_protocol = |seen: &Seen| seen.body.get("jsonrpc").is_some();
             for seen in self.seen().into_iter().filter(of_protocol) {
                 schema::check_received(seen.header("mcp-protocol-version"), &seen.body);
             }
@@ -151,7 +158,7 @@ async fn serve(
             End::Flood => while stream.write_all(plan.pieces.last().unwrap()).await.is_ok() {},
             End::Hang => while matches!(stream.read(&mut [0; 64]).await, Ok(1..)) {},
         }
-        log.lock().push(Seen { verb: "CLOSED".into(), head: String::new(), body: Value::Null });
+        log.lock().push(Seen { verb: "CLOSED".into(), ..Seen::default() });
         return;
     }
 }
@@ -161,11 +168,12 @@ async fn read(stream: &mut TcpStream) -> Option<Seen> {
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-            let seen = Seen { verb: head.split(' ').next().unwrap().into(), head, body: Value::Null };
+            let seen = Seen { verb: head.split(' ').next().unwrap().into(), head, ..Seen::default() };
             let length: usize = seen.header("content-length").map_or(0, |value| value.parse().unwrap());
             if bytes.len() >= end + 4 + length {
-                let body = serde_json::from_slice(&bytes[end + 4..]).unwrap_or(Value::Null);
-                return Some(Seen { body, ..seen });
+                let text = String::from_utf8_lossy(&bytes[end + 4..]).into_owned();
+                let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+                return Some(Seen { body, text, ..seen });
             }
         }
         // A TLS handshake is no request.

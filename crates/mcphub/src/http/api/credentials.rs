@@ -8,8 +8,8 @@ use axum::response::AppendHeaders;
 use http::header::SET_COOKIE;
 use http::{HeaderName, StatusCode};
 use mcphub_domain::{Destination, SecretText, ServerId, Slot, SlotName};
+use mcphub_hub::Hub;
 use mcphub_hub::credentials::{SeenSlot, SlotState, SlotView as Found};
-use mcphub_hub::{Connecting, Hub};
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -181,9 +181,9 @@ pub(super) async fn connect(
 ) -> ApiResult<(AppendHeaders<[(HeaderName, String); 1]>, Json<ConnectingView>)> {
     let owner = user.of(&caller)?;
     let server = hub.find_slots_of(&caller, owner, &server).await?;
-    let Connecting { url, browser } = hub.connect_account(&caller, owner, server).await?;
-    let cookie = AppendHeaders([(SET_COOKIE, accounts::cookie(&hub, &browser))]);
-    Ok((cookie, Json(ConnectingView { url })))
+    let way = hub.connect_account(&caller, owner, server).await?;
+    let cookie = AppendHeaders([(SET_COOKIE, accounts::cookie(&hub, &way))]);
+    Ok((cookie, Json(ConnectingView { url: way.url })))
 }
 
 /// Sets the one value that everybody's calls to a server use.

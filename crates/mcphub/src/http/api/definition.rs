@@ -150,7 +150,7 @@ mod tests {
             r#"{"type":"stdio","command":"x","isolation":"auto","approval":"changes","timeoutMs":500,"sandbox":"off"}"#,
             r#"{"type":"stdio","command":"x","isolation":"auto","approval":"changes","timeoutMs":500,"sandbox":{"write":["/srv/out"],"hosts":["*","db:5432"]}}"#,
             r#"{"type":"streamable-http","url":"https://a.example/${SHARED_S}","headers":{"authorization":"Bearer ${USER_T}"},"isolation":"auto","approval":"changes","timeoutMs":60000,"networks":["10.0.0.0/8"]}"#,
-            r#"{"type":"streamable-http","url":"https://a.example/","oauth":{"clientId":"a","clientSecret":"${SHARED_S}","scopes":["x"]},"isolation":"auto","approval":"changes","timeoutMs":60000}"#,
+            r#"{"type":"streamable-http","url":"https://a.example/","oauth":{"issuer":"https://i.example","clientId":"a","clientSecret":"${SHARED_S}","scopes":["x"]},"isolation":"auto","approval":"changes","timeoutMs":60000}"#,
         ] {
             let definition = read(json).unwrap();
             let written: serde_json::Value = serde_json::to_value(Definition::from(definition)).unwrap();

@@ -12,6 +12,15 @@ const STATES = {
   suspended: ["Waits for you: this server has moved since you stored the value.", "bad"],
 };
 
+// An account is connected, not filled in, and one that is there may be one that its server takes no more.
+const ACCOUNT_STATES = {
+  missing: (slot) => [slot.revision > 0 ? "No longer taken by this server: connect it again." : "Not connected yet.", "bad"],
+  ready: () => ["Connected.", "good"],
+};
+
+const stateOf = (slot) =>
+  slot.kind === "account" ? ACCOUNT_STATES[slot.state]?.(slot) : STATES[slot.state];
+
 function say(text, kind) {
   find("message").textContent = text;
   find("message").className = kind || "";
@@ -99,7 +108,7 @@ function accountButtons(slot) {
 }
 
 function item(slot) {
-  const [words, kind] = STATES[slot.state] || [slot.state, ""];
+  const [words, kind] = stateOf(slot) || [slot.state, ""];
   const element = make("li");
   const name = slot.kind === "account" ? "Your account there" : slot.slot;
   const title = make("h3", name, { id: "slot-" + slot.slot, tabIndex: -1 });

@@ -125,9 +125,10 @@ pub(super) fn failed(failure: &HubError, id: Option<&Id>) -> Refused {
         HubError::Sealed => unavailable(error::SEALED, &text),
         HubError::Unavailable { .. } => unavailable(error::AUDIT_UNAVAILABLE, &text),
         HubError::HeaderMismatch(problem) => Refused::new(StatusCode::BAD_REQUEST, problem.code(), &text),
-        HubError::Upstream(_) | HubError::Account { .. } | HubError::Renewed { .. } => {
-            Refused::new(StatusCode::OK, error::UPSTREAM_UNAVAILABLE, &text)
-        }
+        HubError::Upstream(_)
+        | HubError::Account { .. }
+        | HubError::Renewed { .. }
+        | HubError::NotRenewed { .. } => Refused::new(StatusCode::OK, error::UPSTREAM_UNAVAILABLE, &text),
         HubError::Invalid(_) | HubError::Conflict(_) | HubError::Stale(_) => {
             Refused::new(StatusCode::OK, error::INVALID_PARAMS, &text)
         }

@@ -102,10 +102,18 @@ impl CredentialServer {
     }
 }
 
-/// Starts the server that lets each person in by an account of her own, for tokens of a lifetime in seconds.
-pub(crate) fn oauth(lifetime: u32) -> Peer {
+/// Starts the server that lets each person in by an account of her own, for tokens of a lifetime in seconds. It gives none
+/// while there is a file.
+pub(crate) fn oauth(lifetime: u32, outage: &Path) -> Peer {
     let mut command = Command::new(tool("MCPHUB_TEST_PYTHON_2"));
     command.arg(program("oauth_server.py")).args(["--http", "0", "--lifetime", &lifetime.to_string()]);
+    Peer::listening(command.arg("--outage").arg(outage), None)
+}
+
+/// Starts it as a server of 2025-03-26, which lets people in itself and says nowhere who does.
+pub(crate) fn oauth_of_2025_03_26() -> Peer {
+    let mut command = Command::new(tool("MCPHUB_TEST_PYTHON_2"));
+    command.arg(program("oauth_server.py")).args(["--http", "0", "--itself"]);
     Peer::listening(&mut command, None)
 }
 

@@ -195,13 +195,7 @@ impl Talk {
     async fn start(&mut self, params: Option<Params>) -> Result<(), Last> {
         // Only who was asked for it may have filled it in meanwhile.
         let again = self.shown.and(params.clone());
-        let (first, once_more) = (self.call(params.clone()).await, params);
-        let called = match first {
-            // The server refused the token of her account, and has a new one now: nothing has run.
-            Err(MethodError::Hub(HubError::Renewed { .. })) => Box::pin(self.call(once_more)).await,
-            called => called,
-        };
-        match called {
+        match self.call(params).await {
             Ok(()) => Ok(()),
             Err(MethodError::Hub(HubError::MissingCredential(missing))) => {
                 Box::pin(self.ask_for(missing, again)).await
@@ -217,7 +211,15 @@ impl Talk {
         }
     }
 
+    /// Calls, and once more if the server refused the token of her account, which is a new one now: nothing has run.
     async fn call(&mut self, params: Option<Params>) -> Result<(), MethodError> {
+        match self.call_once(params.clone()).await {
+            Err(MethodError::Hub(HubError::Renewed { .. })) => Box::pin(self.call_once(params)).await,
+            called => called,
+        }
+    }
+
+    async fn call_once(&mut self, params: Option<Params>) -> Result<(), MethodError> {
         let client = self.client.clone();
         self.running = Some(begin(&self.visit, &self.asked.method, params, client).await?);
         Ok(())
