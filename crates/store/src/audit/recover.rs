@@ -184,7 +184,8 @@ impl Remains {
     }
 }
 
-fn unknown(intent: Entry, now: Timestamp) -> Option<Entry> {
+/// Says of a call or question that nobody can know any more how it ended.
+pub(super) fn unknown(intent: Entry, now: Timestamp) -> Option<Entry> {
     let micros = u64::try_from(now.since(intent.at).as_micros()).unwrap_or(u64::MAX);
     let (status, code, bytes) = (CallStatus::Unknown, None, 0);
     let event = match intent.event {

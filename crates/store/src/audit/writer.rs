@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
 use super::queue::{DEADLINE, Health, Waiting};
+use super::recover::unknown;
 use super::tree::Hash;
 use crate::db::Db;
 use crate::error::StoreError;
@@ -79,6 +80,8 @@ struct Tried {
     hash: Hash,
     /// How many of the carried records, from the first on, are in it.
     carried: usize,
+    /// The records in it whose callers were told that they could not be written.
+    refused: Vec<Entry>,
 }
 
 /// Is where somebody waits for a record.
@@ -170,6 +173,7 @@ impl Writer {
         if entries.is_empty() && !self.tells.is_failing() {
             return;
         }
+        let before = self.tried.as_ref().map(|tried| tried.hash);
         let written = match timeout(DEADLINE, self.commit(&entries, unawaited)).await {
             Ok(written) => written.map_err(|error| error.to_string()),
             Err(_) => Err(format!("a write took longer than {DEADLINE:?}")),
@@ -183,7 +187,10 @@ impl Writer {
                 });
             }
             Err(reason) => {
-                entries.truncate(unawaited);
+                let refused = entries.split_off(unawaited);
+                if let Some(tried) = self.tried.as_mut().filter(|tried| Some(tried.hash) != before) {
+                    tried.refused = refused;
+                }
                 self.carry(entries);
                 tracing::error!(reason, "the audit log can't be written; nothing is done until it can");
                 self.fail(reason.clone());
@@ -198,19 +205,22 @@ impl Writer {
         let mut chain = self.ledger.turn().await?;
         if let Some(tried) = self.tried.take_if(|tried| tried.hash == chain.last()) {
             self.carried.drain(..tried.carried.min(self.carried.len()));
+            // What was refused for it has not run: nobody else will say how it ended.
+            let now = self.clock.now();
+            self.carry(tried.refused.into_iter().filter_map(|intent| unknown(intent, now)).collect());
         }
         let all = self.with_carried(entries);
         let carried = (self.carried.len() + unawaited).min(CARRIED);
         let next = if chain.is_settled() {
             let (segment, next) = chain.lay_out(&all)?;
-            self.tried = Some(Tried { hash: next.hash, carried });
+            self.tried = Some(Tried { hash: next.hash, carried, refused: Vec::new() });
             chain.expect(next.clone());
             segment.insert_alone(&mut self.single).await?;
             next
         } else {
             let mut tx = self.single.db().write().await?;
             let next = self.ledger.append(&chain, &mut tx, all.into_owned()).await?;
-            self.tried = Some(Tried { hash: next.hash, carried });
+            self.tried = Some(Tried { hash: next.hash, carried, refused: Vec::new() });
             chain.expect(next.clone());
             tx.commit().await?;
             next

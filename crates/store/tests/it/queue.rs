@@ -186,7 +186,7 @@ async fn connections_that_are_cut_are_replaced_on_postgres() {
 }
 
 /// The commit takes longer than the queue waits, and succeeds after all: nothing may be written twice
-/// for it, and the queue must find the end of its chain again.
+/// for it, the queue must find the end of its chain again, and a call that was refused for it has an end.
 #[tokio::test]
 async fn a_commit_whose_fate_was_unknown_is_found_out_on_postgres() {
     let database = TestDatabase::postgres().await;
@@ -199,9 +199,13 @@ async fn a_commit_whose_fate_was_unknown_is_found_out_on_postgres() {
                     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()";
     Raw::open(&database).await.run(slow).await.unwrap();
     let audit = store.audit();
-    let (waited, carried) =
-        futures_util::join!(audit.durable(note("is slow")), audit.append(note("nobody waits for it")));
+    let (waited, called, carried) = futures_util::join!(
+        audit.durable(note("is slow")),
+        audit.open(permit(), intent(request(1))),
+        audit.append(note("nobody waits for it"))
+    );
     assert!(matches!(waited, Err(StoreError::AuditUnavailable { .. })), "{waited:?}");
+    assert!(matches!(called, Err(StoreError::AuditUnavailable { .. })), "it must not run");
     carried.unwrap();
     store.audit().append(note("comes meanwhile")).await.unwrap();
     wait(&store, |health| *health == Health::Writable).await;
@@ -209,6 +213,12 @@ async fn a_commit_whose_fate_was_unknown_is_found_out_on_postgres() {
     let log = log(&store).await;
     let names = ["before", "is slow", "nobody waits for it", "comes meanwhile", "after"];
     assert_eq!(names.map(|name| count(&log, name)), [1; 5], "{log:?}");
+    let ends = |record: &&Record| {
+        matches!(record.entry.event, Event::CallOutcome { status: CallStatus::Unknown, .. })
+    };
+    let begun = log.iter().find(|record| matches!(record.entry.event, Event::CallIntent { .. })).unwrap();
+    let ended: Vec<_> = log.iter().filter(ends).map(|record| record.entry.request).collect();
+    assert_eq!(ended, [begun.entry.request], "{log:?}");
     assert_eq!(resumptions(&log).len(), 1);
     assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
 }
