@@ -14,7 +14,7 @@ use super::bounded::few;
 use super::metadata::Authority;
 use crate::error::HubError;
 
-/// How long before its end a token is replaced.
+/// How long before its end a token is replaced; one that is given for no longer, at half of its time.
 const EARLY: Duration = Duration::from_secs(30);
 /// How long a token is a new one: if it is refused then, another new one helps nothing.
 const NEW: Duration = Duration::from_secs(60);
@@ -28,6 +28,9 @@ pub(crate) struct Account {
     access: String,
     refresh: Option<String>,
     expires_at: Option<Timestamp>,
+    /// For how many seconds it was given.
+    #[serde(default)]
+    lasts: Option<u64>,
     /// When the token was last replaced by another.
     #[serde(default)]
     renewed_at: Option<Timestamp>,
@@ -47,7 +50,8 @@ pub(super) struct Registered {
     pub(super) secret: Option<String>,
     pub(super) proof: Proof,
     pub(super) origin: Origin,
-    /// Where people come back to who were sent away in its name.
+    /// Where people come back to who were sent away in its name; nowhere, where that was not noted yet.
+    #[serde(default)]
     pub(super) redirect: String,
     /// When the secret ends.
     pub(super) ends_at: Option<Timestamp>,
@@ -143,8 +147,11 @@ impl Account {
 
     /// Says what may be known without unsealing it.
     pub(super) fn known(&self) -> Known {
+        let lasts = self.lasts.map(Duration::from_secs).filter(|lasts| *lasts <= EARLY);
+        // One that hardly lives that long would be replaced with each call.
+        let early = lasts.map_or(EARLY, |lasts| lasts / 2).as_micros() as i64;
         let due = self.expires_at.filter(|_| self.refresh.is_some());
-        let due = due.map(|end| Timestamp::from_micros(end.as_micros() - EARLY.as_micros() as i64));
+        let due = due.map(|end| Timestamp::from_micros(end.as_micros() - early));
         Known {
             due,
             scopes: self.scopes.clone(),
@@ -168,7 +175,8 @@ impl Account {
         self.renewed_at = (!self.access.is_empty()).then_some(now);
         self.access.zeroize();
         self.access = std::mem::take(&mut granted.access_token);
-        self.expires_at = granted.expires_in.map(|seconds| now.plus(Duration::from_secs(seconds)));
+        self.lasts = granted.expires_in.filter(|seconds| *seconds > 0);
+        self.expires_at = self.lasts.map(|seconds| now.plus(Duration::from_secs(seconds)));
         if let Some(refresh) = granted.refresh_token.take() {
             self.refresh.zeroize();
             self.refresh = Some(refresh);
@@ -186,8 +194,18 @@ impl Account {
         scopes: Vec<String>,
     ) -> Self {
         let (issuer, token_endpoint) = (authority.issuer.clone(), authority.token_endpoint.to_string());
-        let (access, refresh, expires_at, renewed_at) = (String::new(), None, None, None);
-        Self { access, refresh, expires_at, renewed_at, scopes, issuer, token_endpoint, resource, client }
+        Self {
+            access: String::new(),
+            refresh: None,
+            expires_at: None,
+            lasts: None,
+            renewed_at: None,
+            scopes,
+            issuer,
+            token_endpoint,
+            resource,
+            client,
+        }
     }
 }
 
@@ -320,6 +338,13 @@ mod tests {
         let known = account.known();
         assert!(!known.is_new(now) && !known.has_ended(now.plus(Duration::from_secs(59))));
         assert!(known.has_ended(now.plus(Duration::from_secs(60))));
+        for (seconds, due) in [(31, Some(1)), (30, Some(15)), (2, Some(1)), (0, None)] {
+            let short = format!(
+                r#"{{"access_token":"a","token_type":"bearer","expires_in":{seconds},"refresh_token":"r"}}"#
+            );
+            let due = due.map(|seconds| now.plus(Duration::from_secs(seconds)));
+            assert_eq!(begun(&[]).granted(granted(&short), now).ok().unwrap().known().due, due, "{seconds}");
+        }
         let next =
             account.granted(granted(r#"{"access_token":"b","token_type":"Bearer"}"#), now).ok().unwrap();
         let next = Account::read(&next.write().unwrap()).unwrap();

@@ -45,11 +45,12 @@ impl Hub {
         self.send_away(person, site, &authority, account)
     }
 
-    /// Finds the account that a person has connected, if she has.
+    /// Finds the account that a person has connected, if she has. One that can't be read is about to be replaced.
     async fn find_account(&self, owner: UserId, site: &Site<'_>) -> Result<Option<Account>, HubError> {
         let rows = self.store.credentials(owner, site.server.id).await?;
         let vault = &self.seal.open()?.vault;
-        find(&rows, Slot::account().name()).map(|row| Account::read(&open_value(vault, &row)?)).transpose()
+        let value = find(&rows, Slot::account().name()).map(|row| open_value(vault, &row)).transpose()?;
+        Ok(value.and_then(|value| Account::read(&value).ok()))
     }
 
     fn send_away(

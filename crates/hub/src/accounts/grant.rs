@@ -4,7 +4,7 @@ use mcphub_upstream::{Content, Errand, Fetched};
 use serde::Deserialize;
 use url::Url;
 
-use super::account::{Account, Granted, token_request};
+use super::account::{Account, Granted, Origin, token_request};
 use super::discovery::{Site, read};
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -31,9 +31,11 @@ struct Refusal {
 }
 
 impl NoToken {
-    /// Says whether only the person can help: what she has connected is good for nothing any more.
-    pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(code) if code == "invalid_grant" || UNKNOWN_CLIENT.contains(&code.as_str()))
+    /// Says whether only the person can help: what she has connected is good for nothing any more. An id that stands in the
+    /// server's definition is an admin's to mend.
+    pub(super) fn is_final(&self, origin: Origin) -> bool {
+        let Self::Refused(code) = self else { return false };
+        code == "invalid_grant" || (origin != Origin::Definition && UNKNOWN_CLIENT.contains(&code.as_str()))
     }
 
     /// Says it in words.
@@ -97,7 +99,7 @@ mod tests {
     use bytes::Bytes;
     use mcphub_upstream::Fetched;
 
-    use super::{NoToken, read_grant};
+    use super::{NoToken, Origin, read_grant};
 
     fn read(status: u16, body: &str) -> NoToken {
         let fetched = Fetched { status, body: Bytes::copy_from_slice(body.as_bytes()) };
@@ -118,7 +120,9 @@ mod tests {
         ];
         for (status, body, code, is_final) in table {
             let none = read(status, body);
-            assert_eq!(none.is_final(), is_final, "{body}");
+            assert_eq!(none.is_final(Origin::Registration), is_final, "{body}");
+            // An id that an admin wrote down is hers to mend.
+            assert_eq!(none.is_final(Origin::Definition), code == "invalid_grant", "{body}");
             assert_eq!(none.reason(), format!("its authorization server gives no token: {code}"));
         }
     }

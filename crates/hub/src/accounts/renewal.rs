@@ -156,8 +156,11 @@ impl Hub {
             });
             task.await.map_err(|error| HubError::Internal(error.to_string()))?
         };
-        let late = || NotRenewed { until: self.clock.now().plus(PAUSE), reason: "it takes long".to_owned() };
-        timeout(PATIENCE, renewed).await.unwrap_or_else(|_| Err(late().of(server)))
+        timeout(PATIENCE, renewed).await.unwrap_or_else(|_| {
+            let late = NotRenewed { until: self.clock.now().plus(PAUSE), reason: "it takes long".to_owned() };
+            self.accounts.put_off(whose, revision, late.clone());
+            Err(late.of(server))
+        })
     }
 }
 

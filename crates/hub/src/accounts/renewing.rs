@@ -87,7 +87,7 @@ impl Hub {
         why: Why,
     ) -> Result<Renewal, HubError> {
         let before = Account::read(&open_value(&self.seal.open()?.vault, row)?)?;
-        let (site, known) = (Site::of(server)?, before.known());
+        let (site, known, origin) = (Site::of(server)?, before.known(), before.client.origin);
         if row.destination != server.definition.destination_of(&Slot::account()) || !known.fits(site.oauth) {
             return Err(self.lacks_account(server));
         }
@@ -111,7 +111,7 @@ impl Hub {
         }
         let works = why == Why::Ends && !known.has_ended(self.clock.now());
         match none {
-            none if none.is_final() && !works => Ok(Renewal::NeedsHer),
+            none if none.is_final(origin) && !works => Ok(Renewal::NeedsHer),
             none => Err(self.put_off(whose, server, (row.revision, none.reason()))),
         }
     }

@@ -50,6 +50,15 @@ impl Standings {
     }
 }
 
+impl Standing {
+    fn wanted(&self) -> Option<Challenge> {
+        match self {
+            Self::Refused(challenge) => challenge.clone(),
+            Self::Good | Self::Waits(_) => None,
+        }
+    }
+}
+
 impl Accounts {
     /// Says whether this revision was refused, so that only the person can help.
     pub(super) fn is_refused(&self, whose: Whose, revision: i64) -> bool {
@@ -71,9 +80,14 @@ impl Accounts {
         known
     }
 
-    /// Notes that only the person can help, and what the server wanted.
+    /// Notes that only the person can help, and what the server wanted: at last, if it said so more than once.
     pub(super) fn refuse(&self, whose: Whose, revision: i64, challenge: Option<Challenge>) {
-        self.standings.change(whose, revision, Standing::Refused(challenge));
+        let wanted = challenge.or_else(|| self.wanted_in(whose, revision));
+        self.standings.change(whose, revision, Standing::Refused(wanted));
+    }
+
+    fn wanted_in(&self, whose: Whose, revision: i64) -> Option<Challenge> {
+        self.standings.look(whose, revision, |looked| looked.standing.wanted()).flatten()
     }
 
     /// Notes that this revision could not be renewed.
@@ -92,9 +106,6 @@ impl Accounts {
 
     /// Returns what the server wanted when it refused the token, if it did.
     pub(super) fn wanted(&self, whose: Whose) -> Option<Challenge> {
-        match &self.standings.0.lock().get(&whose)?.standing {
-            Standing::Refused(challenge) => challenge.clone(),
-            Standing::Good | Standing::Waits(_) => None,
-        }
+        self.standings.0.lock().get(&whose)?.standing.wanted()
     }
 }
