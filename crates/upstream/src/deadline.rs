@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::outgoing::Outgoing;
+
 /// How many times its span a call may take that keeps telling of progress.
 const HARD: u32 = 10;
 /// How long a client has to answer what a server asks in the middle of a call: a person may have to think.
@@ -19,6 +21,11 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
+    /// Begins for a request: who waits for a task to end has as long as a person has who thinks.
+    pub(crate) fn of(request: &Outgoing, span: Duration) -> Self {
+        Self::starting(if request.waits_for_task() { span.max(ANSWER) } else { span })
+    }
+
     pub(crate) fn starting(span: Duration) -> Self {
         let now = Instant::now();
         Self { span, soft: now + span, hard: now + span.saturating_mul(HARD), waited: false }

@@ -66,13 +66,13 @@ impl EventSession {
         post.shared.spawn(write(Arc::clone(&pipe), Arc::clone(&post), messages));
         // Ended when it is dropped, whatever fails from here on.
         let mut session = Self { version: Version::V2024_11_05, pipe, post };
-        session.version = session.initialize(connection.key.abilities).await?;
+        session.version = session.initialize().await?;
         Ok(Arc::new(session))
     }
 
-    async fn initialize(&self, abilities: Abilities) -> Result<Version, UpstreamError> {
+    async fn initialize(&self) -> Result<Version, UpstreamError> {
         let (blame, id) = (&self.post.blame, self.post.shared.next_id());
-        let mut reply = match self.ask(id, (None, initialize(id, abilities)), None).await? {
+        let mut reply = match self.ask(id, (None, initialize(id, self.pipe.key())), None).await? {
             Posted::Taken(reply) => reply,
             Posted::Refused(error) => return Err(error),
         };

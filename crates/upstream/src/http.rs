@@ -161,7 +161,10 @@ impl HttpConnection {
         if asked.is_some()
             && let Some(told) = self.roots.to_tell(request.client.abilities)
         {
-            Box::pin(self.post_quietly(told, era_headers(era))).await;
+            // A server that didn't hear of it does so before the next call.
+            if !Box::pin(self.tell(told, era_headers(era))).await {
+                self.roots.have_changed();
+            }
         }
         let response = self.post_request(request, id, era).await?;
         let status = response.status();
@@ -238,8 +241,15 @@ impl HttpConnection {
 
     /// Sends what nobody waits for; whether it arrives changes nothing here.
     pub(crate) async fn post_quietly(&self, body: Bytes, own: Own) {
+        self.tell(body, own).await;
+    }
+
+    /// Sends what has no answer; says whether the server took it.
+    async fn tell(&self, body: Bytes, own: Own) -> bool {
         let sent = tokio::time::timeout(BEST_EFFORT, self.post(body, own)).await;
-        tracing::debug!(server = %self.blame.0, arrived = matches!(sent, Ok(Ok(_))), "sent a notification");
+        let arrived = matches!(sent, Ok(Ok(response)) if response.status().is_success());
+        tracing::debug!(server = %self.blame.0, arrived, "sent a notification");
+        arrived
     }
 
     pub(crate) async fn request(

@@ -48,7 +48,7 @@ impl Session {
     pub(crate) async fn open(connection: &Arc<HttpConnection>) -> Result<Arc<Self>, UpstreamError> {
         let blame = &connection.blame;
         let id = connection.shared.next_id();
-        let response = connection.post(initialize(id, connection.key.abilities), Own::new()).await?;
+        let response = connection.post(initialize(id, &connection.key), Own::new()).await?;
         if matches!(response.status().as_u16(), 401 | 403) {
             return Err(unauthorized(&connection.blame, &response));
         }

@@ -13,7 +13,7 @@ use mcphub_wire::trace::trace_meta;
 use mcphub_wire::{Abilities, Edit, Id, Params, Raw, Version, message, meta_key, method, progress};
 
 use crate::client::Client;
-use crate::key::Prefers;
+use crate::key::{ConnectionKey, Prefers, Scope};
 use crate::related::TaskNames;
 use crate::watch::Interest;
 
@@ -88,6 +88,11 @@ impl Outgoing {
     /// 2025-11-25.
     pub(crate) fn wants_task(&self, version: Version) -> bool {
         !version.is_modern() && self.has_task_member() && self.is_within_one_era(version)
+    }
+
+    /// Says whether the answer comes only when a task has ended.
+    pub(crate) fn waits_for_task(&self) -> bool {
+        self.method == method::TASKS_RESULT
     }
 
     fn has_task_member(&self) -> bool {
@@ -209,11 +214,16 @@ impl Outgoing {
     }
 }
 
-/// Writes the request that opens a legacy connection, for clients that can do this.
-pub(crate) fn initialize(id: i64, abilities: Abilities) -> Bytes {
+/// Writes the request that opens a legacy connection, for the clients that share it.
+pub(crate) fn initialize(id: i64, key: &ConnectionKey) -> Bytes {
+    // Whose folders change means nothing where several people share it, so nothing is told of it.
+    let capabilities = match key.scope {
+        Scope::Shared => key.abilities.legacy().to_raw(),
+        Scope::Person(_) | Scope::Session(..) => key.abilities.to_session(),
+    };
     let params = InitializeParams {
         requested: Version::V2025_11_25.as_str().into(),
-        capabilities: abilities.to_session(),
+        capabilities,
         client_info: CLIENT_INFO.clone(),
     };
     params.request(&Id::Integer(id))

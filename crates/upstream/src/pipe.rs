@@ -116,6 +116,11 @@ impl Pipe {
         })
     }
 
+    /// Says whose it is.
+    pub(crate) const fn key(&self) -> &ConnectionKey {
+        &self.key
+    }
+
     /// Sends a request and returns what will bring its answer.
     pub(crate) async fn request(
         self: &Arc<Self>,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use mcphub_domain::{Clock, Server, Timestamp, Transport};
 use parking_lot::Mutex;
@@ -350,6 +351,11 @@ impl Lease {
             connection.settle().await?;
         }
         Ok(connection)
+    }
+
+    /// Lets the connection count as used for so long from now on.
+    pub(crate) fn keep(&self, time: Duration) {
+        self.entry.last_used.fetch_max(self.clock.now().plus(time).as_micros(), Ordering::AcqRel);
     }
 
     /// Waits until the connection is closed under its calls.

@@ -1,6 +1,7 @@
 //! What comes back from a call: notifications as they come, then one answer.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mcphub_wire::answer::ResultType;
@@ -20,6 +21,9 @@ use crate::pool::Lease;
 use crate::related::TaskNames;
 use crate::response::HttpReply;
 use crate::trial::Trial;
+
+/// How long a connection is kept at most for a task that nobody asks after.
+const LONGEST_TASK: Duration = Duration::from_hours(1);
 
 /// Is the server's answer.
 #[derive(Clone, Debug)]
@@ -98,9 +102,17 @@ impl Reply {
     pub(crate) fn new(sent: Sent, request: Outgoing, deadline: Deadline, trial: Trial, lease: Lease) -> Self {
         let Sent { stream, id, version } = sent;
         let wants_task = request.wants_task(version);
+        // How long a task goes on says nothing of its server.
+        let trial = match request.waits_for_task() {
+            true => {
+                trial.end(Ok(()));
+                None
+            }
+            false => Some(trial),
+        };
         let Outgoing { method, token, client, task, .. } = request;
         let Client { abilities, log_level, .. } = client;
-        let (blame, trial) = (lease.blame(), Some(trial));
+        let blame = lease.blame();
         Self {
             stream,
             id,
@@ -186,6 +198,10 @@ impl Reply {
     /// Reads the answer, and gives a task in it the name that the client knows.
     fn conclude(&self, outcome: Outcome) -> Result<Answer, UpstreamError> {
         let expects = self.check(&outcome)?;
+        if let (ResultType::Task, Outcome::Result(result)) = (expects, &outcome) {
+            // A session or process that ended for nobody using it would take its task along.
+            self.lease.keep(task::lifetime(result, self.version).unwrap_or(LONGEST_TASK).min(LONGEST_TASK));
+        }
         let outcome = match &self.task {
             Some(task) => {
                 task.outcome_to_client(outcome).map_err(|fault| self.blame.garbage(fault.to_string()))?

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mcphub_domain::{Clock, Server};
 use mcphub_wire::discover::Discovery;
 use mcphub_wire::legacy::initialized;
-use mcphub_wire::{Abilities, Outcome, Response, Version};
+use mcphub_wire::{Outcome, Response, Version};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -179,7 +179,7 @@ impl Attempt {
 
     /// Opens a session, or says why the process doesn't.
     async fn initialize(&self) -> Result<Result<Version, String>, UpstreamError> {
-        match opened(&self.ask(|id| initialize(id, Abilities::ALL)).await?.response().await?.outcome) {
+        match opened(&self.ask(|id| initialize(id, self.pipe.key())).await?.response().await?.outcome) {
             Ok(opened) => {
                 self.pipe.send(initialized()).await?;
                 if let Some(request) = ask_for_logs(&opened, self.pipe.shared.next_id()) {

@@ -360,7 +360,7 @@ pub(crate) async fn send(
     lease: Lease,
     request: Outgoing,
 ) -> Result<Reply, UpstreamError> {
-    let deadline = Deadline::starting(server.definition.timeout());
+    let deadline = Deadline::of(&request, server.definition.timeout());
     let connected = connected(&lease, deadline).await;
     let sent = match connected {
         Ok(connection) => in_time(&lease, deadline, pin!(connection.send(&request)))

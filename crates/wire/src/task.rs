@@ -1,6 +1,8 @@
 //! Tasks: calls that go on at their server. Each end may know a task by a name of its own, and every message about one
 //! says it where its revision has it.
 
+use std::time::Duration;
+
 use crate::edit::Edit;
 use crate::fault::Fault;
 use crate::object::Object;
@@ -32,18 +34,29 @@ pub fn begun(result: &Raw, version: Version) -> Result<Box<str>, Fault> {
     task.text(ID).map(Into::into).ok_or(NAMELESS)
 }
 
+/// Returns for how long at most the task of such a result is kept, if it says so.
+#[must_use]
+pub fn lifetime(result: &Raw, version: Version) -> Option<Duration> {
+    let task = Object::parse(result).ok()?;
+    let millis = match version.is_modern() {
+        true => task.get("ttlMs")?.as_integer(),
+        false => Object::parse(task.get(TASK)?).ok()?.get("ttl")?.as_integer(),
+    };
+    millis.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
+}
+
 /// Writes such a result with another name for the task.
 ///
 /// # Errors
 /// Refuses a result that holds no task.
 pub fn begun_as(result: &Raw, version: Version, name: &str) -> Result<Raw, Fault> {
-    let named = Edit::new().set(ID, Raw::string(name));
+    let result = rename(result, &begun(result, version)?, name)?;
     if version.is_modern() {
-        return named.apply(result);
+        return Ok(result);
     }
-    let outer = Object::parse(result)?;
+    let outer = Object::parse(&result)?;
     let task = outer.get(TASK).ok_or(Fault::Invalid("the result holds no task"))?;
-    Edit::new().set(TASK, named.apply(task)?).apply(result)
+    Edit::new().set(TASK, Edit::new().set(ID, Raw::string(name)).apply(task)?).apply(&result)
 }
 
 /// Writes a result with another name for a task, wherever it names that one.
@@ -54,7 +67,7 @@ pub fn rename(result: &Raw, from: &str, to: &str) -> Result<Raw, Fault> {
     let object = Object::parse(result)?;
     let meta = object.get("_meta").filter(|meta| meta.is_object()).map(Object::parse).transpose()?;
     let related = meta.as_ref().and_then(|meta| meta.get(meta_key::RELATED_TASK));
-    match renaming((object.get(ID), related), from, to)? {
+    match renaming(object.get(ID), related, from, to)? {
         edit if edit.is_empty() => Ok(result.clone()),
         edit => edit.apply(result),
     }
@@ -66,13 +79,13 @@ pub fn rename(result: &Raw, from: &str, to: &str) -> Result<Raw, Fault> {
 /// Refuses what was not read as a message before.
 pub fn rename_in_params(params: &Params, from: &str, to: &str) -> Result<Params, Fault> {
     let related = params.meta().get(meta_key::RELATED_TASK);
-    match renaming((params.get(ID), related), from, to)? {
+    match renaming(params.get(ID), related, from, to)? {
         edit if edit.is_empty() => Ok(params.clone()),
         edit => params.edited(&edit),
     }
 }
 
-fn renaming((id, related): (Option<&Raw>, Option<&Raw>), from: &str, to: &str) -> Result<Edit, Fault> {
+fn renaming(id: Option<&Raw>, related: Option<&Raw>, from: &str, to: &str) -> Result<Edit, Fault> {
     let is_meant = |id: Option<&Raw>| id.and_then(Raw::text).as_deref() == Some(from);
     let edit = if is_meant(id) { Edit::new().set(ID, Raw::string(to)) } else { Edit::new() };
     let Some(related) = related.filter(|related| related.is_object()) else { return Ok(edit) };
@@ -109,7 +122,7 @@ pub fn without_support(definition: Raw) -> Result<Raw, Fault> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{begun, begun_as, is_begun, rename, rename_in_params, without_support};
+    use super::{Duration, begun, begun_as, is_begun, lifetime, rename, rename_in_params, without_support};
     use crate::{Params, Raw, Version};
 
     const MODERN: Version = Version::V2026_07_28;
@@ -138,6 +151,10 @@ mod tests {
         assert!(
             begun(&raw(&legacy), MODERN).is_err() && begun(&raw(&json!({ "taskId": "a" })), LEGACY).is_err()
         );
+        let lasts = |result: Value, version| lifetime(&raw(&result), version);
+        assert_eq!(lasts(json!({ "taskId": "a", "ttlMs": 5 }), MODERN), Some(Duration::from_millis(5)));
+        assert_eq!(lasts(json!({ "task": { "ttl": 5 } }), LEGACY), Some(Duration::from_millis(5)));
+        assert_eq!(lasts(json!({ "task": { "ttl": null } }), LEGACY), None);
         let renamed = |result, version| value(&begun_as(&raw(result), version, "b").unwrap());
         assert_eq!(renamed(&modern, MODERN), json!({ "taskId": "b", "task": {} }));
         assert_eq!(renamed(&legacy, LEGACY), json!({ "task": { "taskId": "b", "ttl": 1 } }));

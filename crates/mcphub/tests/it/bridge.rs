@@ -72,7 +72,8 @@ const REASONS: [Reason; 4] = [
         applies: |client, server| client.era != server.era,
         says: "–",
         why: "Tasks are an extension of 2026-07-28; those of 2025-11-25 were an experiment of another shape. Each passes \
-              within its era, and to the other a tool's call is one that waits for its result.",
+              within its era, and to the other a tool's call is one that waits for its result. A tool that has to become a \
+              task (`taskSupport: required`) refuses a modern client's call.",
     },
     Reason {
         feature: TASKS,

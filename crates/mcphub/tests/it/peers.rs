@@ -99,8 +99,20 @@ fn compare_everything(url: &str, key: &str, direct: &[String]) {
         let able = ["--able", "--elicit", "accept"].map(str::to_owned);
         let through = client(python, &[&reach(url, key, era), &able[..]].concat(), &script);
         let legacy = ["--era", "legacy"].map(str::to_owned);
-        let expected = client(python, &[direct, &legacy, &able].concat(), &script);
+        let mut expected = client(python, &[direct, &legacy, &able].concat(), &script);
+        if era == "modern" {
+            forget_tasks(&mut expected);
+        }
         same(&through, &expected, &format!("{python} {era}"));
+    }
+}
+
+/// Takes from lists of tools what they say of tasks, which means nothing in the other era.
+fn forget_tasks(answers: &mut [Value]) {
+    let tools = answers.iter_mut().filter_map(|answer| answer.get_mut("tools")?.as_array_mut()).flatten();
+    for tool in tools {
+        assert!(tool["execution"]["taskSupport"].is_string(), "{tool}");
+        tool.as_object_mut().unwrap().remove("execution");
     }
 }
 

@@ -36,7 +36,8 @@ on_both! {
             let first = ask(&alice, path, "tasks/get", &id);
             assert_eq!(first["result"]["taskId"], id.as_str(), "the name stays: {first}");
             let elsewhere = if path == "/mcp" { "/mcp/tasks" } else { "/mcp" };
-            let changed = format!("{}A{}", &id[..9], &id[10..]);
+            let other = if id[9..].starts_with('A') { "B" } else { "A" };
+            let changed = format!("{}{other}{}", &id[..9], &id[10..]);
             for (key, path, id) in [(&bob, path, &*id), (&alice, elsewhere, &id), (&alice, path, &changed), (&alice, path, "x")] {
                 for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
                     let refused = ask(key, path, method, id);
@@ -65,8 +66,11 @@ on_both! {
         let (hub, alice, bob) = two_people(&installation, &server);
         let open = |path: &str, key: &str| Session::open(hub.address, path, key, ("2025-11-25", json!({})));
         let (own, shared) = (open("/mcp/tasks", &alice), open("/mcp", &alice));
-        let sessions = [(&own, "slow_compute"), (&shared, "tasks__slow_compute")];
-        for ((session, name), (others, elsewhere)) in sessions.into_iter().zip([("/mcp", &shared), ("/mcp/tasks", &own)]) {
+        let sessions = [
+            ("/mcp/tasks", &own, "slow_compute", &shared),
+            ("/mcp", &shared, "tasks__slow_compute", &own),
+        ];
+        for (path, session, name, elsewhere) in sessions {
             let begun = call(session, name, &json!({ "seconds": 0.3, "label": "it" }));
             let id = begun["result"]["task"]["taskId"].as_str().unwrap_or_else(|| panic!("{begun}")).to_owned();
             let ask = |session: &Session, method: &str| session.ask(method, &json!({ "taskId": id }));
@@ -79,7 +83,6 @@ on_both! {
                     assert_eq!(ask(stranger, method)["error"]["code"], -32602, "{name} {method}");
                 }
             }
-            let path = if others == "/mcp" { "/mcp/tasks" } else { "/mcp" };
             let of_modern = post(&hub, (&alice, path), ("tasks/get", &id), json!({ "taskId": id }));
             assert_eq!(of_modern["error"]["code"], -32602, "the eras know nothing of each other's tasks: {of_modern}");
             for method in ["tasks/update", "tasks/list"] {
@@ -89,6 +92,11 @@ on_both! {
         let begun = call(&own, "slow_compute", &json!({ "seconds": 60 }));
         let task = json!({ "taskId": begun["result"]["task"]["taskId"] });
         assert_eq!(own.ask("tasks/cancel", &task)["result"]["status"], "cancelled");
+        // A session of an older revision knows nothing of them.
+        let older = Session::open(hub.address, "/mcp/tasks", &alice, ("2025-06-18", json!({})));
+        let whole = call(&older, "slow_compute", &json!({ "label": "it" }));
+        assert_eq!(whole["result"]["content"][0]["text"], "computed it", "{whole}");
+        assert_eq!(older.ask("tasks/get", &task)["error"]["code"], -32601);
         // A modern client hears nothing of them, and what it says of one reaches no server of the other era.
         let support = |tools: &Value| tools["result"]["tools"].to_string().contains("taskSupport");
         assert!(support(&own.ask("tools/list", &json!({}))) && !support(&list(hub.address, "/mcp/tasks", &alice).json()));

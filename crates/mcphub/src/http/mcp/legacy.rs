@@ -9,8 +9,8 @@ use mcphub_wire::header::{Headers, SESSION_ID};
 use mcphub_wire::legacy::{InitializeParams, InitializeResult};
 use mcphub_wire::list::ListKind;
 use mcphub_wire::{
-    Envelope, Fault, Id, LogLevel, Notification, Raw, Request, Trace, Version, error, message, method,
-    progress,
+    Edit, Envelope, Fault, Id, LogLevel, Notification, Params, Raw, Request, Trace, Version, error, message,
+    method, progress,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -216,6 +216,8 @@ pub(super) async fn answer_request(
     request: Request,
     client: Client,
 ) -> Answering {
+    let version = Version::parse(&session.version);
+    let request = within_version(request, version);
     if let Some(kind) = ListKind::of_method(&request.method) {
         return Answering::Over(match list(visit, &request, kind, (&client, Words::Legacy)).await {
             Ok(result) => Last::ok(message::result(&request.id, &result)),
@@ -231,6 +233,9 @@ pub(super) async fn answer_request(
             subscribe(visit, (live, stopping), session, &request, &client).await
         }
         method::SET_LEVEL => set_level(visit, session, &request).await,
+        method if version < Some(Version::V2025_11_25) && method::is_about_legacy_task(method) => {
+            note_malformed(visit, unknown_method(method, &request.id, Words::Legacy)).await
+        }
         method if asks_a_server(method, Words::Legacy) || may_be_a_servers(visit, method) => {
             match live.call(session.id_hash, &request.id) {
                 Some(entry) => {
@@ -246,6 +251,15 @@ pub(super) async fn answer_request(
         other => note_malformed(visit, unknown_method(other, &request.id, Words::Legacy)).await,
     };
     Answering::Over(last)
+}
+
+/// Takes from a request what its session's revision doesn't know: tasks came with 2025-11-25.
+fn within_version(mut request: Request, version: Option<Version>) -> Request {
+    if version < Some(Version::V2025_11_25) && &*request.method == method::TOOLS_CALL {
+        let without = |params: Params| params.edited(&Edit::new().remove("task")).unwrap_or(params);
+        request.params = request.params.map(without);
+    }
+    request
 }
 
 /// Notes which log messages the client wants to hear.

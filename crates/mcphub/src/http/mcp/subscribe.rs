@@ -1,9 +1,11 @@
 //! `resources/subscribe`: what a legacy session hears of resources, on its stream.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use mcphub_hub::{Client, Drops, Entrance, RESOURCES, Session, Watch, Wish};
+use futures_util::{Stream, StreamExt as _, stream};
+use mcphub_hub::{Client, Drops, Entrance, Heard, RESOURCES, Session, Watch, Wish};
 use mcphub_wire::{Edit, Params, Raw, Request, error, message, method};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -57,18 +59,28 @@ pub(super) async fn subscribe(
 }
 
 /// Hands on what is heard, as long as the session has a stream to hear it.
-async fn tell(mut watch: Watch, subscription: Subscription, drops: Drops, stopping: CancellationToken) {
-    let mut silence = Silence::new();
+async fn tell(watch: Watch, subscription: Subscription, drops: Drops, stopping: CancellationToken) {
+    let news = stream::unfold(watch, |mut watch| async { Some((watch.next().await?, watch)) });
+    let tell = |heard: Heard| subscription.tell(heard.to_bytes(&Edit::new()), &drops);
+    tokio::select! {
+        biased;
+        () = stopping.cancelled() => {}
+        () = subscription.ended() => {}
+        () = hand_on(news, tell, || subscription.is_heard()) => {}
+    }
+}
+
+/// Hands on news until there is none, or nobody has heard it for too long, however much there is.
+async fn hand_on<T>(news: impl Stream<Item = T>, tell: impl Fn(T), is_heard: impl Fn() -> bool) {
+    let (mut news, mut silence) = (pin!(news), Silence::new());
     loop {
         tokio::select! {
             biased;
-            () = stopping.cancelled() => return,
-            () = subscription.ended() => return,
-            heard = watch.next() => match heard {
-                Some(heard) => subscription.tell(heard.to_bytes(&Edit::new()), &drops),
+            () = silence.lasts(&is_heard) => return,
+            heard = news.next() => match heard {
+                Some(heard) => tell(heard),
                 None => return,
             },
-            () = silence.lasts(|| subscription.is_heard()) => return,
         }
     }
 }
@@ -97,32 +109,25 @@ impl Silence {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::time::Duration;
 
+    use futures_util::stream;
     use tokio::time::{Instant, sleep, timeout};
 
-    use super::{LOOK, PATIENCE, Silence};
+    use super::{LOOK, PATIENCE, hand_on};
 
-    /// Lets something be told each second until a subscription is given up; says how long that took.
-    async fn silence_after(heard_until: Duration) -> Duration {
-        let (start, is_heard, mut silence) = (Instant::now(), Cell::new(true), Silence::new());
-        let over = async {
-            loop {
-                tokio::select! {
-                    biased;
-                    () = silence.lasts(|| is_heard.get()) => return,
-                    () = sleep(Duration::from_secs(1)) => is_heard.set(start.elapsed() < heard_until),
-                }
-            }
-        };
-        timeout(Duration::from_secs(3_600), over).await.unwrap();
+    /// Hands on something each second until it is given up; says how long that took.
+    async fn given_up_after(heard_until: Duration) -> Duration {
+        let start = Instant::now();
+        let news = stream::unfold((), |()| async { Some((sleep(Duration::from_secs(1)).await, ())) });
+        let handed_on = hand_on(news, |()| {}, || start.elapsed() < heard_until);
+        timeout(Duration::from_secs(3_600), handed_on).await.unwrap();
         start.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_hears_ends_though_much_is_told() {
-        assert_eq!(silence_after(Duration::ZERO).await, LOOK * PATIENCE);
-        assert_eq!(silence_after(LOOK * 10).await, LOOK * (10 + PATIENCE));
+        assert_eq!(given_up_after(Duration::ZERO).await, LOOK * PATIENCE);
+        assert_eq!(given_up_after(LOOK * 10 + Duration::from_secs(1)).await, LOOK * (10 + PATIENCE));
     }
 }

@@ -225,7 +225,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Names the task that the call became, for this client alone.
+    /// Names the task that the call became, for its person at this endpoint.
     fn name_task(&self, answer: &Answer) -> Last {
         let began = self.running.as_ref().and_then(Running::began);
         let (Outcome::Result(result), Some(began)) = (&answer.outcome, began) else { return self.broken() };
