@@ -23,7 +23,7 @@ use crate::response::HttpReply;
 use crate::trial::Trial;
 
 /// How long a connection is kept at most for a task that nobody asks after.
-const LONGEST_TASK: Duration = Duration::from_hours(1);
+const LONGEST_TASK: Duration = Duration::from_mins(60);
 
 /// Is the server's answer.
 #[derive(Clone, Debug)]
