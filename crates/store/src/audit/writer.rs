@@ -178,7 +178,7 @@ impl Writer {
             Ok(written) => written.map_err(|error| error.to_string()),
             Err(_) => Err(format!("a write took longer than {DEADLINE:?}")),
         };
-        let count = entries.len() as u64;
+        let mut count = entries.len() as u64;
         match &written {
             Ok(()) => {
                 self.carried.clear();
@@ -192,6 +192,11 @@ impl Writer {
                     tried.refused = refused;
                 }
                 self.carry(entries);
+                // Who came meanwhile has waited as well, and is not to wait for another write that fails.
+                while let Ok(Waiting { done, runtime, .. }) = self.inbox.awaited.try_recv() {
+                    waiters.push((runtime, done));
+                    count += 1;
+                }
                 tracing::error!(reason, "the audit log can't be written; nothing is done until it can");
                 self.fail(reason.clone());
             }

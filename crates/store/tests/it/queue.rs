@@ -10,6 +10,7 @@ use mcphub_store::audit::Search;
 use mcphub_store::audit::queue::Health;
 use mcphub_store::testing::TestDatabase;
 use mcphub_store::{Process, Store, StoreError};
+use tokio::time::Instant;
 
 use crate::build::{intent, note, outcome, permit, request};
 use crate::raw::Raw;
@@ -183,6 +184,31 @@ async fn connections_that_are_cut_are_replaced_on_postgres() {
     assert_eq!(count(&log, "after"), 1);
     assert!((0..5).all(|number| count(&log, &format!("outcome {number}")) == 1), "{log:?}");
     assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+}
+
+/// The first write hangs and fails; a record that came meanwhile is told so at once, not after a write of its own.
+#[tokio::test]
+async fn who_waits_behind_a_write_that_fails_waits_for_no_other_on_postgres() {
+    let database = TestDatabase::postgres().await;
+    let store = database.open(Process::Serve).await;
+    let mut raw = Raw::open(&database).await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    PERFORM pg_sleep(20); RETURN NULL; END $$;
+                CREATE TRIGGER slow AFTER INSERT ON audit_segments EXECUTE FUNCTION slow()";
+    raw.run(slow).await.unwrap();
+    let audit = store.audit();
+    let behind = async {
+        let hangs = "SELECT count(*) FROM pg_stat_activity
+                     WHERE wait_event = 'PgSleep' AND datname = current_database()";
+        while raw.number(hangs).await == 0 {}
+        let begun = Instant::now();
+        (audit.durable(note("behind")).await, begun.elapsed())
+    };
+    let (first, (behind, waited)) = futures_util::join!(audit.durable(note("first")), behind);
+    for refused in [first, behind] {
+        assert!(matches!(refused, Err(StoreError::AuditUnavailable { .. })), "{refused:?}");
+    }
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
 }
 
 /// The commit takes longer than the queue waits, and succeeds after all: nothing may be written twice
