@@ -16,6 +16,9 @@ use super::people::Call;
 use crate::Failure;
 use crate::load::now;
 
+/// How often an answer is given again that wasn't taken, and after how long.
+const PATIENT: usize = 100;
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long somebody thinks at least and at most between two requests, in milliseconds.
 const THOUGHT: (u64, u64) = (300, 1_500);
 /// How many requests a session has at most.
@@ -313,12 +316,26 @@ impl Visitor {
                 return Ok(None);
             }
             let answer = json!({ "jsonrpc": "2.0", "id": said.get("id"), "result": accepted() });
-            let taken = Line::to(self.address).ask(self.within(visit, "POST").saying(&answer)).await?;
-            if !taken.status.is_success() {
-                return Err(format!("its answer was not taken: {} {:?}", taken.status, taken.messages).into());
-            }
+            self.give(visit, &answer).await?;
         }
         Err("the stream ended before the answer".into())
+    }
+
+    /// Gives an answer, again and again while the hub can't record what it does.
+    async fn give(&self, visit: &Visit, answer: &Value) -> Result<(), Failure> {
+        for _ in 0..PATIENT {
+            let taken = Line::to(self.address).ask(self.within(visit, "POST").saying(answer)).await?;
+            match taken.unsuccessful() {
+                _ if taken.status.is_success() => return Ok(()),
+                End::Unavailable => sleep(AGAIN).await,
+                _ => {
+                    return Err(
+                        format!("its answer was not taken: {} {:?}", taken.status, taken.messages).into()
+                    );
+                }
+            }
+        }
+        Err("its answer was never taken".into())
     }
 
     /// Ends the session, or just goes.

@@ -164,11 +164,11 @@ fn soak(arguments: &SoakArguments, postgres: Option<&str>) -> Result<Soaked, Fai
         deaths: Deaths::default(),
     };
     println!("warming up for {warming:?}");
-    soak.load(&mut house, warming)?;
+    soak.load(&mut house, ("warming", warming))?;
     let before = soak.rest(&house, warming)?;
     soak.ledger.lately();
     println!("the load goes on for {:?}", time - warming);
-    let samples = soak.load(&mut house, time - warming)?;
+    let samples = soak.load(&mut house, ("long", time - warming))?;
     let after = soak.rest(&house, time - warming)?;
     let during = samples.iter().map(|sample| sample.held).collect();
     let course = Course { before, during, took: time - warming, after };
@@ -192,15 +192,20 @@ struct Soak {
 }
 
 impl Soak {
-    /// Lets everybody work for a while, and reads meanwhile what the hub holds.
-    fn load(&mut self, house: &mut House, span: Duration) -> Result<Vec<Sample>, Failure> {
+    /// Lets everybody work for a while, and reads meanwhile what the hub holds. What an admin leaves behind of one load, as
+    /// the database was away, has a name that no other uses.
+    fn load(
+        &mut self,
+        house: &mut House,
+        (name, span): (&'static str, Duration),
+    ) -> Result<Vec<Sample>, Failure> {
         let end = now() + span;
         let over = Arc::new(AtomicBool::new(false));
         let mut victims = std::mem::take(&mut house.victims);
         let (hub, reaped) = (house.hub.id(), Arc::clone(&over));
         let reaping = self.runtime.spawn_blocking(move || (reap(hub, &mut victims, &reaped), victims));
         let samples = self.runtime.block_on(async {
-            let mut crowd = crowd(house, &self.ledger, end)?;
+            let mut crowd = crowd(house, &self.ledger, (name, end))?;
             let farewell = if span > WORTH { Farewell::Mostly } else { Farewell::Always };
             visit(house, &self.ledger, (self.sessions, farewell, end), &mut crowd);
             let observing = observe(house, &self.ledger, &mut crowd, (span / SAMPLES).max(SHORTEST));
@@ -284,7 +289,11 @@ fn untried(kinds: &BTreeMap<&'static str, Tally>, deaths: &Deaths, sessions: usi
 }
 
 /// Lets everybody begin.
-fn crowd(house: &House, ledger: &Arc<Ledger>, end: Instant) -> Result<JoinSet<()>, Failure> {
+fn crowd(
+    house: &House,
+    ledger: &Arc<Ledger>,
+    (load, end): (&'static str, Instant),
+) -> Result<JoinSet<()>, Failure> {
     let address = house.hub.address;
     let mut crowd = JoinSet::new();
     let mut seed = 0;
@@ -301,7 +310,7 @@ fn crowd(house: &House, ledger: &Arc<Ledger>, end: Instant) -> Result<JoinSet<()
         }
     }
     let keys = (house.installation.admin.as_str(), house.guest.as_str());
-    crowd.spawn(Admin::new(address, keys, house.passing()?, ledger).work(end));
+    crowd.spawn(Admin::new(address, keys, house.passing()?, ledger).work(load, end));
     crowd.spawn(search(address, house.auditor.clone(), Arc::clone(ledger), end));
     for seed in 0..STRANGERS {
         crowd.spawn(intrude(address, Dice::new(seed), Arc::clone(ledger), end));

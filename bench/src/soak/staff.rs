@@ -86,7 +86,7 @@ impl Admin {
     }
 
     /// Changes one thing after the other until the time is over.
-    pub(super) async fn work(mut self, end: Instant) {
+    pub(super) async fn work(mut self, load: &'static str, end: Instant) {
         let mut round = 0;
         while now() < end {
             if self.group.is_empty() {
@@ -96,7 +96,7 @@ impl Admin {
             if round % 3 == 2 {
                 self.replace_key().await;
             } else {
-                self.open_and_close(round).await;
+                self.open_and_close(load, round).await;
             }
             round += 1;
             sleep(CHANGES).await;
@@ -111,8 +111,8 @@ impl Admin {
     }
 
     /// Adds a server, lets the guest in, and takes it all back; the guest calls before and after.
-    async fn open_and_close(&mut self, round: usize) -> Option<()> {
-        let name = format!("passing-{round}");
+    async fn open_and_close(&mut self, load: &str, round: usize) -> Option<()> {
+        let name = format!("passing-{load}-{round}");
         let definition = self.servers.get(round % 2)?.clone();
         let server = json!({ "name": name, "definition": definition });
         let server = text(&self.admin.asks("POST", "/servers", &server).await?, "id");
