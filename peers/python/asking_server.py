@@ -263,19 +263,23 @@ else:
     server._mcp_server.experimental.enable_tasks()
 
     async def compute(arguments: dict[str, Any], work: Any = None) -> CallToolResult:
-        """Takes its time, and asks for a name first if it is to."""
-        who = ""
+        """Takes its time. It asks for a name first if it is to, tells how far it is, and asks for a color if it is to."""
+        context, who = server._mcp_server.request_context, ""
         if work and arguments.get("ask"):
             given = await work.elicit("Who are you?", Name.model_json_schema())
             who = f" for {given.content['name']}"
         if work:
             await work.update_status("computing")
+            if context.meta and context.meta.progressToken is not None:
+                await context.session.send_progress_notification(context.meta.progressToken, 1, 2, f"halfway{who}")
+            if arguments.get("color"):
+                await work.elicit("Which color?", Color.model_json_schema())
         await anyio.sleep(arguments.get("seconds", 0))
         text = TextContent(type="text", text=f"computed {arguments.get('label', '')}{who}")
         return CallToolResult(content=[text])
 
     @tool
-    async def slow_compute(seconds: float = 0, label: str = "", ask: bool = False) -> str:
+    async def slow_compute(seconds: float = 0, label: str = "", ask: bool = False, color: bool = False) -> str:
         """Takes its time; its call may become a task."""
         raise NotImplementedError
 

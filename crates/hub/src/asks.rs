@@ -14,7 +14,6 @@ use mcphub_wire::{Edit, Params, Reference, ReferenceKind, method};
 use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
-use crate::calls::scope;
 use crate::client::Client;
 use crate::credentials::SealedValues;
 use crate::error::HubError;
@@ -23,6 +22,7 @@ use crate::lease::Lease;
 use crate::limits::Place;
 use crate::offers::Entrance;
 use crate::running::{OutcomeRecord, Running, SharedBy, status_of};
+use crate::tasks::Task;
 
 /// How much of a prompt's name or a resource's URI a record repeats, in characters.
 const LONGEST_TARGET: usize = 160;
@@ -62,6 +62,16 @@ pub enum About {
     },
     /// Something that the hub doesn't know, on one server's own endpoint: the method.
     Other(String),
+}
+
+/// Says what a server calls the thing that is asked for.
+enum Own {
+    /// What its own endpoint calls it.
+    Same,
+    /// What is left of its name on an endpoint that servers share, without the server.
+    Rest(String),
+    /// The task that its name holds, with which something is to be done: the method.
+    Task(&'static str, Task),
 }
 
 /// Is a question that may be sent.
@@ -117,24 +127,18 @@ impl Hub {
         self.seal.open()?;
         let now = self.clock.now();
         let nobodys = || decide::refuse(caller.principal, Refusal::UnknownOffer, Some(&ask.about.target()));
-        let task = match &ask.about {
-            About::Task { id, .. } => {
-                let entrance = (&*ask.path, ask.client.about.prefers);
-                Some(self.open_task(caller, entrance, id).ok_or_else(nobodys)?)
-            }
-            About::Prompt(_) | About::Resource(_) | About::Completion(_) | About::Other(_) => None,
-        };
-        let (permit, server, own) = match &task {
-            Some(task) => {
+        let (permit, server, own) = match &ask.about {
+            About::Task { method, id } => {
+                let task = self.open_task(caller, ask.entrance(), id).ok_or_else(nobodys)?;
                 let permit = decide::task(world, caller.principal, ask.endpoint, &task.tool, now)?;
                 let entry = world
                     .server(permit.server())
                     .filter(|entry| entry.server().id.to_string() == task.server);
-                (permit, entry.ok_or_else(nobodys)?.share(), Some(task.id.clone()))
+                (permit, entry.ok_or_else(nobodys)?.share(), Own::Task(method, task))
             }
-            None => {
+            about => {
                 let (server, own) = owner(world, ask).ok_or_else(nobodys)?;
-                let permit = match &ask.about {
+                let permit = match about {
                     About::Other(_) => decide::ask_anything(world, caller.principal, server.id, now)?,
                     _ => decide::ask(world, caller.principal, ask.endpoint, server.id, now)?,
                 };
@@ -145,11 +149,12 @@ impl Hub {
             self.limits.charge(permit.user(), now).map_err(|after| HubError::RateLimited { after })?;
         let values = self.find_values(permit.user(), &server, &server.definition.needs()).await?;
         let wanted = match own {
-            None => ask.about.unchanged(),
-            Some(own) => {
+            Own::Same => ask.about.unchanged(),
+            Own::Rest(own) => {
                 let whole = self.unshortened(caller, ask, &server).await?;
                 ask.about.renamed(&whole.unwrap_or(own))?
             }
+            Own::Task(method, task) => self.ask_about(task, method)?,
         };
         Ok(Allowed { permit, server, wanted, values, place })
     }
@@ -232,10 +237,8 @@ impl Hub {
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
         let (used, at) = (values.account().map(|row| row.revision), Arc::clone(&server));
-        let Client { session, about, .. } = ask.client;
-        let client = self.within(about);
-        let access =
-            self.access(&server, scope(user, session), (client.abilities, client.prefers), values)?;
+        let client = self.within(ask.client.about);
+        let access = self.access(&server, Some(user), &client, values)?;
         let question = mcphub_upstream::Question { server, access, wanted, params: ask.params, client };
         match self.upstreams.ask(recorded, question).await {
             Ok(reply) => Ok(reply),
@@ -254,19 +257,18 @@ impl Hub {
     }
 }
 
-/// Finds whose the thing is that is asked for and, where the endpoint has a name of its own for it, what is left
-/// of that without the server.
-fn owner(world: &World, ask: &Ask) -> Option<(Arc<Server>, Option<String>)> {
+/// Finds whose the thing is that is asked for, and what that server calls it.
+fn owner(world: &World, ask: &Ask) -> Option<(Arc<Server>, Own)> {
     let share = |server| Some(world.server(decide::owner(world, ask.endpoint, server)?)?.share());
     if let Endpoint::Server(_) = ask.endpoint {
-        return Some((share(None)?, None));
+        return Some((share(None)?, Own::Same));
     }
     let target = ask.about.whole_target();
     let (server, own) = match ask.about.kind() {
         ReferenceKind::Resource => own_uri(target)?,
         ReferenceKind::Prompt => target.split_once("__").map(|(server, own)| (server, own.to_owned()))?,
     };
-    Some((share(Some(server))?, Some(own)))
+    Some((share(Some(server))?, Own::Rest(own)))
 }
 
 impl Ask {
@@ -308,7 +310,7 @@ impl About {
             Self::Prompt(name) => Wanted::Prompt(name.as_str().into()),
             Self::Resource(uri) => Wanted::Resource(uri.as_str().into()),
             Self::Completion(reference) => Wanted::Completion(reference.raw().clone()),
-            Self::Task { method, id } => Wanted::Task { method, id: id.as_str().into() },
+            Self::Task { method, id } => Wanted::Task { method, id: id.as_str().into(), progress: None },
             Self::Other(method) => Wanted::Other(method.as_str().into()),
         }
     }
@@ -317,8 +319,7 @@ impl About {
         Ok(match self {
             Self::Prompt(_) => Wanted::Prompt(own.into()),
             Self::Resource(_) => Wanted::Resource(own.into()),
-            Self::Task { method, .. } => Wanted::Task { method, id: own.into() },
-            Self::Other(method) => Wanted::Other(method.as_str().into()),
+            Self::Task { .. } | Self::Other(_) => self.unchanged(),
             Self::Completion(reference) => {
                 let renamed = reference.renamed(own);
                 Wanted::Completion(renamed.map_err(|fault| HubError::Internal(fault.to_string()))?)

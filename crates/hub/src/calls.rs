@@ -7,7 +7,7 @@ use mcphub_domain::audit::Refusal;
 use mcphub_domain::{Principal, Server, Timestamp, UserId};
 use mcphub_policy::{Denial, Endpoint, Permit, Recorded, World, decide};
 use mcphub_store::audit::Intent;
-use mcphub_upstream::{Client as AboutClient, Reply, Scope};
+use mcphub_upstream::{Client as AboutClient, Reply};
 use mcphub_wire::mirror::Arguments;
 use mcphub_wire::shared::Carrier;
 use mcphub_wire::{Edit, Params, input};
@@ -168,10 +168,8 @@ impl Hub {
     ) -> Result<Reply, HubError> {
         let user = recorded.permit().user();
         let used = sealed.account().map(|row| row.revision);
-        let Client { session, about, .. } = call.client;
-        let client = self.within(about);
-        let access =
-            self.access(&server, scope(user, session), (client.abilities, client.prefers), sealed)?;
+        let client = self.within(call.client.about);
+        let access = self.access(&server, Some(user), &client, sealed)?;
         let at = Arc::clone(&server);
         let route = recorded.permit().route();
         let mirrored = self.catalog.mirrored(route.server, &route.tool);
@@ -208,11 +206,6 @@ impl Hub {
         let vault = &self.seal.open()?.vault;
         self.personal.seal(vault, user, &caller.personal_fields()).await
     }
-}
-
-/// Says whose connection a request goes over.
-pub(crate) fn scope(user: UserId, session: Option<[u8; 32]>) -> Scope {
-    session.map_or(Scope::Person(user), |session| Scope::Session(user, session))
 }
 
 /// Says whether a call failed because nobody has listed its server yet, or the tool doesn't exist.

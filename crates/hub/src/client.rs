@@ -5,8 +5,6 @@ use mcphub_wire::mirror::ParamHeaders;
 /// Is a client, as far as it matters to servers.
 #[derive(Clone, Debug, Default)]
 pub struct Client {
-    /// Names its connection, for servers that want one of their own for each.
-    pub session: Option<[u8; 32]>,
     /// What servers may know of it, and ask it.
     pub about: mcphub_upstream::Client,
     /// The headers of its request that repeat arguments, if it has to send such.

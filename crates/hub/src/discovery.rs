@@ -8,7 +8,7 @@ use mcphub_domain::server::Approval;
 use mcphub_domain::{Effect, Event, Principal, RequestId, Server, Slot, Tool, ToolName, ToolState, UserId};
 use mcphub_policy::{Administration, decide};
 use mcphub_store::servers::StoredTool;
-use mcphub_upstream::{Access, Prefers, Scope, ToolDefinition, UpstreamError, Values};
+use mcphub_upstream::{Access, Client as AboutClient, Scope, ToolDefinition, UpstreamError, Values};
 use mcphub_wire::Abilities;
 
 use crate::caller::Caller;
@@ -103,9 +103,9 @@ impl Hub {
         let permit = decide::look(&world, Principal::Hub, server.id, user, self.clock.now())?;
         let recorded = self.audit.open_look(permit, RequestId::random(&self.entropy)).await?;
         // Some servers show tools only to clients that can do what these need.
-        let scope = user.map_or(Scope::Shared, Scope::Person);
+        let client = AboutClient::able(Abilities::ALL);
         let used = sealed.account().map(|row| row.revision);
-        let access = self.access(server, scope, (Abilities::ALL, Prefers::Modern), sealed)?;
+        let access = self.access(server, user, &client, sealed)?;
         match self.upstreams.list_tools(recorded, &Arc::new(server.clone()), access).await {
             Ok(tools) => Ok(tools),
             Err(error) => match user {
@@ -151,29 +151,36 @@ impl Hub {
         Ok(listed)
     }
 
-    /// Unseals what a connection is made with, which is used only while it still holds.
+    /// Unseals what a connection is made with, which is used only while it still holds. It is for a person's client, or for
+    /// the hub itself.
     pub(crate) fn access(
         &self,
         server: &Server,
-        scope: Scope,
-        client: (Abilities, Prefers),
+        user: Option<UserId>,
+        client: &AboutClient,
         sealed: SealedValues,
     ) -> Result<Access, HubError> {
         let missing = || HubError::Invalid(format!("server {} needs a person's own values", server.name));
-        let key = mcphub_upstream::key(server, scope, client, sealed.revisions()).ok_or_else(missing)?;
+        let scope = match (user, client.session) {
+            (None, _) => Scope::Shared,
+            (Some(user), None) => Scope::Person(user),
+            (Some(user), Some(session)) => Scope::Session(user, session),
+        };
+        let declared = (client.abilities, client.prefers);
+        let key = mcphub_upstream::key(server, scope, declared, sealed.revisions()).ok_or_else(missing)?;
         let (hub, used) = (self.handle(), sealed.clone());
         let still = move || {
             let Some(hub) = hub.upgrade() else { return false };
             let world = hub.snapshot.newest();
             world.server(key.server).is_some_and(|entry| entry.server().revision == key.revision)
-                && hub.cache.still_holds(scope.user(), key.server, (&used.shared, &used.personal))
+                && hub.cache.still_holds(user, key.server, (&used.shared, &used.personal))
         };
         let hub = self.handle();
         let values = move || {
             let hub = hub.upgrade().ok_or("the hub is stopping")?;
-            hub.unseal_values(scope.user(), &sealed).map_err(|error| error.to_string())
+            hub.unseal_values(user, &sealed).map_err(|error| error.to_string())
         };
-        Ok(Access { key, caller: scope.user(), values: Box::new(values), still: Box::new(still) })
+        Ok(Access { key, caller: user, values: Box::new(values), still: Box::new(still) })
     }
 
     /// Unseals the values for a connection of a person, or of the hub itself.

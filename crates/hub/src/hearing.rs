@@ -55,7 +55,8 @@ impl Hub {
         hearings.insert(who.clone(), Arc::downgrade(&hearing));
         drop(hearings);
         // For all sessions, so that it goes over no session's own connection.
-        let client = Client { session: None, ..entrance.client.clone() };
+        let mut client = entrance.client.clone();
+        client.about.session = None;
         self.start_hearing(caller.clone(), (entrance.endpoint, client), who, ends);
         Some(hearing)
     }

@@ -87,6 +87,8 @@ pub struct Hub {
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
     pub(crate) tasks: TaskTracker,
+    /// Names this run of the process: its numbers mean nothing to another, or to the next.
+    pub(crate) run: String,
     changed: watch::Sender<i64>,
     pub(crate) stop: CancellationToken,
     /// Cancelled before: nobody is waited for any more.
@@ -158,6 +160,7 @@ impl Hub {
             asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,
             clock,
+            run: hex::encode(entropy.bytes::<8>()),
             entropy,
             tasks: TaskTracker::new(),
             changed: watch::Sender::new(0),

@@ -76,4 +76,5 @@ pub use rounds::{Bound, State};
 pub use running::{Running, Said};
 pub use seal::KeySource;
 pub use sessions::{NewSession, OpenedSession};
+pub use tasks::Began;
 pub use watches::{Heard, RESOURCES, Watch, Wish};

@@ -15,7 +15,6 @@ use mcphub_wire::shared::shared_uri;
 use tokio::time::{Instant, timeout};
 
 use crate::caller::Caller;
-use crate::calls::scope;
 use crate::client::Client;
 use crate::discovery::FIRST_LIST;
 use crate::error::{HubError, again_if_renewed};
@@ -131,9 +130,8 @@ impl Hub {
         let permit = decide::ask(&world, caller.principal, entrance.endpoint, server.id, self.clock.now())?;
         let values = self.find_values(permit.user(), server, &server.definition.needs()).await?;
         let user = permit.user();
-        let Client { session, about, .. } = entrance.client;
         let used = values.account().map(|row| row.revision);
-        let access = self.access(server, scope(user, *session), (about.abilities, about.prefers), values)?;
+        let access = self.access(server, Some(user), &entrance.client.about, values)?;
         let place = (access.key, kind);
         let asked = match self.shelf.find(place, Instant::now()) {
             Ok(shelved) => return Ok(shelved),

@@ -15,6 +15,7 @@ use crate::error::HubError;
 use crate::hub::Hub;
 use crate::lease::Lease;
 use crate::limits::Place;
+use crate::tasks::Began;
 
 /// Is a running call. Dropped before its end, it is cancelled and recorded as such.
 pub struct Running {
@@ -76,9 +77,10 @@ impl Running {
         self.lease
     }
 
-    /// Says which tool of which server was called.
-    pub fn began(&self) -> Option<(ServerId, &str)> {
-        self.began.as_ref().map(|(server, tool)| (*server, tool.as_str()))
+    /// Says which call runs, for the task that it may become.
+    pub fn began(&self) -> Option<Began<'_>> {
+        let (server, tool) = self.began.as_ref()?;
+        Some(Began { server: *server, tool, progress: self.reply.progress() })
     }
 
     /// Names its server, until it is over.

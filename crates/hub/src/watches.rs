@@ -18,7 +18,6 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::caller::Caller;
-use crate::calls::scope;
 use crate::client::Client;
 use crate::discovery::FIRST_LIST;
 use crate::error::{HubError, again_if_renewed};
@@ -256,9 +255,7 @@ impl Hub {
             };
         let used = values.account().map(|row| row.revision);
         let opened = async {
-            let Client { session, about, .. } = &part.client;
-            let access =
-                self.access(server, scope(user, *session), (about.abilities, about.prefers), values)?;
+            let access = self.access(server, Some(user), &part.client.about, values)?;
             let watching = self.upstreams.watch(recorded, server, access, part.interest.clone());
             let slow = || UpstreamError::TimedOut { server: server.name.clone(), after: FIRST_LIST };
             match timeout(FIRST_LIST, watching).await.unwrap_or_else(|_| Err(slow())) {

@@ -7,6 +7,8 @@ use crate::key::Prefers;
 /// Is the software that a person uses, as far as servers may know it. Its name stays in the hub.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// Names its session with the hub, if it has one.
+    pub session: Option<[u8; 32]>,
     /// What it declared, for servers that are told with each request.
     pub capabilities: Raw,
     /// What of that decides what a server may ask for.
@@ -22,6 +24,7 @@ pub struct Client {
 impl Client {
     /// Can do nothing, and wants to hear nothing.
     pub const NOBODY: Self = Self {
+        session: None,
         capabilities: Raw::empty_object(),
         abilities: Abilities::NONE,
         prefers: Prefers::Modern,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
+use mcphub_wire::Version;
 use mcphub_wire::legacy::initialized;
 use mcphub_wire::sse::{Decoder, Event};
-use mcphub_wire::{Abilities, Version};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::course::Course;
 use crate::destination::{Destination, HttpRequest};
 use crate::error::{Blame, UpstreamError};
 use crate::http::{BEST_EFFORT, HttpConnection, JSON, Own, Shared, status_error, unauthorized};
@@ -19,6 +20,7 @@ use crate::legacy::{ask_for_logs, opened};
 use crate::outbound::Body;
 use crate::outgoing::{Outgoing, initialize};
 use crate::pipe::{MESSAGES, Outlets, Pipe, PipeReply, STRAYS};
+use crate::roots::Telling;
 use crate::watch::Feed;
 
 /// The event that names the address.
@@ -36,6 +38,15 @@ struct Post {
     blame: Blame,
     shared: Shared,
     destination: Destination,
+}
+
+/// Is a request to be posted.
+struct Posting<'a> {
+    id: i64,
+    course: Course,
+    /// What the server is to hear of first: by the request it may ask for it.
+    first: Option<Telling<'a>>,
+    body: Bytes,
 }
 
 /// Says what came of a request.
@@ -72,7 +83,8 @@ impl EventSession {
 
     async fn initialize(&self) -> Result<Version, UpstreamError> {
         let (blame, id) = (&self.post.blame, self.post.shared.next_id());
-        let mut reply = match self.ask(id, (None, initialize(id, self.pipe.key())), None).await? {
+        let body = initialize(id, self.pipe.key());
+        let mut reply = match self.ask(Posting { id, course: Course::default(), first: None, body }).await? {
             Posted::Taken(reply) => reply,
             Posted::Refused(error) => return Err(error),
         };
@@ -89,10 +101,10 @@ impl EventSession {
         self: &Arc<Self>,
         request: &Outgoing,
         id: i64,
-        first: Option<Bytes>,
+        first: Option<Telling<'_>>,
     ) -> Result<Posted, UpstreamError> {
-        let body = request.write(id, self.version);
-        let posted = self.ask(id, (first, body), request.asks()).await?;
+        let (course, body) = (Course::of(request), request.write(id, self.version));
+        let posted = self.ask(Posting { id, course, first, body }).await?;
         Ok(match posted {
             // Who waits for an answer keeps the session open, even if it is forgotten meanwhile.
             Posted::Taken(reply) => Posted::Taken(reply.within(Arc::clone(self))),
@@ -100,19 +112,16 @@ impl EventSession {
         })
     }
 
-    /// Sends a request, after what the server is to hear first: by then it may ask for it.
-    async fn ask(
-        &self,
-        id: i64,
-        (first, body): (Option<Bytes>, Bytes),
-        asks: Option<Abilities>,
-    ) -> Result<Posted, UpstreamError> {
-        let reply = match self.pipe.register(id, asks) {
+    async fn ask(&self, posting: Posting<'_>) -> Result<Posted, UpstreamError> {
+        let Posting { id, course, first, body } = posting;
+        let reply = match self.pipe.register(id, course) {
             Ok(reply) => reply,
             Err(error) => return Ok(Posted::Refused(error)),
         };
-        if let Some(told) = first {
-            self.post.send_quietly(told).await;
+        if let Some(telling) = first
+            && self.post.tell(Telling::message()).await
+        {
+            telling.heard();
         }
         let response = self.post.send(body).await?;
         let status = response.status().as_u16();
@@ -153,10 +162,12 @@ impl Post {
         self.shared.outbound.send(&request).await.map_err(|error| self.blame.send(error))
     }
 
-    /// Sends what nobody waits for.
-    async fn send_quietly(&self, body: Bytes) {
+    /// Sends what has no answer; says whether the server took it.
+    async fn tell(&self, body: Bytes) -> bool {
         let sent = timeout(BEST_EFFORT, self.send(body)).await;
-        tracing::debug!(server = %self.blame.0, arrived = matches!(sent, Ok(Ok(_))), "sent a message");
+        let arrived = matches!(sent, Ok(Ok(response)) if response.status().is_success());
+        tracing::debug!(server = %self.blame.0, arrived, "sent a message");
+        arrived
     }
 }
 
@@ -203,7 +214,7 @@ async fn write(pipe: Arc<Pipe>, post: Arc<Post>, mut messages: mpsc::Receiver<By
             message = messages.recv() => message,
         };
         let Some(message) = message else { return };
-        post.send_quietly(message).await;
+        post.tell(message).await;
     }
 }
 

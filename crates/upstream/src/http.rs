@@ -16,7 +16,7 @@ use mcphub_wire::{Id, Outcome, header, trace};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use crate::asking::{Asked, can_ask};
+use crate::beside::{Beside, is_reachable};
 use crate::challenge::Challenge;
 use crate::counters::Drops;
 use crate::destination::{Destination, HttpRequest};
@@ -24,12 +24,12 @@ use crate::era::{Era, KnownEra, era_headers, is_of_other_era};
 use crate::error::{Blame, UpstreamError};
 use crate::events::Posted;
 use crate::key::ConnectionKey;
-use crate::legacy::Cancel;
+use crate::legacy::{Cancel, Session};
 use crate::outbound::{Body, Outbound};
 use crate::outgoing::Outgoing;
 use crate::reply::{Sent, Stream};
 use crate::response::{Arrival, HttpReply, read_answer};
-use crate::roots::Roots;
+use crate::roots::{Roots, Telling};
 use crate::target::ResolvedHttp;
 use crate::watch::{Bus, Feed};
 
@@ -147,30 +147,24 @@ impl HttpConnection {
         id: i64,
     ) -> Result<Attempt, UpstreamError> {
         if let Era::Events(session) = era {
-            let first = self.roots.to_tell(request.client.abilities);
+            let first = self.roots.to_tell(&request.client);
             return Ok(match session.request(request, id, first).await? {
                 Posted::Taken(reply) => Attempt::Taken(Stream::Pipe(reply)),
                 Posted::Refused(error) => Attempt::Refused(error),
             });
         }
-        let cancel = Cancel::new(self, era, id);
-        let asked = match era {
-            Era::Legacy(session) if can_ask(self) => Some(Asked::new(session, id, request.client.abilities)),
+        let beside = match era {
+            Era::Legacy(session) if is_reachable(self, request) => {
+                Some(Box::pin(self.begin(request, session, id)).await)
+            }
             _ => None,
         };
-        if asked.is_some()
-            && let Some(told) = self.roots.to_tell(request.client.abilities)
-        {
-            // A server that didn't hear of it does so before the next call.
-            if !Box::pin(self.tell(told, era_headers(era))).await {
-                self.roots.have_changed();
-            }
-        }
+        let cancel = Cancel::new(self, era, id);
         let response = self.post_request(request, id, era).await?;
         let status = response.status();
         if status.is_success() {
-            let reply = HttpReply::new(Arc::clone(self), response, id, (cancel, asked))?;
-            return Ok(Attempt::Taken(Stream::Http(Box::new(reply))));
+            let reply = Box::new(HttpReply::new(Arc::clone(self), response, id, cancel)?);
+            return Ok(Attempt::Taken(Stream::Http { reply, beside }));
         }
         cancel.disarm();
         if matches!(status.as_u16(), 401 | 403) {
@@ -186,12 +180,28 @@ impl HttpConnection {
                 Ok(Attempt::Refused(error))
             }
             Ok(Arrival::Response(answer)) => {
-                let reply = HttpReply::ready(Arc::clone(self), answer);
-                Ok(Attempt::Taken(Stream::Http(Box::new(reply))))
+                let reply = Box::new(HttpReply::ready(Arc::clone(self), answer));
+                Ok(Attempt::Taken(Stream::Http { reply, beside: None }))
             }
             _ if matches!(status.as_u16(), 400 | 404 | 405) => Ok(Attempt::Refused(error)),
             _ => Err(error),
         }
+    }
+
+    /// Sees to it that what a legacy server says beside a request's own stream reaches it, and that the server has heard of
+    /// what it may ask for.
+    async fn begin(self: &Arc<Self>, request: &Outgoing, session: &Arc<Session>, id: i64) -> Beside {
+        let beside = Beside::new((self, session), id, request);
+        if request.waits_for_task() {
+            session.hear_from_now_on(self).await;
+        }
+        if let Some(telling) = self.roots.to_tell(&request.client) {
+            let era = Era::Legacy(Arc::clone(session));
+            if self.tell(Telling::message(), era_headers(&era)).await {
+                telling.heard();
+            }
+        }
+        beside
     }
 
     pub(crate) async fn post_request(

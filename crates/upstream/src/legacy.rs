@@ -1,32 +1,23 @@
 //! Sessions with servers up to 2025-11-25 over HTTP: opening, cancelling, closing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method};
 use mcphub_wire::legacy::{InitializeResult, initialized};
-use mcphub_wire::sse::Decoder;
 use mcphub_wire::{
-    Edit, Envelope, Id, LogLevel, Notification, Object, Outcome, Raw, Version, header, message, method,
-    progress,
+    Edit, Id, LogLevel, Notification, Object, Outcome, Raw, Version, header, message, method, progress,
 };
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::asking::{Askable, can_ask};
+use crate::beside::{Reachable, can_ask};
 use crate::era::{Era, era_headers};
 use crate::error::UpstreamError;
 use crate::http::{BEST_EFFORT, HttpConnection, Own, status_error, unauthorized};
-use crate::outbound::Body;
 use crate::outgoing::initialize;
-use crate::response::{Arrival, MOST_REQUESTS, limits, read_answer};
+use crate::response::{Arrival, read_answer};
+use crate::stream::OwnStream;
 use crate::watch::Feed;
-
-/// How long after its end a session's stream is opened anew.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Is an open session.
 pub(crate) struct Session {
@@ -35,10 +26,10 @@ pub(crate) struct Session {
     pub(crate) id: Option<HeaderValue>,
     /// Takes what the server tells by itself.
     pub(crate) feed: Arc<Feed>,
-    /// Whether the stream is open on which that comes.
-    hearing: AtomicBool,
-    /// The calls whose clients can be asked something on that stream.
-    pub(crate) askable: Askable,
+    /// Is the stream on which that comes.
+    pub(crate) stream: OwnStream,
+    /// The calls to which something may come on that stream.
+    pub(crate) reachable: Reachable,
     /// Is cancelled when nobody uses the session any more.
     pub(crate) over: CancellationToken,
 }
@@ -65,8 +56,8 @@ impl Session {
             version: opened.version,
             id: session_id,
             feed: Arc::default(),
-            hearing: AtomicBool::new(false),
-            askable: Askable::default(),
+            stream: OwnStream::default(),
+            reachable: Reachable::default(),
             over: CancellationToken::new(),
         });
         let headers = || era_headers(&Era::Legacy(Arc::clone(&session)));
@@ -79,101 +70,9 @@ impl Session {
             connection.shared.clone().spawn(async move { connection.post_quietly(request, headers).await });
         }
         if can_ask(connection) {
-            session.let_ask(connection).await;
+            session.hear_from_now_on(connection).await;
         }
         Ok(session)
-    }
-
-    /// Opens the stream on which the server may ask something, before anything is called: what it says where nobody listens
-    /// is lost. It stays open as long as the session.
-    async fn let_ask(self: &Arc<Self>, connection: &Arc<HttpConnection>) {
-        let Ok(Ok(response)) = tokio::time::timeout(PAUSE, self.get_stream(connection)).await else { return };
-        if !response.status().is_success() {
-            return;
-        }
-        self.hearing.store(true, Ordering::Release);
-        let (session, connection) = (Arc::clone(self), Arc::clone(connection));
-        connection.shared.clone().spawn(async move {
-            let over = session.over.clone();
-            let hear = async {
-                session.hear_out(&connection, response).await;
-                sleep(PAUSE).await;
-                session.keep_hearing(&connection).await;
-            };
-            tokio::select! {
-                () = over.cancelled() => {}
-                () = hear => {}
-            }
-            session.hearing.store(false, Ordering::Release);
-        });
-    }
-
-    async fn get_stream(
-        self: &Arc<Self>,
-        connection: &HttpConnection,
-    ) -> Result<Response<Body>, UpstreamError> {
-        let mut own = era_headers(&Era::Legacy(Arc::clone(self)));
-        own.push((ACCEPT, HeaderValue::from_static("text/event-stream")));
-        connection.request(Method::GET, own, Bytes::new()).await
-    }
-
-    /// Hears what the server tells by itself, as long as somebody wants to.
-    pub(crate) fn hear(self: &Arc<Self>, connection: &Arc<HttpConnection>) {
-        if self.hearing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (session, connection) = (Arc::clone(self), Arc::clone(connection));
-        connection.shared.clone().spawn(async move {
-            tokio::select! {
-                () = session.feed.news.closed() => {}
-                () = session.keep_hearing(&connection) => {}
-            }
-            session.hearing.store(false, Ordering::Release);
-            if session.feed.news.receiver_count() > 0 && !session.over.is_cancelled() {
-                session.hear(&connection);
-            }
-        });
-    }
-
-    /// Opens the stream anew whenever it ends, unless the server has none.
-    async fn keep_hearing(self: &Arc<Self>, connection: &Arc<HttpConnection>) {
-        loop {
-            match self.get_stream(connection).await {
-                Ok(response) if response.status().is_success() => self.hear_out(connection, response).await,
-                // It has none. What it says comes with its answers.
-                Ok(response) if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
-                    std::future::pending().await
-                }
-                // The session has ended, or the token: who listens has to begin anew.
-                Ok(response) if matches!(response.status().as_u16(), 401 | 403 | 404) => {
-                    connection.forget_session(self);
-                    return self.feed.end();
-                }
-                Ok(_) | Err(_) => {}
-            }
-            sleep(PAUSE).await;
-        }
-    }
-
-    async fn hear_out(self: &Arc<Self>, connection: &Arc<HttpConnection>, response: Response<Body>) {
-        let mut decoder = Decoder::new(connection.shared.max_response);
-        let (mut body, mut requests) = (response.into_body(), 0);
-        while let Some(Ok(bytes)) = body.next().await {
-            decoder.push(&bytes);
-            while let Ok(Some(event)) = decoder.next_event() {
-                match Envelope::parse_with(&event.data, &limits(connection.shared.max_response)) {
-                    Ok(Envelope::Notification(notification)) => self.heard(connection, &notification),
-                    Ok(Envelope::Request(_)) if requests == MOST_REQUESTS => return,
-                    Ok(Envelope::Request(request)) => {
-                        requests += 1;
-                        self.asked(connection, request);
-                    }
-                    Ok(Envelope::Response(_)) | Err(_) => {
-                        tracing::debug!(server = %connection.blame.0, "its stream holds no notification");
-                    }
-                }
-            }
-        }
     }
 
     /// Hands on what the server told, on whatever stream.

@@ -10,11 +10,11 @@ use mcphub_wire::legacy::InitializeParams;
 use mcphub_wire::list::ListKind;
 use mcphub_wire::mirror::{Arguments, Mirrored};
 use mcphub_wire::trace::trace_meta;
-use mcphub_wire::{Abilities, Edit, Id, Params, Raw, Version, message, meta_key, method, progress};
+use mcphub_wire::{Abilities, Edit, Id, Params, Raw, Version, message, meta_key, method, progress, task};
 
 use crate::client::Client;
 use crate::key::{ConnectionKey, Prefers, Scope};
-use crate::related::TaskNames;
+use crate::related::{TaskNames, TaskProgress};
 use crate::watch::Interest;
 
 /// The parameter by which a call is to become a task (2025-11-25).
@@ -35,6 +35,8 @@ pub enum Wanted {
         method: &'static str,
         /// The id that its server gave.
         id: Box<str>,
+        /// The tokens of the call that became it.
+        progress: Option<TaskProgress>,
     },
     /// Something that the hub doesn't know: the method.
     Other(Box<str>),
@@ -140,9 +142,10 @@ impl Outgoing {
         };
         let token = progress::requested_token(&params).ok().flatten();
         let task = match wanted {
-            Wanted::Task { id, .. } => {
-                params.text("taskId").map(|here| TaskNames { here: here.into(), there: id.clone() })
-            }
+            Wanted::Task { id, progress, .. } => task::named(&params).map(|here| {
+                let (here, there) = (here.into(), id.clone());
+                TaskNames { here, there, progress: progress.clone() }
+            }),
             _ => None,
         };
         let (method, params, mirrored) = (wanted.method(), Some(params), None);

@@ -3,43 +3,36 @@
 //! The reader of the pipe never waits for a caller: a call whose queue is full loses notifications,
 //! which are counted, and never its answer.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use mcphub_wire::{
-    Abilities, Envelope, Id, Notification, Params, Request, Response, message, meta_key, method, progress,
-};
+use mcphub_wire::{Envelope, Id, Notification, Params, Request, Response, message, meta_key, progress};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::course::{Course, Courses};
 use crate::error::{Blame, UpstreamError};
 use crate::events::EventSession;
 use crate::http::{BEST_EFFORT, Shared};
 use crate::inquiry::{Back, Inquiry, own_answer, refusal};
-use crate::key::{ConnectionKey, Scope};
+use crate::key::ConnectionKey;
+use crate::outlet::{Inlet, Outlet};
 use crate::process::Stop;
 use crate::reply::Step;
 use crate::response::limits;
 use crate::watch::Feed;
 
-/// How many notifications may wait for a caller.
-const NOTIFICATIONS: usize = 64;
-/// How many bytes of notifications may wait for a caller; a longer one waits alone.
-const NOTIFIED: usize = 1 << 20;
 /// A line longer than this lets go of its buffer, which what follows it would keep.
 const LONG_LINE: usize = 256 << 10;
 /// How many messages may wait for the process.
 pub(crate) const MESSAGES: usize = 16;
 /// How long the rest of what a process said is waited for after its end.
 const REST: Duration = Duration::from_millis(500);
-/// Why a process or session that several people share can't ask anybody.
-const SHARED: &str = "several people share this connection, so the server can ask nobody: an admin may give each person one with isolation = \"person\"";
 /// How many lines in a row may be no messages.
 pub(crate) const STRAYS: usize = 100;
 
@@ -59,29 +52,15 @@ pub(crate) struct Pipe {
 }
 
 /// Holds the calls that wait for an answer, until the process is gone.
+#[derive(Default)]
 struct Calls {
-    open: HashMap<i64, Slot>,
+    open: Courses<Slot>,
     end: Option<UpstreamError>,
 }
 
 struct Slot {
     outlet: Outlet,
-    /// What the process may ask of whoever makes this call; nothing if it is the hub's own request.
-    asks: Option<Abilities>,
     answer: oneshot::Sender<Result<Response, UpstreamError>>,
-}
-
-/// Is the way to one call for what comes before its answer.
-#[derive(Clone)]
-struct Outlet {
-    waiting: mpsc::Sender<Waiting>,
-    room: Arc<Semaphore>,
-}
-
-/// Is a notification or a question that waits, with its share of the room for those.
-struct Waiting {
-    step: Step,
-    _room: OwnedSemaphorePermit,
 }
 
 /// Are the channels out of a pipe.
@@ -94,7 +73,7 @@ pub(crate) struct Outlets {
 pub(crate) struct PipeReply {
     pipe: Arc<Pipe>,
     id: i64,
-    notifications: mpsc::Receiver<Waiting>,
+    notifications: Inlet,
     answer: oneshot::Receiver<Result<Response, UpstreamError>>,
     finished: bool,
     /// What is not to end before.
@@ -112,7 +91,7 @@ impl Pipe {
             key,
             outgoing: outlets.outgoing,
             strays: outlets.strays,
-            calls: Mutex::new(Calls { open: HashMap::new(), end: None }),
+            calls: Mutex::default(),
         })
     }
 
@@ -121,14 +100,9 @@ impl Pipe {
         &self.key
     }
 
-    /// Sends a request and returns what will bring its answer.
-    pub(crate) async fn request(
-        self: &Arc<Self>,
-        id: i64,
-        body: Bytes,
-        asks: Option<Abilities>,
-    ) -> Result<PipeReply, UpstreamError> {
-        let reply = self.register(id, asks)?;
+    /// Sends a request of the hub's own and returns what will bring its answer.
+    pub(crate) async fn request(self: &Arc<Self>, id: i64, body: Bytes) -> Result<PipeReply, UpstreamError> {
+        let reply = self.register(id, Course::default())?;
         self.send(body).await?;
         Ok(reply)
     }
@@ -138,24 +112,18 @@ impl Pipe {
     }
 
     /// Makes a place for an answer.
-    pub(crate) fn register(
-        self: &Arc<Self>,
-        id: i64,
-        asks: Option<Abilities>,
-    ) -> Result<PipeReply, UpstreamError> {
-        let (notifications, notification_queue) = mpsc::channel(NOTIFICATIONS);
+    pub(crate) fn register(self: &Arc<Self>, id: i64, course: Course) -> Result<PipeReply, UpstreamError> {
+        let (outlet, notifications) = Outlet::new(&self.shared.drops);
         let (answer, answer_slot) = oneshot::channel();
         let mut calls = self.calls.lock();
         if let Some(end) = &calls.end {
             return Err(end.clone());
         }
-        let room = Arc::new(Semaphore::new(NOTIFIED));
-        let outlet = Outlet { waiting: notifications, room };
-        calls.open.insert(id, Slot { outlet, answer, asks });
+        calls.open.begin(id, course, Slot { outlet, answer });
         Ok(PipeReply {
             pipe: Arc::clone(self),
             id,
-            notifications: notification_queue,
+            notifications,
             answer: answer_slot,
             finished: false,
             session: None,
@@ -173,7 +141,7 @@ impl Pipe {
             calls.end.get_or_insert_with(|| error.clone());
             std::mem::take(&mut calls.open)
         };
-        for slot in open.into_values() {
+        for slot in open.into_ways() {
             // A caller that left meanwhile needs no answer.
             drop(slot.answer.send(Err(error.clone())));
         }
@@ -249,7 +217,7 @@ impl Pipe {
             Ok(Envelope::Request(request)) => self.serve(request, line.len()),
             Err(error) => {
                 if let Some(Id::Integer(id)) = error.id
-                    && let Some(slot) = self.calls.lock().open.remove(&id)
+                    && let Some(slot) = self.calls.lock().open.end(id)
                 {
                     drop(slot.answer.send(Err(self.blame.garbage(error.to_string()))));
                 }
@@ -264,7 +232,7 @@ impl Pipe {
 
     fn answer(&self, response: Response) {
         let slot = match &response.id {
-            Some(Id::Integer(id)) => self.calls.lock().open.remove(id),
+            Some(Id::Integer(id)) => self.calls.lock().open.end(*id),
             _ => None,
         };
         match slot {
@@ -276,53 +244,31 @@ impl Pipe {
     fn notify(&self, notification: Notification, size: usize) {
         let stream = notification.params.as_ref().and_then(subscription);
         self.shared.bus.tell(&self.key, &notification);
+        if stream.is_none() {
+            self.feed.tell(&notification);
+        }
         let calls = self.calls.lock();
-        let slot = match (&*notification.method, stream) {
-            (_, Some(id)) => calls.open.get(&id),
-            (method::PROGRESS, None) => match progress::token(&notification) {
-                Some(Id::Integer(id)) => calls.open.get(&id),
-                _ => None,
-            },
-            // A log message names no call, so it goes to a person only if it can be about hers alone.
-            (method::MESSAGE, None) if self.key.scope != Scope::Shared => {
-                let mut peoples = calls.open.values().filter(|slot| slot.asks.is_some());
-                peoples.next().filter(|_| peoples.next().is_none())
-            }
-            _ => {
-                self.feed.tell(&notification);
-                None
-            }
+        let slot = match stream {
+            Some(id) => calls.open.of_stream(id),
+            None => calls.open.told(self.key.scope, &notification),
         };
-        if let Some(slot) = slot
-            && slot.outlet.offer(Step::Notification(notification), size) == Offered::Refused
-        {
-            self.shared.drops.count(1);
+        if let Some(slot) = slot {
+            slot.outlet.offer(Step::Notification(notification), size);
         }
     }
 
-    /// Takes what the server asks. It names no call, so it goes to the call that began last, whose person is the only
-    /// one that this process works for; of a process that several people share, nobody is asked.
+    /// Takes what the server asks. Dropped where nobody takes it, a question is answered.
     fn serve(self: &Arc<Self>, request: Request, size: usize) {
         if let Some(answer) = own_answer(&request) {
             return self.send_or_drop(answer);
         }
-        if self.key.scope == Scope::Shared {
-            return self.send_or_drop(refusal(&request, SHARED));
-        }
-        let slot = {
-            let calls = self.calls.lock();
-            let can = |(_, slot): &(&i64, &Slot)| {
-                slot.asks.is_some_and(|asks| asks.allow(&request.method, request.params.as_ref()))
-            };
-            calls.open.iter().filter(can).max_by_key(|(id, _)| **id).map(|(_, slot)| slot.outlet.clone())
-        };
-        let Some(outlet) = slot else {
-            return self.send_or_drop(refusal(&request, "no call runs whose client can do this"));
-        };
-        // Dropped where nobody takes it, which answers it; but not while the calls are locked.
-        let inquiry = Step::Inquiry(Inquiry::new(request, Back::Pipe(Arc::clone(self))));
-        if outlet.offer(inquiry, size) == Offered::Refused {
-            self.shared.drops.count(1);
+        let asked = self.calls.lock().open.asked(self.key.scope, &request).map(|slot| slot.outlet.clone());
+        match asked {
+            Ok(outlet) => {
+                let inquiry = Inquiry::new(request, Back::Pipe(Arc::clone(self)));
+                outlet.offer(Step::Inquiry(inquiry), size);
+            }
+            Err(reason) => self.send_or_drop(refusal(&request, reason)),
         }
     }
 
@@ -374,26 +320,6 @@ fn subscription(params: &Params) -> Option<i64> {
     params.meta().get(meta_key::SUBSCRIPTION_ID)?.as_integer()
 }
 
-/// Says what became of a notification.
-#[derive(PartialEq, Eq)]
-enum Offered {
-    /// It waits for the caller, or the caller is gone.
-    Taken,
-    /// Too much waits already.
-    Refused,
-}
-
-impl Outlet {
-    fn offer(&self, step: Step, size: usize) -> Offered {
-        let share = u32::try_from(size.min(NOTIFIED)).unwrap_or(u32::MAX);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(share) else { return Offered::Refused };
-        match self.waiting.try_send(Waiting { step, _room: room }) {
-            Err(mpsc::error::TrySendError::Full(_)) => Offered::Refused,
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Offered::Taken,
-        }
-    }
-}
-
 async fn write_line(stdin: &mut ChildStdin, message: Bytes) -> std::io::Result<()> {
     stdin.write_all(&message::line(message)).await?;
     stdin.write_all(b"\n").await?;
@@ -403,7 +329,7 @@ async fn write_line(stdin: &mut ChildStdin, message: Bytes) -> std::io::Result<(
 impl PipeReply {
     /// Waits for the next message. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
-        if let Some(Waiting { step, .. }) = self.notifications.recv().await {
+        if let Some(step) = self.notifications.next().await {
             return Ok(step);
         }
         let answer = (&mut self.answer).await;
@@ -437,7 +363,7 @@ impl PipeReply {
 
 impl Drop for PipeReply {
     fn drop(&mut self) {
-        let was_open = self.pipe.calls.lock().open.remove(&self.id).is_some();
+        let was_open = self.pipe.calls.lock().open.end(self.id).is_some();
         if self.finished || !was_open {
             return;
         }

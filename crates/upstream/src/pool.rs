@@ -122,11 +122,11 @@ impl Pool {
     }
 
     /// Notes with sessions that their client's folders have changed; one that is being opened asks for them anyway.
-    pub(crate) fn roots_changed(&self, which: impl Fn(&ConnectionKey) -> bool) {
+    pub(crate) fn roots_changed(&self, which: impl Fn(&ConnectionKey) -> bool, client: [u8; 32]) {
         let entries = self.entries.lock();
         for entry in entries.values().filter(|entry| which(&entry.key)) {
             if let State::Ready(connection) = &*entry.state.borrow() {
-                connection.roots_changed();
+                connection.roots_changed(client);
             }
         }
     }
@@ -311,10 +311,10 @@ impl Connection {
         }
     }
 
-    fn roots_changed(&self) {
+    fn roots_changed(&self, client: [u8; 32]) {
         match self {
-            Self::Http(connection) => connection.roots.have_changed(),
-            Self::Stdio(connection) => connection.roots.have_changed(),
+            Self::Http(connection) => connection.roots.have_changed(client),
+            Self::Stdio(connection) => connection.roots.have_changed(client),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the client and the server call the task that a request is about.
 
-use mcphub_wire::{Fault, Notification, Outcome, Params, method, task};
+use mcphub_wire::{Fault, Id, Notification, Outcome, Params, Raw, method, progress, task};
 
 /// Holds both names of a task.
 #[derive(Clone, Debug)]
@@ -9,6 +9,17 @@ pub(crate) struct TaskNames {
     pub(crate) here: Box<str>,
     /// What its server calls it.
     pub(crate) there: Box<str>,
+    /// The tokens of the call that became the task.
+    pub(crate) progress: Option<TaskProgress>,
+}
+
+/// Holds both tokens of a call: the server's progress carries them as long as the task goes on that the call became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskProgress {
+    /// What the client gave: a text or a whole number.
+    pub here: Raw,
+    /// What the hub gave the server.
+    pub there: i64,
 }
 
 impl TaskNames {
@@ -20,11 +31,17 @@ impl TaskNames {
     /// Writes a notification for the client; nothing if it tells how another task stands.
     pub(crate) fn notification_to_client(&self, notification: &Notification) -> Option<Notification> {
         let params = notification.params.as_ref()?;
-        let is_other = params.text("taskId").is_none_or(|id| *id != *self.there);
+        let is_other = task::named(params).is_none_or(|id| *id != *self.there);
         if &*notification.method == method::TASK_STATUS && is_other {
             return None;
         }
         Some(Notification { method: notification.method.clone(), params: Some(self.to_client(params)) })
+    }
+
+    /// Returns the client's token of a notification that tells how far the task is.
+    pub(crate) fn token(&self, notification: &Notification) -> Option<&Raw> {
+        let token = progress::token(notification);
+        self.progress.as_ref().filter(|one| token == Some(Id::Integer(one.there))).map(|one| &one.here)
     }
 
     /// Writes a server's answer for the client.

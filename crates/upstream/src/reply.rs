@@ -11,6 +11,7 @@ use mcphub_wire::{
 };
 use tokio::time::timeout_at;
 
+use crate::beside::Beside;
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::{Blame, Phase, UpstreamError};
@@ -18,7 +19,7 @@ use crate::inquiry::Inquiry;
 use crate::outgoing::Outgoing;
 use crate::pipe::PipeReply;
 use crate::pool::Lease;
-use crate::related::TaskNames;
+use crate::related::{TaskNames, TaskProgress};
 use crate::response::HttpReply;
 use crate::trial::Trial;
 
@@ -71,7 +72,11 @@ pub struct Reply {
 
 /// Is where a call's messages come from.
 pub(crate) enum Stream {
-    Http(Box<HttpReply>),
+    Http {
+        reply: Box<HttpReply>,
+        /// What comes for the call on the stream of its session.
+        beside: Option<Beside>,
+    },
     Pipe(PipeReply),
 }
 
@@ -90,9 +95,15 @@ pub(crate) struct Sent {
 }
 
 impl Stream {
+    /// Waits for what comes next. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Step, UpstreamError> {
         match self {
-            Self::Http(reply) => reply.next().await,
+            Self::Http { reply, beside: None } => reply.next().await,
+            Self::Http { reply, beside: Some(beside) } => tokio::select! {
+                biased;
+                step = beside.next() => Ok(step),
+                step = reply.next() => step,
+            },
             Self::Pipe(reply) => reply.next().await,
         }
     }
@@ -134,6 +145,12 @@ impl Reply {
     /// Names the version that the server speaks.
     pub const fn version(&self) -> Version {
         self.version
+    }
+
+    /// Returns the tokens of the call's progress, for the task that it may become: a modern server has none then.
+    pub fn progress(&self) -> Option<TaskProgress> {
+        let here = self.token.clone().filter(|_| !self.version.is_modern())?;
+        Some(TaskProgress { here, there: self.id })
     }
 
     /// Goes on for another request of the same client: what it can do, what it wants to hear, and its token.
@@ -264,9 +281,14 @@ impl Reply {
         let renamed = self.task.as_ref().and_then(|task| task.notification_to_client(notification));
         let notification = renamed.as_ref().unwrap_or(notification);
         match &*notification.method {
-            method::PROGRESS if progress::token(notification) == Some(Id::Integer(self.id)) => {
-                self.deadline.extend();
-                self.token.as_ref().map(|token| progress::with_token(notification, token))
+            method::PROGRESS => {
+                let is_own = progress::token(notification) == Some(Id::Integer(self.id));
+                let of_task = self.task.as_ref().and_then(|task| task.token(notification));
+                if is_own || of_task.is_some() {
+                    self.deadline.extend();
+                }
+                let token = if is_own { self.token.as_ref() } else { of_task };
+                token.map(|token| progress::with_token(notification, token))
             }
             method::MESSAGE if self.log_level.is_some_and(|lowest| LogLevel::of(notification) >= lowest) => {
                 let params = notification.params.as_ref();

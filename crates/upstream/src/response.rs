@@ -8,7 +8,6 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use mcphub_wire::sse::Decoder;
 use mcphub_wire::{Envelope, Limits, Request};
 
-use crate::asking::Asked;
 use crate::error::UpstreamError;
 use crate::http::{HttpConnection, is_ours};
 use crate::inquiry::{Back, Inquiry, own_answer};
@@ -28,7 +27,6 @@ pub(crate) struct HttpReply {
     cancel: Option<Cancel>,
     requests: usize,
     resume: Resume,
-    asked: Option<Asked>,
 }
 
 enum Content {
@@ -50,7 +48,7 @@ impl HttpReply {
         connection: Arc<HttpConnection>,
         response: Response<Body>,
         id: i64,
-        (cancel, asked): (Cancel, Option<Asked>),
+        cancel: Cancel,
     ) -> Result<Self, UpstreamError> {
         let (is_json, is_events) = media(&response);
         if response.headers().contains_key(CONTENT_ENCODING) {
@@ -67,13 +65,13 @@ impl HttpReply {
             }
         };
         let resume = Resume::default();
-        Ok(Self { connection, id, content, cancel: Some(cancel), requests: 0, resume, asked })
+        Ok(Self { connection, id, content, cancel: Some(cancel), requests: 0, resume })
     }
 
     /// Wraps an answer that came with an error status.
     pub(crate) fn ready(connection: Arc<HttpConnection>, answer: mcphub_wire::Response) -> Self {
         let (content, resume) = (Content::Ready(Some(Box::new(answer))), Resume::default());
-        Self { connection, id: 0, content, cancel: None, requests: 0, resume, asked: None }
+        Self { connection, id: 0, content, cancel: None, requests: 0, resume }
     }
 
     /// Reads on to the next message. Dropping the future loses nothing.
@@ -83,18 +81,8 @@ impl HttpReply {
                 Some(answer) => Step::Final(*answer),
                 None => return Err(self.connection.blame.garbage("no answer")),
             },
-            Content::Json(..) | Content::Events(..) => match self.asked.take() {
-                None => self.read().await?,
-                Some(mut asked) => {
-                    let step = tokio::select! {
-                        biased;
-                        inquiry = asked.next() => Ok(Step::Inquiry(inquiry)),
-                        step = self.read() => step,
-                    };
-                    self.asked = Some(asked);
-                    step?
-                }
-            },
+            Content::Json(..) => self.json().await?,
+            Content::Events(..) => self.event().await?,
         };
         if matches!(step, Step::Final(_))
             && let Some(cancel) = self.cancel.take()
@@ -102,13 +90,6 @@ impl HttpReply {
             cancel.disarm();
         }
         Ok(step)
-    }
-
-    async fn read(&mut self) -> Result<Step, UpstreamError> {
-        match &self.content {
-            Content::Events(..) => self.event().await,
-            Content::Ready(_) | Content::Json(..) => self.json().await,
-        }
     }
 
     async fn json(&mut self) -> Result<Step, UpstreamError> {
@@ -220,7 +201,7 @@ pub(crate) async fn read_answer(
     if media(&response) == (false, false) {
         return Ok(Arrival::Other);
     }
-    let mut reply = HttpReply::new(Arc::clone(connection), response, id, (Cancel::none(), None))?;
+    let mut reply = HttpReply::new(Arc::clone(connection), response, id, Cancel::none())?;
     loop {
         match reply.next().await {
             Ok(Step::Final(answer)) => return Ok(Arrival::Response(answer)),

@@ -8,6 +8,7 @@ use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Method};
 use mcphub_wire::sse::Event;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::ReusableBoxFuture;
 
 use crate::era::{Era, era_headers};
 use crate::error::UpstreamError;
@@ -33,7 +34,12 @@ pub(crate) struct Resume {
     pause: Option<Duration>,
     tries: usize,
     due: Option<Instant>,
+    /// The stream that is being opened: who reads something else meanwhile doesn't ask for it anew.
+    taking_up: Option<TakingUp>,
 }
+
+/// A box that can be shared, for nobody polls it but who has it alone.
+type TakingUp = ReusableBoxFuture<'static, Result<Body, UpstreamError>>;
 
 impl Resume {
     /// Notes what an event says of it.
@@ -67,24 +73,40 @@ impl Resume {
         self.due.is_some()
     }
 
-    /// Waits as long as the server wants, and opens the stream again. Dropped, it begins anew.
+    /// Waits as long as the server wants, and opens the stream again. Dropping the future loses nothing.
     pub(crate) async fn take_up(
         &mut self,
-        connection: &HttpConnection,
+        connection: &Arc<HttpConnection>,
         session: Arc<Session>,
     ) -> Result<Body, UpstreamError> {
-        let broken = || connection.blame.unreachable("its stream ended before the answer");
-        let (Some(due), Some(last)) = (self.due, self.last.clone()) else { return Err(broken()) };
-        sleep_until(due).await;
-        let mut own = era_headers(&Era::Legacy(session));
-        own.extend([(ACCEPT, HeaderValue::from_static("text/event-stream")), (LAST_EVENT_ID, last)]);
-        let response = connection.request(Method::GET, own, Bytes::new()).await?;
-        if !response.status().is_success() {
-            return Err(broken());
-        }
+        let place = self.due.zip(self.last.clone());
+        let taking_up = self
+            .taking_up
+            .get_or_insert_with(|| ReusableBoxFuture::new(take_up(Arc::clone(connection), session, place)));
+        let taken_up = taking_up.await;
+        self.taking_up = None;
+        let body = taken_up?;
         self.due = None;
-        Ok(response.into_body())
+        Ok(body)
     }
+}
+
+/// Opens a stream again at a time, behind an event.
+async fn take_up(
+    connection: Arc<HttpConnection>,
+    session: Arc<Session>,
+    place: Option<(Instant, HeaderValue)>,
+) -> Result<Body, UpstreamError> {
+    let broken = || connection.blame.unreachable("its stream ended before the answer");
+    let (due, last) = place.ok_or_else(broken)?;
+    sleep_until(due).await;
+    let mut own = era_headers(&Era::Legacy(session));
+    own.extend([(ACCEPT, HeaderValue::from_static("text/event-stream")), (LAST_EVENT_ID, last)]);
+    let response = connection.request(Method::GET, own, Bytes::new()).await?;
+    if !response.status().is_success() {
+        return Err(broken());
+    }
+    Ok(response.into_body())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::counters::Counters;
+use crate::course::Course;
 use crate::era::modern_version;
 use crate::error::{Blame, UpstreamError};
 use crate::http::Shared;
@@ -23,7 +24,7 @@ use crate::outgoing::{Outgoing, initialize};
 use crate::pipe::{MESSAGES, Outlets, Pipe, PipeReply};
 use crate::process::Process;
 use crate::reply::{Sent, Stream};
-use crate::roots::Roots;
+use crate::roots::{Roots, Telling};
 use crate::settings::Settings;
 use crate::target::{ResolvedStdio, Values};
 use crate::watch::{Feed, Interest};
@@ -69,12 +70,12 @@ impl StdioConnection {
 
     pub(crate) async fn send(&self, request: &Outgoing) -> Result<Sent, UpstreamError> {
         let id = self.pipe.shared.next_id();
-        let asks = request.asks();
-        let reply = self.pipe.register(id, asks)?;
+        let reply = self.pipe.register(id, Course::of(request))?;
         if !self.version.is_modern()
-            && let Some(told) = asks.and_then(|abilities| self.roots.to_tell(abilities))
+            && let Some(telling) = self.roots.to_tell(&request.client)
         {
-            self.pipe.send(told).await?;
+            self.pipe.send(Telling::message()).await?;
+            telling.heard();
         }
         self.pipe.send(request.write(id, self.version)).await?;
         Ok(Sent { stream: Stream::Pipe(reply), id, version: self.version })
@@ -211,7 +212,7 @@ impl Attempt {
 
     async fn ask(&self, body: impl FnOnce(i64) -> Bytes) -> Result<PipeReply, UpstreamError> {
         let id = self.pipe.shared.next_id();
-        self.pipe.request(id, body(id), None).await
+        self.pipe.request(id, body(id)).await
     }
 
     fn into_connection(mut self, version: Version) -> StdioConnection {
@@ -227,7 +228,7 @@ impl Attempt {
 async fn hear(pipe: Arc<Pipe>, version: Version, lists: Interest) {
     let id = pipe.shared.next_id();
     let request = Outgoing::listen(&lists).write(id, version);
-    let Ok(mut told) = pipe.request(id, request, None).await else { return };
+    let Ok(mut told) = pipe.request(id, request).await else { return };
     // All that it tells goes to the bus.
     let ended = told.response().await;
     tracing::debug!(server = %pipe.blame.0, well = ended.is_ok(), "a process tells no more of its lists");

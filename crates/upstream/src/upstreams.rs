@@ -411,7 +411,8 @@ mod tests {
     async fn closing_waits_for_what_never_ends_but_not_for_ever() {
         let nowhere = || "/nonexistent".into();
         let settings = Settings::new(nowhere(), BTreeMap::new(), nowhere(), nowhere());
-        let upstreams = Upstreams::new(settings, Clock::new(|| Timestamp::from_micros(0))).unwrap();
+        let clock = Clock::new(|| Timestamp::from_micros(0));
+        let upstreams = Upstreams::new(settings, clock).unwrap();
         upstreams.shared.spawn(std::future::pending());
         let start = tokio::time::Instant::now();
         let hour = Duration::from_secs(3600);

@@ -1,6 +1,7 @@
 //! Tasks: calls that go on at their server. Each end may know a task by a name of its own, and every message about one
 //! says it where its revision has it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::edit::Edit;
@@ -19,6 +20,19 @@ const TASK: &str = "task";
 #[must_use]
 pub fn is_begun(result: &Raw) -> bool {
     Object::parse(result).is_ok_and(|result| result.get(TASK).is_some_and(Raw::is_object))
+}
+
+/// Returns the name of the task that parameters are about.
+#[must_use]
+pub fn named(params: &Params) -> Option<Cow<'_, str>> {
+    params.text(ID)
+}
+
+/// Returns the name of the task in whose course something is said.
+#[must_use]
+pub fn related(params: &Params) -> Option<Box<str>> {
+    let related = params.meta().get(meta_key::RELATED_TASK)?;
+    Object::parse(related).ok()?.text(ID).map(Into::into)
 }
 
 /// Returns the name of the task that a call became, as its result in the words of `version` has it.

@@ -35,6 +35,7 @@ mod rounds;
 #[path = "../../../mcphub/tests/it/harness/schema.rs"]
 mod schema;
 mod sessions;
+mod tasks;
 mod town;
 mod vault;
 #[path = "../../../upstream/tests/it/web.rs"]

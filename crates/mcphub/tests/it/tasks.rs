@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::client::{Session, list, modern, modern_headers, send};
-use crate::harness::peer::{Peer, asking, client, program};
+use crate::harness::peer::{Peer, asking, asking_on_events, client, program};
 use crate::harness::{Installation, Serving, eventually, on_both, tool};
 
 const OLD: &str = "MCPHUB_TEST_PYTHON_1";
@@ -107,6 +107,60 @@ on_both! {
         assert_eq!(whole["result"]["content"][0]["text"], "computed it", "{whole}");
         let log = installation.json("audit list --limit 100").to_string();
         assert!(log.contains("tasks/result") && !log.contains(task["taskId"].as_str().unwrap()));
+    }
+
+    fn whoever_waits_for_a_task_hears_and_answers_what_is_said_in_its_course(installation) {
+        let (sessions, events) = (asking(OLD), asking_on_events());
+        // Each is shared, so that nothing but the task says whom it concerns.
+        let args = [program("asking_server.py"), "--stdio".to_owned()];
+        let servers = [
+            ("sessions", json!({ "type": "streamable-http", "url": sessions.url })),
+            ("events", json!({ "type": "sse", "url": events.url })),
+            ("process", json!({ "command": tool(OLD), "args": args })),
+        ];
+        for (name, definition) in &servers {
+            installation.grant_all("alice", name, &json!({ "mcpServers": { *name: definition } }));
+        }
+        installation.ok("user add bob --role user");
+        installation.ok("group join devs bob");
+        let (keys, hub) = ([installation.key("alice"), installation.key("bob")], installation.serve());
+        for (name, _) in servers {
+            let path = format!("/mcp/{name}");
+            let people = [(&keys[0], "Ada", json!("token-of-ada")), (&keys[1], "Alan", json!(7))];
+            let mut waiting = people.map(|(key, who, token)| {
+                let session = Session::open(hub.address, &path, key, ("2025-11-25", json!({ "elicitation": {} })));
+                let arguments = json!({ "ask": true, "color": true, "label": who });
+                let meta = json!({ "progressToken": token });
+                let begun = session.ask("tools/call", &json!({ "name": "slow_compute", "arguments": arguments, "task": { "ttl": 60_000 }, "_meta": meta }));
+                let task = begun["result"]["task"]["taskId"].clone();
+                let stream = session.begin("POST", &Session::request(9, "tasks/result", &json!({ "taskId": task })));
+                (session, stream, who, token, task)
+            });
+            let answer = |session: &Session, asked: &Value, task: &Value, content: Value| {
+                assert_eq!((&asked["method"], &asked["params"]["_meta"][RELATED]["taskId"]), (&json!("elicitation/create"), task), "{name}: {asked}");
+                let result = json!({ "action": "accept", "content": content, "_meta": { RELATED: { "taskId": task } } });
+                session.post(&json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result }).to_string());
+            };
+            // Both wait when either is told something.
+            for (session, stream, who, _, task) in &mut waiting {
+                answer(session, &stream.message(), task, json!({ "name": who }));
+            }
+            for (session, stream, who, token, task) in waiting.iter_mut().rev() {
+                let mut told = [stream.message(), stream.message(), stream.message()];
+                // What a session's own stream brings may overtake the answer's.
+                told.sort_by_key(|one| one["method"].as_str().map(str::to_owned));
+                let [asked, progress, status] = told;
+                assert_eq!((&progress["params"]["progressToken"], &progress["params"]["message"]), (&*token, &json!(format!("halfway for {who}"))), "{name}: {progress}");
+                assert_eq!((&status["params"]["taskId"], &status["params"]["statusMessage"]), (&*task, &json!("computing")), "{name}: {status}");
+                answer(session, &asked, task, json!({ "color": "red" }));
+                let last = loop {
+                    let message = stream.message();
+                    if message.get("result").is_some() { break message }
+                    assert_eq!(message["params"]["taskId"], *task, "{name}: {message}");
+                };
+                assert_eq!(last["result"]["content"][0]["text"], format!("computed {who} for {who}"), "{name}: {last}");
+            }
+        }
     }
 
     fn a_task_that_asks_its_person_names_itself_as_she_knows_it(installation) {

@@ -401,7 +401,7 @@ async fn what_is_said_of_a_task_has_the_clients_name_for_it() {
     })
     .await;
     let (hub, one) = (Hub::start(), server("one", &web.definition()));
-    let wanted = Wanted::Task { method: method::TASKS_RESULT, id: "own".into() };
+    let wanted = Wanted::Task { method: method::TASKS_RESULT, id: "own".into(), progress: None };
     let (server, access, params) =
         (Arc::clone(&one), access(&one, ALICE), parse_params(r#"{"taskId":"hers"}"#));
     let client = Client { log_level: Some(LogLevel::Info), prefers: Prefers::Legacy, ..Client::NOBODY };

@@ -13,5 +13,6 @@ mod listing;
 #[path = "../../../mcphub/tests/it/harness/schema.rs"]
 mod schema;
 mod stdio;
+mod stream;
 mod supervisor;
 mod web;

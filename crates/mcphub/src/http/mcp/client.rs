@@ -15,8 +15,9 @@ pub(super) fn of_request(request: &Request, headers: &Headers<'_>, mirrored: Par
     let abilities = Abilities::read(&capabilities);
     let log_level = meta.log_level().and_then(|level| LogLevel::parse(&level));
     let trace = Trace::of(request.params.as_ref(), headers);
-    let about = AboutClient { capabilities, abilities, log_level, prefers: Prefers::Modern, trace };
-    Client { session: None, about, headers: Some(mirrored) }
+    let about =
+        AboutClient { session: None, capabilities, abilities, log_level, prefers: Prefers::Modern, trace };
+    Client { about, headers: Some(mirrored) }
 }
 
 /// Reads what a legacy client said when it opened its session, for a request within a trace.
@@ -28,13 +29,15 @@ pub(super) fn of_session(session: &Session, trace: Option<Trace>) -> Client {
     };
     let log_level = session.log_level.as_deref().and_then(LogLevel::parse).unwrap_or(USUAL);
     let log_level = Some(log_level);
-    let about = AboutClient { log_level, trace, prefers: Prefers::Legacy, ..AboutClient::able(abilities) };
-    Client { session: Some(session.id_hash), about, headers: None }
+    let session = Some(session.id_hash);
+    let prefers = Prefers::Legacy;
+    let about = AboutClient { session, prefers, log_level, trace, ..AboutClient::able(abilities) };
+    Client { about, headers: None }
 }
 
 /// Lets a client that can't be asked be asked nothing.
 pub(super) fn unable(client: Client) -> Client {
-    let AboutClient { prefers, trace, .. } = client.about;
-    let about = AboutClient { prefers, trace, ..AboutClient::NOBODY };
-    Client { session: client.session, about, headers: client.headers }
+    let AboutClient { session, prefers, trace, .. } = client.about;
+    let about = AboutClient { session, prefers, trace, ..AboutClient::NOBODY };
+    Client { about, headers: client.headers }
 }

@@ -53,7 +53,8 @@ impl Drop for Peer {
         self.child.wait().expect("the peer has ended");
         let received = self.received.take().map(std::fs::read_to_string);
         if let (Some(Ok(lines)), false) = (received, std::thread::panicking()) {
-            lines.lines().for_each(|line| witness::received(&serde_json::from_str(line).unwrap()));
+            let requests: Vec<_> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            witness::received(&requests);
         }
     }
 }

@@ -131,11 +131,19 @@ impl Witness {
     }
 }
 
-/// Looks at a request that a real server has written down.
-pub(crate) fn received(request: &Value) {
-    let headers = lines(&request["headers"]);
-    let Ok(message) = serde_json::from_str(request["body"].as_str().unwrap()) else { return };
-    schema::check_received(header(&headers, "mcp-protocol-version"), &message);
+/// Looks at all requests that a real server has written down.
+pub(crate) fn received(requests: &[Value]) {
+    // Where a session is named in the address, its messages have no header: its revision is the one that was proposed.
+    let mut proposed: BTreeMap<&str, String> = BTreeMap::new();
+    for request in requests {
+        let headers = lines(&request["headers"]);
+        let Ok(message) = serde_json::from_str::<Value>(request["body"].as_str().unwrap()) else { continue };
+        let session = request["query"].as_str().filter(|query| query.starts_with("session_id="));
+        let revision = message["params"]["protocolVersion"].as_str().map(str::to_owned);
+        proposed.extend(session.zip(revision));
+        let spoken = session.and_then(|session| proposed.get(session)).map(String::as_str);
+        schema::check_received(header(&headers, "mcp-protocol-version").or(spoken), &message);
+    }
 }
 
 /// Reads headers that were written down.

@@ -7,7 +7,7 @@ mod rounds;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mcphub_hub::{Answer, Client, HubError, Lease, Running, Said};
+use mcphub_hub::{Answer, Client, Entrance, HubError, Lease, Running, Said};
 use mcphub_wire::answer::ResultType;
 use mcphub_wire::{Outcome, Params, Request, input, message, method, task};
 
@@ -229,10 +229,11 @@ impl Talk {
     fn name_task(&self, answer: &Answer) -> Last {
         let began = self.running.as_ref().and_then(Running::began);
         let (Outcome::Result(result), Some(began)) = (&answer.outcome, began) else { return self.broken() };
-        let Visit { hub, caller, path, .. } = &self.visit;
+        let Visit { hub, caller, path, endpoint, .. } = &self.visit;
+        let entrance = Entrance { endpoint: *endpoint, path, client: &self.client };
         let named = task::begun(result, answer.version)
             .map_err(|fault| HubError::Invalid(fault.to_string()))
-            .and_then(|id| hub.seal_task(caller, (path, self.client.about.prefers), began, &id))
+            .and_then(|id| hub.seal_task(caller, entrance, began, &id))
             .and_then(|name| {
                 let named = task::begun_as(result, answer.version, &name);
                 named.map_err(|fault| HubError::Internal(fault.to_string()))
