@@ -15,7 +15,6 @@ use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
 use crate::client::Client;
-use crate::credentials::SealedValues;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::lease::Lease;
@@ -23,6 +22,7 @@ use crate::limits::Place;
 use crate::offers::Entrance;
 use crate::running::{OutcomeRecord, Running, SharedBy, status_of};
 use crate::tasks::Task;
+use crate::values::SealedValues;
 
 /// How much of a prompt's name or a resource's URI a record repeats, in characters.
 const LONGEST_TARGET: usize = 160;

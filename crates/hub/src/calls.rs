@@ -15,12 +15,12 @@ use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
 use crate::client::Client;
-use crate::credentials::SealedValues;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::lease::Lease;
 use crate::limits::Place;
 use crate::running::{OutcomeRecord, Running, SharedBy, status_of};
+use crate::values::SealedValues;
 
 /// Is a `tools/call` as it came in, its envelope parsed, its arguments raw.
 #[derive(Debug)]

@@ -1,20 +1,17 @@
-//! Credentials: people fill in their own slots, admins the shared ones, and nobody reads them back.
+//! Credentials: people fill in their own slots, admins the shared ones, and nobody reads them back. `values` is what calls
+//! take of them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use mcphub_domain::server::Needs;
 use mcphub_domain::{CredentialId, Destination, Event, SecretText, Server, ServerId, Slot, SlotName, UserId};
 use mcphub_policy::Administration;
 use mcphub_store::credentials::SealedValue;
-use mcphub_vault::{Context, Sealed, Vault};
 
-use crate::accounts::Account;
 use crate::audit::Granted;
-use crate::cache::Stored;
 use crate::caller::Caller;
-use crate::error::{HubError, MissingCredential, check_revision};
+use crate::error::{HubError, check_revision};
 use crate::hub::Hub;
+use crate::values::open_value;
 
 /// Says how a slot stands for a person.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,13 +50,6 @@ pub struct SeenSlot {
     pub revision: i64,
     /// Where the value may go.
     pub destination: Destination,
-}
-
-/// Is what a call needs beside its permit: sealed values that fit the server as it is now.
-#[derive(Clone, Default)]
-pub(crate) struct SealedValues {
-    pub(crate) shared: Arc<Stored>,
-    pub(crate) personal: Arc<Stored>,
 }
 
 impl SlotView {
@@ -200,112 +190,6 @@ impl Hub {
         Ok(slots)
     }
 
-    /// Finds the sealed values that a call of `owner` to a server needs, or says what is missing.
-    /// Nothing is unsealed here.
-    pub(crate) async fn find_values(
-        &self,
-        owner: UserId,
-        server: &Server,
-        needs: &Needs,
-    ) -> Result<SealedValues, HubError> {
-        let values = self.stored_values(owner, server.id, needs).await?;
-        let (mut missing, mut suspended) = (Vec::new(), Vec::new());
-        for (slot, destination) in &needs.slots {
-            match self.state_of(owner, server, slot, (&values, destination)) {
-                SlotState::Ready => {}
-                SlotState::Missing => missing.push(slot.name().clone()),
-                SlotState::Suspended => suspended.push(slot.name().clone()),
-            }
-        }
-        if !missing.is_empty() || !suspended.is_empty() {
-            return Err(self.lacks(server, missing, suspended));
-        }
-        match server.definition.oauth() {
-            None => Ok(values),
-            // Boxed, as whatever most calls don't do.
-            Some(_) => Box::pin(self.with_fresh_token(owner, server, values)).await,
-        }
-    }
-
-    /// Says what a person has to do before a server can be called.
-    pub(crate) fn lacks(
-        &self,
-        server: &Server,
-        missing: Vec<SlotName>,
-        suspended: Vec<SlotName>,
-    ) -> HubError {
-        let (server, url) = (server.name.clone(), self.credential_page(server));
-        HubError::MissingCredential(MissingCredential { server, missing, suspended, url })
-    }
-
-    /// Says how a slot stands. An account can't be moved, and may be good for nothing while it is there.
-    fn state_of(
-        &self,
-        owner: UserId,
-        server: &Server,
-        slot: &Slot,
-        (values, destination): (&SealedValues, &Destination),
-    ) -> SlotState {
-        match values.state(slot, destination) {
-            SlotState::Suspended if slot.is_account() => SlotState::Missing,
-            SlotState::Ready if slot.is_account() => match values.account() {
-                Some(row) if self.is_of_no_use(owner, server, row) => SlotState::Missing,
-                _ => SlotState::Ready,
-            },
-            state => state,
-        }
-    }
-
-    /// Waits until a person has filled in what a server needs of her.
-    pub async fn filled_in(&self, caller: &Caller, missing: &MissingCredential) -> Result<(), HubError> {
-        let owner = caller.principal.user();
-        let mut changes = self.changes();
-        loop {
-            changes.mark_unchanged();
-            let world = self.snapshot.fresh()?;
-            let server = world.server_named(missing.server.as_str()).map(|entry| entry.share());
-            let (Some(owner), Some(server)) = (owner, server) else {
-                return Err(HubError::NotFound { what: format!("server {}", missing.server) });
-            };
-            match self.find_values(owner, &server, &server.definition.needs()).await {
-                Err(HubError::MissingCredential(_)) => {}
-                found => return found.map(drop),
-            }
-            if changes.changed().await.is_err() {
-                return Err(HubError::Unavailable { reason: "the hub is stopping".to_owned() });
-            }
-        }
-    }
-
-    /// Finds the shared values alone, for the hub's own look at a server.
-    pub(crate) async fn find_shared_values(&self, server: &Server) -> Result<SealedValues, HubError> {
-        let shared = self.cache.shared(&self.store, server.id).await?;
-        Ok(SealedValues { shared, personal: Arc::default() })
-    }
-
-    /// Names the page where a person fills in what a server needs.
-    pub fn credential_page(&self, server: &Server) -> String {
-        let mut url = self.public_url.clone();
-        url.set_path(&format!("/credentials/{}", server.name));
-        url.into()
-    }
-
-    pub(crate) async fn stored_values(
-        &self,
-        owner: UserId,
-        server: ServerId,
-        needs: &Needs,
-    ) -> Result<SealedValues, HubError> {
-        let mut values = SealedValues::default();
-        if needs.slots.keys().any(|slot| matches!(slot, Slot::Personal(_))) {
-            values.personal = self.cache.personal(&self.store, owner, server).await?;
-        }
-        if needs.slots.keys().any(|slot| matches!(slot, Slot::Shared(_))) {
-            values.shared = self.cache.shared(&self.store, server).await?;
-        }
-        Ok(values)
-    }
-
     /// Checks that the server has the slot, and is where whoever saw it agreed that a value may go.
     pub(crate) fn check_place(&self, seen: &SeenSlot, slot: &Slot) -> Result<(), HubError> {
         let server = self.server(seen.server)?;
@@ -370,95 +254,6 @@ impl Hub {
         };
         self.commit(tx, permit, event).await
     }
-
-    /// Seals a value into its row.
-    pub(crate) fn seal_value(&self, row: SealedValue, value: &SecretText) -> Result<SealedValue, HubError> {
-        check_value(value)?;
-        let (id, owner) = names(&row);
-        let vault = &self.seal.open()?.vault;
-        let sealed = vault.seal(&context(&row, &id, &owner), value.expose().as_bytes(), &self.entropy)?;
-        Ok(SealedValue { sealed: sealed.as_bytes().to_vec(), ..row })
-    }
-}
-
-impl SealedValues {
-    /// Names the state of the values: any change of any of them changes these numbers.
-    pub(crate) fn revisions(&self) -> mcphub_upstream::Revisions {
-        mcphub_upstream::Revisions {
-            shared: self.shared.fingerprint(),
-            personal: self.personal.fingerprint(),
-        }
-    }
-
-    /// Unseals everything, for one connection to one server.
-    pub(crate) fn unseal(&self, vault: &Vault) -> Result<BTreeMap<Slot, SecretText>, HubError> {
-        let mut values = BTreeMap::new();
-        for value in self.shared.values() {
-            values.insert(Slot::Shared(value.slot.clone()), open_value(vault, value)?);
-        }
-        for value in self.personal.values() {
-            let opened = open_value(vault, value)?;
-            let opened = if value.slot.is_account() { Account::read(&opened)?.token() } else { opened };
-            values.insert(Slot::Personal(value.slot.clone()), opened);
-        }
-        Ok(values)
-    }
-
-    /// Finds the account that the person has connected.
-    pub(crate) fn account(&self) -> Option<&SealedValue> {
-        self.find(&Slot::account())
-    }
-
-    pub(crate) fn find(&self, slot: &Slot) -> Option<&SealedValue> {
-        let values = match slot {
-            Slot::Personal(_) => &self.personal,
-            Slot::Shared(_) => &self.shared,
-        };
-        values.values().iter().find(|value| value.slot == *slot.name())
-    }
-
-    /// Says how a slot stands, as far as its value tells.
-    pub(crate) fn state(&self, slot: &Slot, destination: &Destination) -> SlotState {
-        match self.find(slot) {
-            None => SlotState::Missing,
-            Some(value) if value.destination == *destination => SlotState::Ready,
-            Some(_) => SlotState::Suspended,
-        }
-    }
-}
-
-pub(crate) fn open_value(vault: &Vault, value: &SealedValue) -> Result<SecretText, HubError> {
-    let (id, owner) = names(value);
-    Ok(vault.open_text(&context(value, &id, &owner), &Sealed::from_bytes(value.sealed.clone())?)?)
-}
-
-fn names(value: &SealedValue) -> (String, String) {
-    (value.id.to_string(), value.owner.map(|owner| owner.to_string()).unwrap_or_default())
-}
-
-/// The context that a value is sealed in: moved to another row, owner, slot, version or destination,
-/// it doesn't open.
-fn context<'a>(value: &'a SealedValue, id: &'a str, owner: &'a str) -> Context<'a> {
-    Context {
-        table: if value.owner.is_some() { "credentials" } else { "shared_values" },
-        column: "sealed",
-        row: id,
-        owner,
-        name: value.slot.as_str(),
-        version: value.revision.unsigned_abs(),
-        destination: Some(&value.destination),
-    }
-}
-
-fn check_value(value: &SecretText) -> Result<(), HubError> {
-    let text = value.expose();
-    if text.is_empty() || text.len() > SecretText::MAX {
-        return Err(HubError::Invalid("a credential has 1 byte to 64 KiB".to_owned()));
-    }
-    if text.contains(['\r', '\n', '\0']) {
-        return Err(HubError::Invalid("a credential has no line break and no NUL".to_owned()));
-    }
-    Ok(())
 }
 
 pub(crate) fn find(values: &[SealedValue], slot: &SlotName) -> Option<SealedValue> {

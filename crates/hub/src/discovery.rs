@@ -8,13 +8,13 @@ use mcphub_domain::server::Approval;
 use mcphub_domain::{Effect, Event, Principal, RequestId, Server, Slot, Tool, ToolName, ToolState, UserId};
 use mcphub_policy::{Administration, decide};
 use mcphub_store::servers::StoredTool;
-use mcphub_upstream::{Access, Client as AboutClient, Scope, ToolDefinition, UpstreamError, Values};
+use mcphub_upstream::{Client as AboutClient, ToolDefinition, UpstreamError};
 use mcphub_wire::Abilities;
 
 use crate::caller::Caller;
-use crate::credentials::SealedValues;
 use crate::error::{HubError, again_if_renewed};
 use crate::hub::Hub;
+use crate::values::SealedValues;
 
 /// How long a person's first use of a server waits for its list.
 pub(crate) const FIRST_LIST: Duration = Duration::from_secs(10);
@@ -149,50 +149,6 @@ impl Hub {
         let event = Event::ToolsListed { server: server.id, approved, pending, removed };
         self.commit(tx, permit, event).await?;
         Ok(listed)
-    }
-
-    /// Unseals what a connection is made with, which is used only while it still holds. It is for a person's client, or for
-    /// the hub itself.
-    pub(crate) fn access(
-        &self,
-        server: &Server,
-        user: Option<UserId>,
-        client: &AboutClient,
-        sealed: SealedValues,
-    ) -> Result<Access, HubError> {
-        let missing = || HubError::Invalid(format!("server {} needs a person's own values", server.name));
-        let scope = match (user, client.session) {
-            (None, _) => Scope::Shared,
-            (Some(user), None) => Scope::Person(user),
-            (Some(user), Some(session)) => Scope::Session(user, session),
-        };
-        let declared = (client.abilities, client.prefers);
-        let key = mcphub_upstream::key(server, scope, declared, sealed.revisions()).ok_or_else(missing)?;
-        let (hub, used) = (self.handle(), sealed.clone());
-        let still = move || {
-            let Some(hub) = hub.upgrade() else { return false };
-            let world = hub.snapshot.newest();
-            world.server(key.server).is_some_and(|entry| entry.server().revision == key.revision)
-                && hub.cache.still_holds(user, key.server, (&used.shared, &used.personal))
-        };
-        let hub = self.handle();
-        let values = move || {
-            let hub = hub.upgrade().ok_or("the hub is stopping")?;
-            hub.unseal_values(user, &sealed).map_err(|error| error.to_string())
-        };
-        Ok(Access { key, caller: user, values: Box::new(values), still: Box::new(still) })
-    }
-
-    /// Unseals the values for a connection of a person, or of the hub itself.
-    fn unseal_values(&self, user: Option<UserId>, sealed: &SealedValues) -> Result<Values, HubError> {
-        let slots = sealed.unseal(&self.seal.open()?.vault)?;
-        let world = self.snapshot.fresh()?;
-        let caller = user.and_then(|user| world.user(user)).map(|user| mcphub_upstream::Caller {
-            id: user.id,
-            name: user.name.clone(),
-            email: user.email.clone(),
-        });
-        Ok(Values { slots, caller })
     }
 }
 

@@ -45,6 +45,7 @@ mod snapshot;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod values;
 mod watches;
 
 pub use accounts::{Callback, Connecting};

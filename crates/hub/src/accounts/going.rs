@@ -13,9 +13,10 @@ use super::metadata::Authority;
 use super::scopes::{Choice, OFFLINE};
 use super::ways::{Way, Ways, digest};
 use crate::caller::Caller;
-use crate::credentials::{find, open_value};
+use crate::credentials::find;
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::values::open_value;
 
 /// Is who connects an account, and whose it will be.
 #[derive(Clone, Copy)]

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 use super::account::{Account, Known};
 use super::pending::Whose;
-use crate::credentials::{SealedValues, open_value};
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::values::{SealedValues, open_value};
 
 /// How long a call waits for a new token, whoever renews it.
 const PATIENCE: Duration = Duration::from_secs(15);

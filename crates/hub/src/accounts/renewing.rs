@@ -11,9 +11,10 @@ use super::account::Account;
 use super::discovery::Site;
 use super::pending::Whose;
 use super::renewal::{NotRenewed, PAUSE, Renewal, Why};
-use crate::credentials::{SeenSlot, find, open_value};
+use crate::credentials::{SeenSlot, find};
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::values::open_value;
 
 /// How long a claim lasts if whoever made it is gone: longer than a renewal takes at most.
 const CLAIM: Duration = Duration::from_secs(60);
