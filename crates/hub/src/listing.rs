@@ -142,6 +142,10 @@ impl Hub {
         if self.lookout.try_first(user, server) {
             self.discover_as(user, server).await?;
         }
+        if !self.is_listed(server.id) {
+            // Another process has listed it meanwhile, of which this one hasn't heard yet.
+            self.refresh().await?;
+        }
         Ok(())
     }
 

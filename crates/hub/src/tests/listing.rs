@@ -66,6 +66,34 @@ async fn a_call_waits_for_the_first_list_that_is_under_way() {
     assert_eq!(tasks.join_next().await.unwrap().unwrap(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_knows_what_another_process_has_listed_at_the_same_time() {
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(Some(held));
+    let web = Web::modern(move |seen| {
+        // The first list waits, the second doesn't.
+        let held = if seen.method() == "tools/list" { held.lock().unwrap().take() } else { None };
+        if let Some(held) = held {
+            assert!(tokio::task::block_in_place(|| held.recv()).is_err());
+        }
+        answer(seen)
+    })
+    .await;
+    let house = House::open().await;
+    let (server, (user, alice)) = (house.server("s", &web).await, house.person("alice").await);
+    house.set_token(&user, &server, "token").await;
+    let calling = house.hub.call_tool(&alice, call(&server));
+    let listing = async {
+        until("the list is under way", || lists(&web) == 1).await;
+        let other = house.beside().await;
+        other.discover_as(user.id, &server).await.unwrap();
+        drop(release);
+        other.close(Duration::from_secs(1), crate::LastHead::Left).await.unwrap();
+    };
+    let (called, ()) = tokio::join!(calling, listing);
+    assert!(matches!(called.unwrap().next().await, Some(Said::Answer(_))));
+}
+
 #[tokio::test]
 async fn a_server_whose_first_list_failed_is_named_at_once_and_delays_nobody() {
     let slow = |seen: &super::web::Seen| match seen.method() {

@@ -70,21 +70,36 @@ impl House {
     /// Opens one that people reach under an address.
     async fn open_on(public_url: &str, clock: Clock, seed: u64) -> Self {
         let folder = TempDir::new().unwrap();
+        let hub = Self::enter(&folder, (public_url, Process::Serve), clock, seed).await;
+        let group = hub.add_group(&hub.operator(), "devs".parse().unwrap()).await.unwrap();
+        Self { hub, group, folder }
+    }
+
+    /// Opens another process beside the hub, as a command is.
+    async fn beside(&self) -> Arc<Hub> {
+        let clock = Clock::new(|| Timestamp::from_micros(START));
+        Self::enter(&self.folder, ("http://127.0.0.1:3000", Process::Command), clock, 8).await
+    }
+
+    async fn enter(
+        folder: &TempDir,
+        (public_url, process): (&str, Process),
+        clock: Clock,
+        seed: u64,
+    ) -> Arc<Hub> {
         let place = |name: &str| folder.path().join(name);
         let upstream =
             crate::UpstreamSettings::new(place("none"), Default::default(), place("logs"), place("homes"));
         let settings = Settings {
             place: Place { data_dir: place("data"), database: DatabaseUrls::Sqlite },
-            process: Process::Serve,
+            process,
             key: KeySource::Folder(place("keys")),
             heads: place("heads"),
             quota: Quota::new(1_000_000, 256).unwrap(),
             public_url: public_url.parse().unwrap(),
             upstream,
         };
-        let hub = Hub::open(settings, clock, Entropy::fixed(seed)).await.unwrap();
-        let group = hub.add_group(&hub.operator(), "devs".parse().unwrap()).await.unwrap();
-        Self { hub, group, folder }
+        Hub::open(settings, clock, Entropy::fixed(seed)).await.unwrap()
     }
 
     /// Adds a person to the group, and lets her in.
