@@ -1,9 +1,11 @@
 //! What a configuration becomes, and what is refused. The environment is always an argument.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use mcphub_hub::{DatabaseUrls, Namespaces};
 
+use super::keys::{FREE, KEYS};
 use super::{Config, DatabaseFlags, Flags, Key, Sources};
 
 const HOME: [(&str, &str); 1] = [("HOME", "/home/op")];
@@ -304,4 +306,14 @@ fn a_free_port_becomes_part_of_the_public_address_unless_one_is_set() {
     let mut config = load("listen = '127.0.0.1:0'\npublic_url = 'https://hub.example'", &HOME).unwrap();
     config.set_listener(address);
     assert_eq!(config.public_url.as_str(), "https://hub.example/");
+}
+
+#[test]
+fn the_page_about_the_configuration_has_every_key_and_no_other() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let (keys, _) = page.split_once("## A server's definition").unwrap();
+    let rows =
+        keys.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(key, _)| key);
+    let known = KEYS.iter().map(|(key, _)| *key).chain([FREE]);
+    assert_eq!(rows.collect::<BTreeSet<_>>(), known.collect());
 }
