@@ -77,7 +77,7 @@ impl KeyText {
             return Err(InvalidKey);
         }
         let (covered, checksum) = text.split_at(text.len() - CHECKSUM_DIGITS);
-        if checksum.as_bytes() != checksum_of(covered).as_bytes() {
+        if checksum.as_bytes() != checksum_of(covered) {
             return Err(InvalidKey);
         }
         let (id, secret) =
@@ -99,13 +99,20 @@ impl KeyText {
         text.push('_');
         text.push_str(&Zeroizing::new(encode(self.secret.as_slice(), BASE62, SECRET_DIGITS)));
         let checksum = checksum_of(&text);
-        text.push_str(&checksum);
+        text.extend(checksum.map(char::from));
         text
     }
 }
 
-fn checksum_of(covered: &str) -> String {
-    encode(&crc32fast::hash(covered.as_bytes()).to_be_bytes(), BASE62, CHECKSUM_DIGITS)
+/// Writes the CRC-32 of a text in base62.
+fn checksum_of(covered: &str) -> [u8; CHECKSUM_DIGITS] {
+    let mut rest = crc32fast::hash(covered.as_bytes());
+    let mut text = [b'0'; CHECKSUM_DIGITS];
+    for place in text.iter_mut().rev() {
+        *place = BASE62.get((rest % 62) as usize).copied().unwrap_or(b'0');
+        rest /= 62;
+    }
+    text
 }
 
 /// Writes a big-endian number in `digits`, padded on the left to `width`.
@@ -128,21 +135,23 @@ fn encode(number: &[u8], digits: &[u8], width: usize) -> String {
 /// Reads a number of exactly `N` bytes; a digit of another alphabet or an overflow is an error.
 fn decode<const N: usize>(
     text: &str,
-    base: u64,
+    base: u128,
     value: impl Fn(u8) -> Option<u8>,
 ) -> Result<[u8; N], InvalidKey> {
+    const { assert!(N.is_multiple_of(8)) };
     let mut number = [0_u8; N];
-    // Five digits at a time: their value is below 2³⁰, so nothing overflows.
-    for group in text.as_bytes().chunks(5) {
+    let (_, limbs) = number.as_rchunks_mut::<8>();
+    // Ten digits at a time: their value is below 2⁶⁰, so nothing overflows.
+    for group in text.as_bytes().chunks(10) {
         let (mut carry, mut scale) = (0, 1);
         for digit in group {
-            let value = u64::from(value(*digit).ok_or(InvalidKey)?);
+            let value = u128::from(value(*digit).ok_or(InvalidKey)?);
             (carry, scale) = (carry * base + value, scale * base);
         }
-        for byte in number.iter_mut().rev() {
-            let value = u64::from(*byte) * scale + carry;
-            *byte = (value & 0xff) as u8;
-            carry = value >> 8;
+        for limb in limbs.iter_mut().rev() {
+            let value = u128::from(u64::from_be_bytes(*limb)) * scale + carry;
+            *limb = (value as u64).to_be_bytes();
+            carry = value >> 64;
         }
         if carry != 0 {
             return Err(InvalidKey);

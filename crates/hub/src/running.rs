@@ -8,7 +8,7 @@ use mcphub_domain::{Actor, Event, RequestId, Server, ServerId, ServerName, Times
 use mcphub_policy::{AskPermit, Endpoint, Permit};
 use mcphub_upstream::{Answer, Inquiry, Reply, ReplyMessage, UpstreamError};
 use mcphub_wire::shared::{Carrier, share, share_data};
-use mcphub_wire::{Fault, Object, Outcome, Raw, RpcError};
+use mcphub_wire::{Fault, Outcome, Raw, RpcError};
 
 use crate::caller::Caller;
 use crate::error::HubError;
@@ -146,8 +146,7 @@ fn status(answer: &Answer) -> CallStatus {
 }
 
 fn is_tool_error(result: &Raw) -> bool {
-    let flag = Object::parse(result).ok().and_then(|object| object.get("isError").cloned());
-    flag.is_some_and(|flag| flag.as_bytes() == b"true")
+    matches!(result.member("isError"), Ok(Some(flag)) if flag.as_bytes() == b"true")
 }
 
 const fn code(answer: &Answer) -> Option<i64> {

@@ -92,12 +92,13 @@ pub fn key(
     revisions: Revisions,
 ) -> Option<ConnectionKey> {
     let definition = &server.definition;
-    let scope = match (definition.isolation, definition.is_personal()) {
+    let is_personal = definition.is_personal();
+    let scope = match (definition.isolation, is_personal) {
         (_, false) => Scope::Shared,
         (Isolation::Session, true) => caller,
         (Isolation::Auto | Isolation::Person, true) => Scope::Person(caller.user()?),
     };
-    if definition.is_personal() && scope.user().is_none() {
+    if is_personal && scope.user().is_none() {
         return None;
     }
     let (abilities, prefers) = match definition.transport {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 use mcphub_wire::legacy::{InitializeResult, initialized};
 use mcphub_wire::{
-    Edit, Id, LogLevel, Notification, Object, Outcome, Raw, Version, header, message, method, progress,
+    Edit, Id, LogLevel, Notification, Outcome, Raw, Version, header, message, method, progress,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +105,7 @@ pub(crate) fn opened(outcome: &Outcome) -> Result<InitializeResult, String> {
 /// Asks a server that writes log messages for all of them: a level holds for the whole session, which clients of
 /// different wishes share.
 pub(crate) fn ask_for_logs(opened: &InitializeResult, id: i64) -> Option<Bytes> {
-    let writes = Object::parse(&opened.capabilities).is_ok_and(|able| able.get("logging").is_some());
+    let writes = matches!(opened.capabilities.member("logging"), Ok(Some(_)));
     let level = Edit::new().set("level", Raw::string(LogLevel::Debug.as_str()));
     writes.then(|| message::request(&Id::Integer(id), method::SET_LEVEL, None, &level))
 }

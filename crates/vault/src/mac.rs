@@ -9,17 +9,32 @@ use crate::key::SecretKey;
 /// SHA-256's block: HMAC pads a shorter key to it with zeros.
 const BLOCK: usize = 64;
 
-/// Authenticates the parts as if they were one text; the caller makes the parting unambiguous.
+/// Is a key that has begun its work, so that a code costs the text alone.
+pub(crate) struct Keyed(Hmac<Sha256>);
+
+impl Keyed {
+    /// Begins with a key.
+    pub(crate) fn new(key: &SecretKey) -> Self {
+        let mut block = Zeroizing::new([0; BLOCK]);
+        for (target, byte) in block.iter_mut().zip(key.bytes()) {
+            *target = *byte;
+        }
+        Self(Hmac::new((&*block).into()))
+    }
+
+    /// Authenticates the parts as if they were one text; the caller makes the parting unambiguous.
+    pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// Authenticates the parts with a key that is used this once.
 pub(crate) fn hmac(key: &SecretKey, parts: &[&[u8]]) -> [u8; 32] {
-    let mut block = Zeroizing::new([0; BLOCK]);
-    for (target, byte) in block.iter_mut().zip(key.bytes()) {
-        *target = *byte;
-    }
-    let mut mac = Hmac::<Sha256>::new((&*block).into());
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
+    Keyed::new(key).mac(parts)
 }
 
 /// Derives a key for one purpose, so that no key serves two.

@@ -7,35 +7,42 @@ use subtle::ConstantTimeEq;
 
 use crate::error::VaultError;
 use crate::key::SecretKey;
-use crate::mac::hmac;
+use crate::mac::Keyed;
 
 /// Separates the codes of hub keys from all else that the pepper could authenticate.
 const DOMAIN: &[u8] = b"mcphub/hub-key/v1";
 
 /// Holds the installation's pepper. It is stored sealed.
-pub struct Pepper(SecretKey);
+pub struct Pepper {
+    key: SecretKey,
+    keyed: Keyed,
+}
 
 impl Pepper {
     /// Makes the pepper of a new installation.
     pub fn random(entropy: &Entropy) -> Self {
-        Self(SecretKey::random(entropy))
+        Self::new(SecretKey::random(entropy))
     }
 
     /// Takes a pepper that the vault opened.
     pub fn from_secret(secret: &SecretBytes) -> Result<Self, VaultError> {
         let found = secret.expose().len();
-        SecretKey::from_slice(secret.expose()).map(Self).ok_or(VaultError::KeyLength { found })
+        SecretKey::from_slice(secret.expose()).map(Self::new).ok_or(VaultError::KeyLength { found })
+    }
+
+    fn new(key: SecretKey) -> Self {
+        Self { keyed: Keyed::new(&key), key }
     }
 
     /// Shows the pepper to the code that seals it in the vault.
     pub fn expose(&self) -> &[u8] {
-        self.0.bytes()
+        self.key.bytes()
     }
 
     /// Computes what is stored of a hub key. The domain and the id have fixed lengths, so the parts
     /// can't be confused.
     pub fn mac(&self, key_id: &KeyId, secret: &[u8]) -> [u8; 32] {
-        hmac(&self.0, &[DOMAIN, key_id.as_bytes(), secret])
+        self.keyed.mac(&[DOMAIN, key_id.as_bytes(), secret])
     }
 
     /// Compares a presented secret with what is stored, in a time that doesn't depend on either.

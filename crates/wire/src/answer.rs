@@ -42,8 +42,7 @@ impl ResultType {
     /// Refuses a type that the protocol doesn't know: a client must not guess.
     pub fn read(result: &Raw) -> Result<Self, Fault> {
         const UNKNOWN: Fault = Fault::Invalid("the result has an unknown resultType");
-        let object = Object::parse(result)?;
-        let Some(value) = object.get("resultType") else { return Ok(Self::Complete) };
+        let Some(value) = result.member("resultType")? else { return Ok(Self::Complete) };
         match value.text().as_deref() {
             Some("complete") => Ok(Self::Complete),
             Some("input_required") => Ok(Self::InputRequired),

@@ -1,5 +1,7 @@
 //! Changes to `params` or to a result: members are set or removed, all other values keep their bytes.
 
+use std::borrow::Cow;
+
 use crate::fault::Fault;
 use crate::object::{Member, Object};
 use crate::params::Params;
@@ -40,29 +42,29 @@ impl Edit {
 
     /// Sets a member in its place, or adds it at the end. `_meta` is changed with `set_meta`.
     #[must_use]
-    pub fn set(mut self, key: &str, value: Raw) -> Self {
-        self.members.put(key, Some(value));
+    pub fn set(mut self, key: impl Into<Cow<'static, str>>, value: Raw) -> Self {
+        self.members.put(key.into(), Some(value));
         self
     }
 
     /// Removes a member.
     #[must_use]
-    pub fn remove(mut self, key: &str) -> Self {
-        self.members.put(key, None);
+    pub fn remove(mut self, key: &'static str) -> Self {
+        self.members.put(key.into(), None);
         self
     }
 
     /// Sets a member of `_meta`, adding `_meta` where there is none.
     #[must_use]
-    pub fn set_meta(mut self, key: &str, value: Raw) -> Self {
-        self.meta.put(key, Some(value));
+    pub fn set_meta(mut self, key: impl Into<Cow<'static, str>>, value: Raw) -> Self {
+        self.meta.put(key.into(), Some(value));
         self
     }
 
     /// Removes a member of `_meta`, and `_meta` itself when nothing is left in it.
     #[must_use]
-    pub fn remove_meta(mut self, key: &str) -> Self {
-        self.meta.put(key, None);
+    pub fn remove_meta(mut self, key: &'static str) -> Self {
+        self.meta.put(key.into(), None);
         self
     }
 
@@ -103,7 +105,7 @@ impl Edit {
             let mut inner = ObjectWriter::new(256);
             self.meta.write(meta, &mut inner);
             let mut changes = self.members.clone();
-            changes.put("_meta", (!inner.is_empty()).then(|| inner.finish_raw()));
+            changes.put("_meta".into(), (!inner.is_empty()).then(|| inner.finish_raw()));
             changes.write(members, &mut out);
         }
         out.finish_raw()
@@ -113,7 +115,7 @@ impl Edit {
 /// Maps keys to their new value, or to nothing where the member goes.
 #[derive(Clone, Debug, Default)]
 struct Changes {
-    list: Vec<(Box<str>, Option<Raw>)>,
+    list: Vec<(Cow<'static, str>, Option<Raw>)>,
 }
 
 impl Changes {
@@ -121,22 +123,22 @@ impl Changes {
         self.list.is_empty()
     }
 
-    fn put(&mut self, key: &str, value: Option<Raw>) {
-        self.list.retain(|(changed, _)| &**changed != key);
-        self.list.push((key.into(), value));
+    fn put(&mut self, key: Cow<'static, str>, value: Option<Raw>) {
+        self.list.retain(|(changed, _)| *changed != key);
+        self.list.push((key, value));
     }
 
     /// Writes the members in order with their new values, then those that are new.
     fn write(&self, members: &[Member], out: &mut ObjectWriter) {
         for Member { key, value } in members {
-            match self.list.iter().find(|(changed, _)| changed == key) {
+            match self.list.iter().find(|(changed, _)| **changed == **key) {
                 Some((_, Some(new))) => out.raw(key, new),
                 Some((_, None)) => {}
                 None => out.raw(key, value),
             }
         }
         for (key, value) in &self.list {
-            let is_new = !members.iter().any(|member| member.key == *key);
+            let is_new = !members.iter().any(|member| *member.key == **key);
             if let (true, Some(value)) = (is_new, value) {
                 out.raw(key, value);
             }

@@ -128,7 +128,7 @@ pub fn without_state() -> Edit {
 #[must_use]
 pub fn response(params: &Params, key: &str) -> Option<Raw> {
     let responses = params.get(RESPONSES).filter(|responses| responses.is_object())?;
-    Object::parse(responses).ok()?.get(key).filter(|response| response.is_object()).cloned()
+    responses.member(key).ok()?.filter(|response| response.is_object())
 }
 
 /// Takes out what a client answered to the keys that begin with `prefix`: what is left of the parameters, and those

@@ -1,6 +1,7 @@
 //! The parameters of a request or notification, and the metadata inside them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::edit::Edit;
 use crate::fault::Fault;
@@ -87,9 +88,13 @@ const KNOWN: [&str; 45] = [
 /// Lists the texts that decide where a request goes; they travel on as they were understood.
 const AUTHORITY: [&str; 3] = ["name", "uri", "cursor"];
 
-/// Holds the parameters of a message in their order.
+/// Holds the parameters of a message in their order. Copies share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Params {
+pub struct Params(Arc<Parts>);
+
+/// Are the parameters, and those of their texts that decide where a request goes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Parts {
     object: Object,
     meta: Meta,
     name: Option<Box<str>>,
@@ -101,31 +106,31 @@ impl Params {
     /// Returns the name of the tool or prompt.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.0.name.as_deref()
     }
 
     /// Returns the URI of the resource.
     #[must_use]
     pub fn uri(&self) -> Option<&str> {
-        self.uri.as_deref()
+        self.0.uri.as_deref()
     }
 
     /// Returns where a list continues; the empty text is a cursor too.
     #[must_use]
     pub fn cursor(&self) -> Option<&str> {
-        self.cursor.as_deref()
+        self.0.cursor.as_deref()
     }
 
     /// Returns about how many bytes they take.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.object.members().iter().map(|member| member.key.len() + member.value.len()).sum()
+        self.0.object.members().iter().map(|member| member.key.len() + member.value.len()).sum()
     }
 
     /// Returns the metadata, empty if there is none.
     #[must_use]
     pub fn meta(&self) -> &Meta {
-        &self.meta
+        &self.0.meta
     }
 
     /// Returns the arguments as they were sent.
@@ -137,19 +142,19 @@ impl Params {
     /// Returns the value of any parameter.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Raw> {
-        self.object.get(key)
+        self.0.object.get(key)
     }
 
     /// Returns the value of any parameter if it is a string.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<Cow<'_, str>> {
-        self.object.text(key)
+        self.0.object.text(key)
     }
 
     /// Returns all parameters in order.
     #[must_use]
     pub fn members(&self) -> &[Member] {
-        self.object.members()
+        self.0.object.members()
     }
 
     /// Reads parameters that came inside another message.
@@ -174,7 +179,7 @@ impl Params {
 
     /// Reads an object; the second value is the first thing that JSON allows and a message doesn't.
     pub(crate) fn read(scanner: &mut Scanner<'_>) -> Result<(Self, Result<(), Fault>), Fault> {
-        let mut params = Self::default();
+        let mut params = Parts::default();
         let mut verdict = Ok(());
         scanner.object(|scanner, key| {
             if verdict.is_ok() {
@@ -193,9 +198,11 @@ impl Params {
             params.add(key, value);
             Ok(())
         })?;
-        Ok((params, verdict))
+        Ok((Self(Arc::new(params)), verdict))
     }
+}
 
+impl Parts {
     fn add(&mut self, key: &str, value: Raw) {
         let value = if AUTHORITY.contains(&key) { value.canonical() } else { value };
         let text = || value.text().map(Into::into);

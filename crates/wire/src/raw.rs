@@ -30,6 +30,24 @@ impl Raw {
         Ok(value)
     }
 
+    /// Finds the value of one key of an object, and keeps nothing of the others.
+    ///
+    /// # Errors
+    /// Refuses a value that is not an object.
+    pub fn member(&self, wanted: &str) -> Result<Option<Self>, Fault> {
+        let mut scanner = Scanner::new(&self.0, &Limits::CHECKED)?;
+        let mut found = None;
+        scanner.object(|scanner, key| {
+            if key == wanted {
+                found = Some(scanner.value()?);
+                return Ok(());
+            }
+            scanner.skip()
+        })?;
+        scanner.finish()?;
+        Ok(found)
+    }
+
     /// Writes `value` as JSON.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use crate::edit::Edit;
 use crate::fault::Fault;
 use crate::json::Scanner;
 use crate::limits::Limits;
-use crate::object::Object;
 use crate::raw::Raw;
 
 /// Where the pages of MCP Apps live; hosts look for this scheme.
@@ -93,7 +92,7 @@ fn share_block(block: &Raw, server: &str) -> Result<Option<Raw>, Fault> {
     if !block.is_object() {
         return Ok(None);
     }
-    match Object::parse(block)?.text("type").as_deref() {
+    match block.member("type")?.as_ref().and_then(Raw::text).as_deref() {
         Some("resource_link") => rename(block, server),
         Some("resource") => change(block, "resource", |resource| rename(resource, server)),
         _ => Ok(None),
@@ -111,15 +110,14 @@ fn shared(uri: &Raw, server: &str) -> Option<Raw> {
 /// Changes a member of an object, if it is one and has it; nothing if nothing changes.
 fn change(
     object: &Raw,
-    member: &str,
+    member: &'static str,
     how: impl FnOnce(&Raw) -> Result<Option<Raw>, Fault>,
 ) -> Result<Option<Raw>, Fault> {
     if !object.is_object() {
         return Ok(None);
     }
-    let members = Object::parse(object)?;
-    let Some(before) = members.get(member) else { return Ok(None) };
-    how(before)?.map(|after| Edit::new().set(member, after).apply(object)).transpose()
+    let Some(before) = object.member(member)? else { return Ok(None) };
+    how(&before)?.map(|after| Edit::new().set(member, after).apply(object)).transpose()
 }
 
 /// Changes the elements of an array, if it is one; nothing if nothing changes.

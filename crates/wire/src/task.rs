@@ -19,7 +19,7 @@ const TASK: &str = "task";
 /// Tells whether a legacy result says that its call became a task.
 #[must_use]
 pub fn is_begun(result: &Raw) -> bool {
-    Object::parse(result).is_ok_and(|result| result.get(TASK).is_some_and(Raw::is_object))
+    result.member(TASK).is_ok_and(|task| task.as_ref().is_some_and(Raw::is_object))
 }
 
 /// Returns the name of the task that parameters are about.
@@ -32,7 +32,7 @@ pub fn named(params: &Params) -> Option<Cow<'_, str>> {
 #[must_use]
 pub fn related(params: &Params) -> Option<Box<str>> {
     let related = params.meta().get(meta_key::RELATED_TASK)?;
-    Object::parse(related).ok()?.text(ID).map(Into::into)
+    related.member(ID).ok()??.text().map(Into::into)
 }
 
 /// Returns the name of the task that a call became, as its result in the words of `version` has it.
@@ -103,7 +103,7 @@ fn renaming(id: Option<&Raw>, related: Option<&Raw>, from: &str, to: &str) -> Re
     let is_meant = |id: Option<&Raw>| id.and_then(Raw::text).as_deref() == Some(from);
     let edit = if is_meant(id) { Edit::new().set(ID, Raw::string(to)) } else { Edit::new() };
     let Some(related) = related.filter(|related| related.is_object()) else { return Ok(edit) };
-    if !is_meant(Object::parse(related)?.get(ID)) {
+    if !is_meant(related.member(ID)?.as_ref()) {
         return Ok(edit);
     }
     let renamed = Edit::new().set(ID, Raw::string(to)).apply(related)?;

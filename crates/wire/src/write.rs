@@ -82,16 +82,30 @@ impl ObjectWriter {
 /// Writes a JSON string, escaping only what must be.
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(br#"\""#),
-            b'\\' => out.extend_from_slice(br"\\"),
-            b'\n' => out.extend_from_slice(br"\n"),
-            b'\r' => out.extend_from_slice(br"\r"),
-            b'\t' => out.extend_from_slice(br"\t"),
-            0..=0x1f => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
+    let mut rest = text.as_bytes();
+    while let Some(place) = rest.iter().position(must_be_escaped) {
+        let (plain, escaped) = rest.split_at(place);
+        out.extend_from_slice(plain);
+        if let [byte, after @ ..] = escaped {
+            escape(out, *byte);
+            rest = after;
         }
     }
+    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+const fn must_be_escaped(byte: &u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\')
+}
+
+fn escape(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'"' => out.extend_from_slice(br#"\""#),
+        b'\\' => out.extend_from_slice(br"\\"),
+        b'\n' => out.extend_from_slice(br"\n"),
+        b'\r' => out.extend_from_slice(br"\r"),
+        b'\t' => out.extend_from_slice(br"\t"),
+        _ => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use mcphub_hub::{RemoteBody, Unreached};
-use mcphub_wire::{Envelope, Id, Limits, Object, Raw, Response, error, message};
+use mcphub_wire::{Envelope, Id, Limits, Raw, Response, error, message};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -101,7 +101,7 @@ impl Problem {
 /// Says what a status means that comes without a message: a code, a sentence, and the hub's own words.
 fn of_status(status: StatusCode, problem: Option<&Raw>, place: &str) -> (i64, String, Option<Raw>) {
     let number = status.as_u16();
-    let detail = problem.and_then(|problem| Object::parse(problem).ok()?.text("detail").map(Into::into));
+    let detail = problem.and_then(|problem| problem.member("detail").ok()??.text().map(Into::into));
     let detail: String = detail.unwrap_or_else(|| format!("HTTP {number}"));
     let (code, advice) = match number {
         401 => (

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mcphub_hub::{Answer, HubError, MissingCredential, State};
 use mcphub_wire::{
-    Edit, InputRequest, InputRequired, Object, Outcome, Params, Raw, RpcError, error, input, message, method,
+    Edit, InputRequest, InputRequired, Outcome, Params, Raw, RpcError, error, input, message, method,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -35,7 +35,8 @@ impl Answered {
     /// Reads the answers to one or more links: she went there if she went everywhere.
     fn read<'a>(mut answers: impl Iterator<Item = &'a Raw>) -> Self {
         let accepts = |answer: &Raw| {
-            Object::parse(answer).is_ok_and(|answer| answer.text("action").as_deref() == Some("accept"))
+            let action = answer.member("action").ok().flatten();
+            action.as_ref().and_then(Raw::text).as_deref() == Some("accept")
         };
         if answers.all(accepts) { Self::Accepted } else { Self::Declined }
     }
@@ -208,8 +209,7 @@ impl Talk {
 
 /// Reads the links that a legacy server wants to be opened first, without what only legacy clients know.
 fn links(failure: &RpcError) -> Vec<InputRequest> {
-    let listed =
-        failure.data.as_ref().and_then(|data| Object::parse(data).ok()?.get("elicitations").cloned());
+    let listed = failure.data.as_ref().and_then(|data| data.member("elicitations").ok()?);
     let listed: Vec<serde_json::Value> =
         listed.and_then(|listed| serde_json::from_slice(&listed).ok()).unwrap_or_default();
     let read =
