@@ -183,7 +183,9 @@ impl From<StoreError> for HubError {
             StoreError::Taken { .. } => Self::Conflict(text),
             StoreError::Missing { what } => Self::NotFound { what },
             StoreError::AuditUnavailable { reason } => Self::Unavailable { reason },
-            StoreError::Database(_) | StoreError::TimedOut => Self::Unavailable { reason: text },
+            StoreError::Database(_) | StoreError::Sqlite(_) | StoreError::TimedOut => {
+                Self::Unavailable { reason: text }
+            }
             StoreError::Settings(_) => Self::Invalid(text),
             StoreError::NewerSchema { .. }
             | StoreError::OlderSchema { .. }

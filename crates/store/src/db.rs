@@ -83,7 +83,7 @@ impl Revisions {
 const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// After how many pages of the write-ahead log, 32 MiB, a commit empties it by itself, should `checkpoint` not have
 /// come to it.
-const AUTOCHECKPOINT: u32 = 8_192;
+pub(crate) const AUTOCHECKPOINT: u32 = 8_192;
 const BUSY: Duration = Duration::from_secs(2);
 /// How long a connection to PostgreSQL may have rested to be used unasked.
 pub(crate) const RESTED: Duration = Duration::from_secs(1);

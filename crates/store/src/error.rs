@@ -84,6 +84,9 @@ pub enum StoreError {
     /// The database doesn't answer, or not as it should.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
+    /// SQLite failed, where the hub calls it itself.
+    #[error("the database failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
 }
 
 impl StoreError {

@@ -19,7 +19,9 @@ pub mod users;
 pub mod vault_keys;
 
 mod db;
+mod direct;
 mod migrate;
+mod single;
 mod sqlite_writer;
 mod statement;
 mod tidy;

@@ -4,6 +4,7 @@
 //! It is no pool of the library's: a pool asks each connection whether it is well when it comes back, which
 //! costs as much as writing a segment of the log.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,8 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio::time::timeout;
 
-/// After how many turns it is time for a checkpoint: some 1,000 pages of the log.
-const MUCH: u64 = 128;
+/// After how many turns it is time for a checkpoint: some 3,000 pages of the log, 12 MB.
+const MUCH: u64 = 384;
 /// How long one waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -52,6 +53,11 @@ impl SqliteWriter {
         let connection = Some(SqliteConnection::connect_with(&options).await?);
         let slot = Arc::new(Mutex::new(Slot { connection, left: Left::Clean }));
         Ok(Self { options, slot, turns: AtomicU64::new(0), much: Notify::new() })
+    }
+
+    /// Names the file.
+    pub(crate) fn file(&self) -> &Path {
+        self.options.get_filename()
     }
 
     /// Waits until much was written since the last time.

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _, Sqlite, Transaction};
-use tokio::time::Instant;
+use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite, Transaction};
 
-use crate::db::{Db, RESTED};
 use crate::error::StoreError;
 use crate::sqlite_writer::Turn;
 
@@ -143,6 +140,8 @@ macro_rules! bind {
     }};
 }
 
+pub(crate) use bind;
+
 /// Runs the query on whichever database the transaction is of.
 macro_rules! run {
     ($tx:expr, $sql:expr, $values:expr, $method:ident) => {
@@ -242,68 +241,15 @@ impl Tx {
     }
 }
 
-/// Runs statements that are transactions by themselves: one round trip instead of three. It keeps its
-/// connection to PostgreSQL between them, for a pool asks each that comes back whether it is well.
-pub(crate) struct Single {
-    db: Db,
-    kept: Option<(PoolConnection<Postgres>, Instant)>,
-}
-
-impl Single {
-    /// Has no connection yet.
-    pub(crate) const fn new(db: Db) -> Self {
-        Self { db, kept: None }
-    }
-
-    /// Shows the database.
-    pub(crate) const fn db(&self) -> &Db {
-        &self.db
-    }
-
-    /// Runs a statement and returns how many rows it changed.
-    pub(crate) async fn execute(&mut self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
-        check_parameters(sql, &values)?;
-        let Self { db, kept } = self;
-        in_time(async {
-            match db {
-                Db::Sqlite { writer, .. } => {
-                    let mut turn = writer.turn().await?;
-                    let done = bind!(Sqlite, sql, values).execute(turn.connection()?).await?;
-                    Ok(done.rows_affected())
-                }
-                Db::Postgres(pool) => {
-                    let mut connection = match kept.take() {
-                        Some(kept) => well(kept, pool).await?,
-                        None => pool.acquire().await?,
-                    };
-                    let done = bind!(Postgres, sql, values).execute(&mut *connection).await?;
-                    *kept = Some((connection, Instant::now()));
-                    Ok(done.rows_affected())
-                }
-            }
-        })
-        .await
-    }
-}
-
-/// Makes sure that a connection that rested is still there, or takes another one.
-async fn well(
-    (mut connection, since): (PoolConnection<Postgres>, Instant),
-    pool: &PgPool,
-) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-    if since.elapsed() < RESTED || connection.ping().await.is_ok() {
-        return Ok(connection);
-    }
-    drop(connection.detach());
-    pool.acquire().await
-}
-
 /// A statement that takes longer has lost its database: whoever waits behind it must not.
 const STATEMENT: Duration = Duration::from_secs(10);
 
 /// Waits for a statement. It is boxed: its state is large, and whoever may run one, but mostly doesn't,
 /// would be as large.
-async fn in_time<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+pub(crate) async fn in_time<T, E>(statement: impl Future<Output = Result<T, E>>) -> Result<T, StoreError>
+where
+    StoreError: From<E>,
+{
     match tokio::time::timeout(STATEMENT, Box::pin(statement)).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(StoreError::TimedOut),
@@ -311,7 +257,7 @@ async fn in_time<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> 
 }
 
 /// A parameter that is never bound is `NULL` on SQLite without a word; here it is an error on both.
-fn check_parameters(sql: &str, values: &[Value]) -> Result<(), StoreError> {
+pub(crate) fn check_parameters(sql: &str, values: &[Value]) -> Result<(), StoreError> {
     let needed = sql
         .split('$')
         .skip(1)

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 
 use super::tree::{Frontier, Hash, leaf};
 use crate::error::StoreError;
-use crate::statement::{Row, Single, Tx, Value, values};
+use crate::single::Single;
+use crate::statement::{Row, Tx, Value, values};
 
 /// Is one row of `audit_segments`.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -21,7 +21,7 @@ use super::recover::unknown;
 use super::tree::Hash;
 use crate::db::Db;
 use crate::error::StoreError;
-use crate::statement::Single;
+use crate::single::Single;
 
 /// How many records of each kind become one segment at most.
 const BATCH: usize = 2_048;
@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_millis(10);
 /// How many must have waited for the last segment for the next one to wait for more.
 const CROWD: usize = 8;
 /// How long it waits.
-const MOMENT: Duration = Duration::from_micros(400);
+const MOMENT: Duration = Duration::from_micros(200);
 /// How long after a failure the log is tried again, if nobody asks before.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -151,7 +151,7 @@ impl Inbox {
 }
 
 impl Writer {
-    pub(super) const fn new(db: Db, ledger: Arc<Ledger>, inbox: Inbox, tells: Tells, clock: Clock) -> Self {
+    pub(super) fn new(db: Db, ledger: Arc<Ledger>, inbox: Inbox, tells: Tells, clock: Clock) -> Self {
         Self { single: Single::new(db), ledger, inbox, tells, carried: Vec::new(), tried: None, clock }
     }
 
@@ -170,7 +170,8 @@ impl Writer {
             entries.push(entry);
             waiters.push((runtime, done));
         }
-        if entries.is_empty() && !self.tells.is_failing() {
+        let was_failing = self.tells.is_failing();
+        if entries.is_empty() && !was_failing {
             return;
         }
         let before = self.tried.as_ref().map(|tried| tried.hash);
@@ -182,9 +183,10 @@ impl Writer {
         match &written {
             Ok(()) => {
                 self.carried.clear();
-                self.tells.health.send_if_modified(|health| {
-                    std::mem::replace(health, Health::Writable) != Health::Writable
-                });
+                // Who gave up meanwhile has said that it fails: the next write says in the log that it doesn't any more.
+                if was_failing {
+                    self.tells.health.send_replace(Health::Writable);
+                }
             }
             Err(reason) => {
                 let refused = entries.split_off(unawaited);
@@ -198,7 +200,7 @@ impl Writer {
                     count += 1;
                 }
                 tracing::error!(reason, "the audit log can't be written; nothing is done until it can");
-                self.fail(reason.clone());
+                Health::fail(&self.tells.health, self.clock.now(), reason);
             }
         }
         tell(waiters, &written);
@@ -257,14 +259,6 @@ impl Writer {
             request: None,
             personal: BTreeMap::new(),
         })
-    }
-
-    fn fail(&self, reason: String) {
-        let now = self.clock.now();
-        self.tells.health.send_modify(|health| {
-            let since = if let Health::Failing { since, .. } = health { *since } else { now };
-            *health = Health::Failing { since, reason };
-        });
     }
 
     fn carry(&mut self, entries: Vec<Entry>) {
