@@ -9,7 +9,7 @@ use crate::crowd::Filler;
 use crate::hub::{Hub, http_server, stdio_server};
 use crate::load::{Outcome, Shot, fire};
 use crate::report::{Figures, Report};
-use crate::stage::Actor;
+use crate::stage::{Actor, free_address};
 use crate::{Failure, RunArguments, meter};
 
 /// How many tools the servers of the list measurement have.
@@ -39,7 +39,12 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let span = Duration::try_from_secs_f64(arguments.seconds)?;
     let echo = Actor::part("echo", &[])?;
     let nginx = Actor::nginx(&arguments.nginx, folder.path(), echo.address)?;
-    let floor = Actor::part("floor", &["--upstream", &echo.address.to_string()])?;
+    let upstream = echo.address.to_string();
+    let floor = Actor::part("floor", &["--upstream", &upstream])?;
+    let plain = arguments.plain.as_deref();
+    let plain =
+        plain.map(|program| Actor::part_of(program, "floor", free_address()?, &["--upstream", &upstream]));
+    let plain = plain.transpose()?;
     let lists: Vec<(usize, Actor)> = LISTS
         .into_iter()
         .map(|tools| Ok((tools, Actor::part("echo", &["--tools", &tools.to_string()])?)))
@@ -66,12 +71,12 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     report.note(format!("start to ready: {} ms", ready.as_millis()));
     report.note(format!("memory when idle: {} MB", meter::memory(on_sqlite.id())? / 1_000_000));
 
-    let mut contestants = vec![
-        Contestant::new("direct", &echo, None),
-        Contestant::new("nginx", &nginx, None),
-        Contestant::new("bare Rust proxy", &floor, None),
-        Contestant::new("hub, SQLite", &on_sqlite, Some(&sqlite.key)),
-    ];
+    let mut contestants =
+        vec![Contestant::new("direct", &echo, None), Contestant::new("nginx", &nginx, None)];
+    contestants
+        .extend(plain.as_ref().map(|floor| Contestant::new("bare Rust proxy, plain build", floor, None)));
+    contestants.push(Contestant::new("bare Rust proxy", &floor, None));
+    contestants.push(Contestant::new("hub, SQLite", &on_sqlite, Some(&sqlite.key)));
     contestants.extend(
         postgres.as_ref().map(|(hub, actor)| Contestant::new("hub, PostgreSQL", actor, Some(&hub.key))),
     );
@@ -86,18 +91,22 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             }
         }
         let names = contestants.iter().map(|one| one.name);
-        report.calls(connections, names.zip(rounds.into_iter().map(Figures::median)).collect());
+        report.calls(
+            &format!("{connections} connections"),
+            names.zip(rounds.into_iter().map(Figures::median)).collect(),
+        );
     }
 
     let key = Some(sqlite.key.as_str());
     let stdio = Contestant {
-        name: "hub, stdio server",
+        name: "hub, SQLite",
         process: on_sqlite.id(),
         shot: Shot::new(on_sqlite.address, "/mcp/stdio", key, "tools/call"),
     };
     fire(&stdio.shot, 1, Duration::from_millis(500))?;
     for connections in [1, 64] {
-        report.calls(connections, vec![(stdio.name, measure(&stdio, connections, span)?)]);
+        let title = format!("{connections} connections, a server over stdio");
+        report.calls(&title, vec![(stdio.name, measure(&stdio, connections, span)?)]);
     }
     for (tools, _) in &lists {
         let shot = Shot::new(on_sqlite.address, &format!("/mcp/list-{tools}"), key, "tools/list");
@@ -107,7 +116,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     }
     report.note(format!("memory after the load: {} MB", meter::memory(on_sqlite.id())? / 1_000_000));
     crowd(arguments, &folder.path().join("crowd"), &echo, &mut report)?;
-    report.finish(arguments.report.as_deref())
+    report.finish(arguments.report.as_deref())?;
+    let hubs = [Some(on_sqlite), postgres.map(|(_, actor)| actor)];
+    hubs.into_iter().flatten().chain([floor, echo]).try_for_each(Actor::stop)
 }
 
 /// Measures a hub with many people, servers and open sessions.
@@ -134,7 +145,8 @@ fn crowd(arguments: &RunArguments, folder: &Path, echo: &Actor, report: &mut Rep
         open.len(),
         meter::memory(actor.id())? / 1_000_000
     ));
-    Ok(())
+    drop(open);
+    actor.stop()
 }
 
 fn measure(one: &Contestant, connections: usize, span: Duration) -> Result<Figures, Failure> {

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 
 use crate::Failure;
+use crate::stage::until_told;
 
 /// Is a request as far as the server reads it.
 #[derive(Deserialize)]
@@ -29,7 +30,7 @@ struct Message<'a> {
 /// Serves `tools` tools, named `echo`, `echo-1`, …, on one thread.
 pub(crate) fn serve(listen: SocketAddr, tools: usize) -> Result<(), Failure> {
     let listing: &'static str = Box::leak(listing(tools).into_boxed_str());
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async move {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(until_told(async move {
         let listener = TcpListener::bind(listen).await?;
         println!("ready");
         loop {
@@ -44,7 +45,7 @@ pub(crate) fn serve(listen: SocketAddr, tools: usize) -> Result<(), Failure> {
                 }
             });
         }
-    })
+    }))
 }
 
 /// Serves one tool over the standard input and output.

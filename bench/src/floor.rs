@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 
 use crate::Failure;
+use crate::stage::until_told;
 
 type Upstream = Client<HttpConnector, Full<Bytes>>;
 
@@ -51,7 +52,7 @@ struct Floor {
 
 /// Serves the proxy on as many threads as the machine has cores.
 pub(crate) fn serve(listen: SocketAddr, upstream: SocketAddr) -> Result<(), Failure> {
-    tokio::runtime::Runtime::new()?.block_on(async move {
+    tokio::runtime::Runtime::new()?.block_on(until_told(async move {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let floor = Floor {
@@ -67,7 +68,7 @@ pub(crate) fn serve(listen: SocketAddr, upstream: SocketAddr) -> Result<(), Fail
             }
         });
         Ok(axum::serve(listener, router).await?)
-    })
+    }))
 }
 
 async fn forward(State(floor): State<Floor>, headers: HeaderMap, body: Bytes) -> Response {

@@ -108,6 +108,9 @@ struct RunArguments {
     /// The nginx program.
     #[arg(long)]
     nginx: PathBuf,
+    /// This program as cargo builds it by itself, to measure its bare proxy as well.
+    #[arg(long)]
+    plain: Option<PathBuf>,
     /// The superuser's URL of a PostgreSQL for the hub.
     #[arg(long)]
     postgres: Option<String>,

@@ -58,10 +58,10 @@ impl Report {
     }
 
     /// Adds a table: all contestants at one number of connections.
-    pub(crate) fn calls(&mut self, connections: usize, rows: Vec<(&str, Figures)>) {
+    pub(crate) fn calls(&mut self, title: &str, rows: Vec<(&str, Figures)>) {
         let floor = rows.iter().find(|(name, _)| *name == FLOOR).map(|(_, figures)| figures.processor);
         let mut table = format!(
-            "\n### {connections} connections\n\n\
+            "\n### {title}\n\n\
              | | CPU ÷ bare proxy | CPU µs/call | calls/s | p50 µs | p99 µs | memory MB |\n|---|--:|--:|--:|--:|--:|--:|\n"
         );
         for (name, figures) in &rows {

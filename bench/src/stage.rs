@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Failure;
 
@@ -30,7 +31,17 @@ impl Actor {
 
     /// Starts this program in another part, at an address.
     pub(crate) fn part_at(part: &str, address: SocketAddr, arguments: &[&str]) -> Result<Self, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Self::part_of(&std::env::current_exe()?, part, address, arguments)
+    }
+
+    /// Starts another build of this program in a part, at an address.
+    pub(crate) fn part_of(
+        program: &Path,
+        part: &str,
+        address: SocketAddr,
+        arguments: &[&str],
+    ) -> Result<Self, Failure> {
+        let mut command = Command::new(program);
         command.args([part, "--listen", &address.to_string()]).args(arguments);
         Self::start(&mut command, address)
     }
@@ -100,6 +111,15 @@ impl Drop for Actor {
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
             eprintln!("bench: ending process {}: {error}", self.child.id());
         }
+    }
+}
+
+/// Serves until it is told to end, which it then does in peace.
+pub(crate) async fn until_told(serving: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut told = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = serving => served,
+        _ = told.recv() => Ok(()),
     }
 }
 

@@ -1,60 +1,58 @@
-//! `cargo xtask bench`: builds the release binaries, brings what they are compared with, measures.
+//! `cargo xtask bench`: builds the release as it is meant to run, brings what it is compared with, measures. The bare
+//! proxy is measured in both builds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::Failure;
 use crate::postgres::Cluster;
+use crate::release;
 use crate::run;
-use crate::tools::{apt, postgres};
+use crate::tools::{apt, nginx, postgres};
 
-const NGINX: &str = "/usr/sbin/nginx";
-
-/// Says what is built, and so what the figures are worth.
+/// Says how the hub and the bench are built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Build {
-    /// For figures.
+    /// As cargo makes it.
     Release,
-    /// To see that the measurement itself works: seconds instead of minutes, and nothing is written.
+    /// To see that what is run works at all: seconds instead of minutes.
     Trial,
 }
 
 /// Measures everything; the arguments go to the bench.
 pub(crate) fn run(repository: &Path, arguments: &[String]) -> Result<(), Failure> {
-    measure(repository, Build::Release, arguments)
+    let plain = Build::Release.run(repository, &["bench"])?;
+    let programs = release::build(repository)?;
+    let mut bench = Command::new(programs.join("bench"));
+    bench.arg("run").arg("--plain").arg(plain.join("bench"));
+    bench.arg("--report").arg(repository.join("docs/benchmarks.md"));
+    measure(repository, &programs, bench.args(arguments))
 }
 
 /// Runs the shortest form with unoptimised programs.
 pub(crate) fn trial(repository: &Path) -> Result<(), Failure> {
     let short =
         ["--seconds=0.2", "--rounds=1", "--connections=1,16", "--sessions=20", "--people=20", "--servers=3"];
-    measure(repository, Build::Trial, &short.map(str::to_owned))
+    let programs = Build::Trial.run(repository, &["mcphub", "bench"])?;
+    measure(repository, &programs, Command::new(programs.join("bench")).arg("run").args(short))
 }
 
-fn measure(repository: &Path, build: Build, arguments: &[String]) -> Result<(), Failure> {
-    apt::c_compiler()?;
-    if !Path::new(NGINX).exists() {
-        apt::install("nginx", &["nginx-light"])?;
-    }
-    let postgres = postgres::install(repository)?;
-    let programs = build.run(repository)?;
+/// Runs the bench beside all that it compares.
+fn measure(repository: &Path, programs: &Path, bench: &mut Command) -> Result<(), Failure> {
+    let (nginx, postgres) = (nginx::install()?, postgres::install(repository)?);
     let cluster = Cluster::start(&postgres)?;
-    let mut bench = Command::new(programs.join("bench"));
-    bench.arg("run").arg("--mcphub").arg(programs.join("mcphub")).args(["--nginx", NGINX]);
-    bench.args(["--postgres", cluster.url()]);
-    if build == Build::Release {
-        bench.arg("--report").arg(repository.join("docs/benchmarks.md"));
-    }
-    run::shown("bench", bench.args(arguments))
+    bench.arg("--mcphub").arg(programs.join("mcphub")).arg("--nginx").arg(nginx);
+    run::shown("bench", bench.args(["--postgres", cluster.url()]))
 }
 
 impl Build {
-    /// Builds the programs and returns their folder.
-    pub(crate) fn run(self, repository: &Path) -> Result<PathBuf, Failure> {
+    /// Builds programs and returns their folder.
+    pub(crate) fn run(self, repository: &Path, packages: &[&str]) -> Result<PathBuf, Failure> {
+        apt::c_compiler()?;
         let target = repository.join("target");
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--locked", "--package", "mcphub", "--package", "bench", "--target-dir"]);
-        cargo.arg(&target).current_dir(repository);
+        cargo.args(["build", "--locked", "--target-dir"]).arg(&target).current_dir(repository);
+        cargo.args(packages.iter().flat_map(|package| ["--package", package]));
         if self == Self::Release {
             cargo.arg("--release");
         }

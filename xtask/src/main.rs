@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask test`, `fuzz`, `up`, `bench`, `conformance`, `soak` and
-//! `postgres`.
+//! The project's own commands: `cargo xtask test`, `fuzz`, `up`, `release`, `bench`, `conformance`,
+//! `soak` and `postgres`.
 //!
 //! They bring what they need, so a machine with git and a Rust toolchain is enough. What can't be
 //! brought stops the command with its name; nothing is ever skipped.
@@ -10,6 +10,7 @@ mod conformance;
 mod failure;
 mod fuzz;
 mod postgres;
+mod release;
 mod run;
 mod soak;
 mod test;
@@ -32,6 +33,8 @@ Commands:
                                  `cargo test`
   fuzz [--seconds N]             feed each parser with whatever a fuzzer thinks of, for 60 seconds
   up [ARGS]                      build the release binary and run its demo; ARGS go to `mcphub demo`
+  release                        build the hub twice, the second time by what the first one counted at work: the
+                                 binary for an installation
   bench [ARGS]                   measure what a call through the hub costs, and write docs/benchmarks.md;
                                  ARGS go to the bench
   conformance                    run the protocol's official suite against a server alone and through the
@@ -59,6 +62,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         ("test", rest) => test::run(&repository(), &test::Options::parse(rest)?),
         ("fuzz", rest) => fuzz::run(&repository(), fuzz::seconds(rest)?),
         ("up", rest) => up::run(&repository(), rest),
+        ("release", []) => release::run(&repository()),
         ("bench", rest) => bench::run(&repository(), rest),
         ("conformance", []) => conformance::run(&repository(), conformance::Table::Written),
         ("soak", rest) => soak::run(&repository(), rest),

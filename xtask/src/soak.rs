@@ -8,7 +8,7 @@ use crate::bench::Build;
 use crate::failure::Failure;
 use crate::postgres::Cluster;
 use crate::run;
-use crate::tools::{apt, postgres};
+use crate::tools::postgres;
 
 /// How long the shortest form is, and how many sessions it has: everything is tried once.
 const SHORT: [&str; 3] = ["--minutes=0.25", "--sessions=40", "--database=sqlite"];
@@ -24,9 +24,8 @@ pub(crate) fn trial(repository: &Path) -> Result<(), Failure> {
 }
 
 fn soak(repository: &Path, build: Build, arguments: &[String]) -> Result<(), Failure> {
-    apt::c_compiler()?;
     let postgres = postgres::install(repository)?;
-    let programs = build.run(repository)?;
+    let programs = build.run(repository, &["mcphub", "bench"])?;
     let cluster = Cluster::start(&postgres)?;
     let mut soak = Command::new(programs.join("bench"));
     soak.arg("soak").arg("--mcphub").arg(programs.join("mcphub")).args(["--postgres", cluster.url()]);

@@ -6,6 +6,8 @@
 pub(crate) mod apt;
 pub(crate) mod deny;
 pub(crate) mod fuzz;
+pub(crate) mod llvm;
+pub(crate) mod nginx;
 pub(crate) mod node;
 pub(crate) mod postgres;
 pub(crate) mod python;
