@@ -38,7 +38,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let span = Duration::try_from_secs_f64(arguments.seconds)?;
     let echo = Actor::part("echo", &[])?;
-    let nginx = Actor::nginx(&arguments.nginx, folder.path(), echo.address)?;
+    let nginx = arguments.nginx.as_deref();
+    let nginx = nginx.map(|program| Actor::nginx(program, folder.path(), echo.address)).transpose()?;
     let upstream = echo.address.to_string();
     let floor = Actor::part("floor", &["--upstream", &upstream])?;
     let plain = arguments.plain.as_deref();
@@ -71,10 +72,10 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     report.note(format!("start to ready: {} ms", ready.as_millis()));
     report.note(format!("memory when idle: {} MB", meter::memory(on_sqlite.id())? / 1_000_000));
 
-    let mut contestants =
-        vec![Contestant::new("direct", &echo, None), Contestant::new("nginx", &nginx, None)];
-    contestants
-        .extend(plain.as_ref().map(|floor| Contestant::new("bare Rust proxy, plain build", floor, None)));
+    let mut contestants = vec![Contestant::new("direct", &echo, None)];
+    let beside = [("nginx", nginx.as_ref()), ("bare Rust proxy, plain build", plain.as_ref())];
+    let beside = beside.into_iter().filter_map(|(name, actor)| Some(Contestant::new(name, actor?, None)));
+    contestants.extend(beside);
     contestants.push(Contestant::new("bare Rust proxy", &floor, None));
     contestants.push(Contestant::new("hub, SQLite", &on_sqlite, Some(&sqlite.key)));
     contestants.extend(

@@ -105,9 +105,9 @@ struct RunArguments {
     /// The release binary of the hub.
     #[arg(long)]
     mcphub: PathBuf,
-    /// The nginx program.
+    /// The nginx program, to measure it as well.
     #[arg(long)]
-    nginx: PathBuf,
+    nginx: Option<PathBuf>,
     /// This program as cargo builds it by itself, to measure its bare proxy as well.
     #[arg(long)]
     plain: Option<PathBuf>,

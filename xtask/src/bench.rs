@@ -10,6 +10,9 @@ use crate::release;
 use crate::run;
 use crate::tools::{apt, nginx, postgres};
 
+/// The hub, and what is measured beside it: both at once, so that they share what they are built from.
+pub(crate) const PACKAGES: [&str; 4] = ["--package", "mcphub", "--package", "bench"];
+
 /// Says how the hub and the bench are built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Build {
@@ -21,7 +24,7 @@ pub(crate) enum Build {
 
 /// Measures everything; the arguments go to the bench.
 pub(crate) fn run(repository: &Path, arguments: &[String]) -> Result<(), Failure> {
-    let plain = Build::Release.run(repository, &["bench"])?;
+    let plain = Build::Release.run(repository)?;
     let programs = release::build(repository)?;
     let mut bench = Command::new(programs.join("bench"));
     bench.arg("run").arg("--plain").arg(plain.join("bench"));
@@ -33,7 +36,7 @@ pub(crate) fn run(repository: &Path, arguments: &[String]) -> Result<(), Failure
 pub(crate) fn trial(repository: &Path) -> Result<(), Failure> {
     let short =
         ["--seconds=0.2", "--rounds=1", "--connections=1,16", "--sessions=20", "--people=20", "--servers=3"];
-    let programs = Build::Trial.run(repository, &["mcphub", "bench"])?;
+    let programs = Build::Trial.run(repository)?;
     measure(repository, &programs, Command::new(programs.join("bench")).arg("run").args(short))
 }
 
@@ -46,13 +49,17 @@ fn measure(repository: &Path, programs: &Path, bench: &mut Command) -> Result<()
 }
 
 impl Build {
-    /// Builds programs and returns their folder.
-    pub(crate) fn run(self, repository: &Path, packages: &[&str]) -> Result<PathBuf, Failure> {
+    /// Builds the programs and returns their folder.
+    pub(crate) fn run(self, repository: &Path) -> Result<PathBuf, Failure> {
         apt::c_compiler()?;
         let target = repository.join("target");
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--locked", "--target-dir"]).arg(&target).current_dir(repository);
-        cargo.args(packages.iter().flat_map(|package| ["--package", package]));
+        cargo
+            .args(["build", "--locked"])
+            .args(PACKAGES)
+            .arg("--target-dir")
+            .arg(&target)
+            .current_dir(repository);
         if self == Self::Release {
             cargo.arg("--release");
         }

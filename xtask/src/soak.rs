@@ -25,7 +25,7 @@ pub(crate) fn trial(repository: &Path) -> Result<(), Failure> {
 
 fn soak(repository: &Path, build: Build, arguments: &[String]) -> Result<(), Failure> {
     let postgres = postgres::install(repository)?;
-    let programs = build.run(repository, &["mcphub", "bench"])?;
+    let programs = build.run(repository)?;
     let cluster = Cluster::start(&postgres)?;
     let mut soak = Command::new(programs.join("bench"));
     soak.arg("soak").arg("--mcphub").arg(programs.join("mcphub")).args(["--postgres", cluster.url()]);

@@ -187,7 +187,7 @@ const fn base62(digit: u8) -> Option<u8> {
 mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-    use super::{BASE32, BASE62, Entropy, KeyText, base32, base62};
+    use super::{BASE32, BASE62, Entropy, KeyId, KeyText, Zeroizing, base32, base62, checksum_of};
 
     #[test]
     fn a_digit_is_read_as_its_place_in_the_alphabet() {
@@ -219,6 +219,34 @@ mod tests {
         fn no_text_breaks_the_parser(text in ".{0,100}") {
             prop_assert!(KeyText::parse(&text).is_err());
         }
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_no_key() {
+        let of = |id: &str, secret: &str| {
+            let covered = format!("mcphub_{id}_{secret}");
+            let checksum = checksum_of(&covered).map(char::from);
+            KeyText::parse(&format!("{covered}{}", String::from_iter(checksum))).is_ok()
+        };
+        let largest = KeyText { id: KeyId::from_bytes([0xff; 16]), secret: Zeroizing::new([0xff; 32]) };
+        let text = largest.reveal();
+        let (id, secret) = (&text[7..33], &text[34..77]);
+        assert!(of(id, secret));
+        let next = |number: &str, digits: &[u8]| {
+            let mut number = number.as_bytes().to_vec();
+            for place in number.iter_mut().rev() {
+                let digit = digits.iter().position(|digit| digit == place).unwrap();
+                *place = digits[(digit + 1) % digits.len()];
+                if digit + 1 < digits.len() {
+                    break;
+                }
+            }
+            String::from_utf8(number).unwrap()
+        };
+        assert!(!of(&next(id, BASE32), secret));
+        assert!(!of(id, &next(secret, BASE62)));
+        assert!(!of(&"z".repeat(26), secret));
+        assert!(!of(id, &"z".repeat(43)));
     }
 
     #[test]

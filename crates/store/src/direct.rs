@@ -1,7 +1,7 @@
 //! A connection to the SQLite file that works on the thread that calls it.
 //!
-//! The library that all other statements go through has a thread for each connection. That one changes threads twice for a
-//! statement cost the log a fifth of what a segment costs (`docs/decisions/0025-the-log-writes-sqlite-itself.md`).
+//! The library that all other statements go through has a thread for each connection. To hand a segment there and back
+//! cost the log a fifth of its time (`docs/decisions/0025-the-log-writes-sqlite-itself.md`).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,9 +74,12 @@ fn open(file: &PathBuf) -> Result<Connection, Error> {
 
 /// Binds `$1` and so on, each wherever it stands.
 fn bind(statement: &mut CachedStatement<'_>, values: &[Value]) -> Result<(), Error> {
-    for (number, value) in (1..).zip(values) {
-        let place = statement.parameter_index(&format!("${number}"))?;
-        statement.raw_bind_parameter(place.unwrap_or(number), value)?;
+    for place in 1..=statement.parameter_count() {
+        let number =
+            statement.parameter_name(place).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
+        let value = number.and_then(|number| values.get(number.checked_sub(1)?));
+        statement
+            .raw_bind_parameter(place, value.ok_or(Error::InvalidParameterCount(place, values.len()))?)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The one connection that writes to the SQLite file: whoever writes takes a turn at it, in the order in
-//! which they come.
+//! The one connection that writes to the SQLite file, beside the log's own (`direct`): whoever writes, there or here, takes a
+//! turn, in the order in which they come.
 //!
 //! It is no pool of the library's: a pool asks each connection whether it is well when it comes back, which
 //! costs as much as writing a segment of the log.
@@ -15,8 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio::time::timeout;
 
-/// After how many turns it is time for a checkpoint: some 3,000 pages of the log, 12 MB.
-const MUCH: u64 = 384;
+/// After how many turns it is time for a checkpoint: some 1,000 pages of the log.
+const MUCH: u64 = 128;
 /// How long one waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -69,6 +69,8 @@ impl SqliteWriter {
     pub(crate) async fn turn(&self) -> Result<Turn, Error> {
         let slot = Arc::clone(&self.slot).lock_owned();
         let mut slot = timeout(PATIENCE, slot).await.map_err(|_| Error::PoolTimedOut)?;
+        // Once it is closed, nobody writes any more.
+        slot.connection()?;
         if slot.left == Left::Unsure && slot.clean().await.is_err() {
             slot.replace(&self.options).await?;
         }

@@ -104,13 +104,14 @@ impl Store {
         let stop = CancellationToken::new();
         let ledger =
             Arc::new(Ledger::new(app.clone(), ChainId::random(entropy), process.as_str(), clock.clone()));
-        let (audit, writer) =
+        let (audit, writer, watch) =
             AuditQueue::new(app.clone(), Arc::clone(&ledger), recorder, clock.clone(), stop.clone());
         let log =
             start(writer).map_err(|error| StoreError::Settings(format!("the thread of the log: {error}")))?;
         let (pulse, archive) = (worker.beside(PULSE), worker.beside(ARCHIVE));
         let tasks = TaskTracker::new();
         tasks.spawn(checkpoint::run(app.clone(), stop.clone()));
+        tasks.spawn(watch.run(stop.clone()));
         let stop = stop.drop_guard();
         let audit = Arc::new(audit);
         Ok(Self { app, worker, pulse, archive, ledger, audit, clock, log, tasks, stop, _lock: lock })

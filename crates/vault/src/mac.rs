@@ -9,8 +9,9 @@ use crate::key::SecretKey;
 /// SHA-256's block: HMAC pads a shorter key to it with zeros.
 const BLOCK: usize = 64;
 
-/// Is a key that has begun its work, so that a code costs the text alone.
-pub(crate) struct Keyed(Hmac<Sha256>);
+/// Is a key that has begun its work, so that a code costs the text alone. It is worth as much as the key; boxed, it leaves
+/// no copy behind where it is moved.
+pub(crate) struct Keyed(Box<Hmac<Sha256>>);
 
 impl Keyed {
     /// Begins with a key.
@@ -19,12 +20,12 @@ impl Keyed {
         for (target, byte) in block.iter_mut().zip(key.bytes()) {
             *target = *byte;
         }
-        Self(Hmac::new((&*block).into()))
+        Self(Box::new(Hmac::new((&*block).into())))
     }
 
     /// Authenticates the parts as if they were one text; the caller makes the parting unambiguous.
     pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut mac = self.0.clone();
+        let mut mac = (*self.0).clone();
         for part in parts {
             mac.update(part);
         }

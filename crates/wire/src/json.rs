@@ -289,7 +289,7 @@ impl<'a> Scanner<'a> {
 }
 
 /// Counts the bytes before the next quote, backslash or control character, eight at a time.
-fn plain_length(bytes: &[u8]) -> usize {
+pub(crate) fn plain_length(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let special = special_bytes(u64::from_le_bytes(*word));

@@ -171,6 +171,16 @@ mod tests {
     }
 
     #[test]
+    fn a_member_is_found_whatever_stands_around_it() {
+        let object = raw(r#"{"a":{"b":1},"b" : [ 2 ],"\u0063":null}"#);
+        for (key, value) in [("a", r#"{"b":1}"#), ("b", "[ 2 ]"), ("c", "null")] {
+            assert_eq!(object.member(key).unwrap().unwrap().as_bytes(), value.as_bytes());
+        }
+        assert_eq!(object.member("d").unwrap(), None);
+        assert!(["1", "[]", "null"].iter().all(|other| raw(other).member("a").is_err()));
+    }
+
+    #[test]
     fn string_writes_what_serde_json_reads() {
         let all: String = (0..0x300).filter_map(char::from_u32).chain("😀\u{2028}".chars()).collect();
         let read: String = serde_json::from_slice(&Raw::string(&all)).unwrap();

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::id::Id;
+use crate::json::plain_length;
 use crate::raw::Raw;
 
 /// Writes an object member by member.
@@ -83,20 +84,14 @@ impl ObjectWriter {
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(place) = rest.iter().position(must_be_escaped) {
-        let (plain, escaped) = rest.split_at(place);
+    loop {
+        let (plain, more) = rest.split_at(plain_length(rest));
         out.extend_from_slice(plain);
-        if let [byte, after @ ..] = escaped {
-            escape(out, *byte);
-            rest = after;
-        }
+        let [byte, after @ ..] = more else { break };
+        escape(out, *byte);
+        rest = after;
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
-}
-
-const fn must_be_escaped(byte: &u8) -> bool {
-    matches!(byte, 0..=0x1f | b'"' | b'\\')
 }
 
 fn escape(out: &mut Vec<u8>, byte: u8) {

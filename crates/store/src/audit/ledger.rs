@@ -1,10 +1,12 @@
 //! The owner of this process's chain: whoever appends holds its lock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mcphub_domain::audit::{ChainHead, Entry};
 use mcphub_domain::{Actor, ChainId, Clock, Event, Timestamp};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::time::timeout;
 
 use super::fresh::{Contents, Fresh};
 use super::segment::{Segment, signed, unsigned};
@@ -15,6 +17,8 @@ use crate::statement::{Tx, values};
 
 /// After how many records who waits for the chain to grow is woken: not for each segment.
 const NOTED: u64 = 1_000;
+/// How long one waits for the turn.
+const TURN: Duration = Duration::from_secs(10);
 
 /// Is the end of a chain that this process grows.
 pub(crate) struct Chain {
@@ -90,12 +94,14 @@ impl Ledger {
         &self.fresh
     }
 
-    /// Waits for the turn to append. Whoever has it opens the transaction after it, never before.
+    /// Waits for the turn to append, ten seconds at most: somebody's write may hang. Whoever has it opens the transaction
+    /// after it, never before.
     ///
     /// While the fate of a commit is unknown, the database is asked first. It may not know yet: then
     /// the next segment either replaces that one, or collides with it, and the turn after asks again.
     pub(crate) async fn turn(&self) -> Result<OwnedMutexGuard<Chain>, StoreError> {
-        let mut chain = Arc::clone(&self.chain).lock_owned().await;
+        let chain = timeout(TURN, Arc::clone(&self.chain).lock_owned()).await;
+        let mut chain = chain.map_err(|_| StoreError::TimedOut)?;
         if let Some(next) = chain.pending.clone()
             && self.last_hash(chain.id).await? == Some(next.hash)
         {

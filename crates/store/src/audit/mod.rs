@@ -17,6 +17,7 @@ pub mod search;
 mod segment;
 mod thread;
 pub mod tree;
+mod underway;
 pub(crate) mod verify;
 mod walk;
 mod writer;

@@ -11,10 +11,10 @@ use mcphub_domain::{Actor, Clock, Event, Principal, RequestId, Timestamp, UserId
 use mcphub_policy::{AskPermit, LookPermit, Permit, Recorded, Recorder};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
+use super::underway::{Underway, Waiter, Waiting, Watch};
 use super::writer::{Inbox, Tells, Writer};
 use crate::db::Db;
 use crate::error::StoreError;
@@ -23,8 +23,6 @@ use crate::error::StoreError;
 const WAITING: usize = 16_384;
 /// How long one write may take before the log counts as unavailable.
 pub(super) const DEADLINE: Duration = Duration::from_millis(1_500);
-/// How long one waits for a record: for the write under way and her own. Only behind a disk that hangs does it take longer.
-const PATIENCE: Duration = Duration::from_millis(3_200);
 
 /// Says what a call means to do, beside what its permit says.
 #[derive(Debug)]
@@ -53,9 +51,8 @@ pub struct AuditQueue {
     awaited: mpsc::Sender<Waiting>,
     /// Apart, so that the writer isn't woken for each.
     unawaited: mpsc::Sender<Entry>,
-    health: watch::Sender<Health>,
+    health: watch::Receiver<Health>,
     dropped: Arc<AtomicU64>,
-    clock: Clock,
     /// How many records came in, and how many of them the writer has dealt with.
     taken: AtomicU64,
     dealt: watch::Receiver<u64>,
@@ -86,32 +83,27 @@ impl Health {
     }
 }
 
-/// Is a record that somebody waits for, and where she does.
-pub(super) struct Waiting {
-    pub(super) entry: Entry,
-    pub(super) done: oneshot::Sender<Result<(), String>>,
-    pub(super) runtime: Handle,
-}
-
 impl AuditQueue {
-    /// Starts the queue; `run` must be driven until the queue is dropped.
+    /// Starts the queue; the writer must be driven until the queue is dropped, and the watch by another runtime.
     pub(crate) fn new(
         db: Db,
         ledger: Arc<Ledger>,
         recorder: Recorder,
         clock: Clock,
         stop: CancellationToken,
-    ) -> (Self, Writer) {
+    ) -> (Self, Writer, Watch) {
         let (awaited, waiting) = mpsc::channel(WAITING);
         let (unawaited, others) = mpsc::channel(WAITING);
-        let health = watch::Sender::new(Health::Writable);
+        let (report, health) = watch::channel(Health::Writable);
         let (deal, dealt) = watch::channel(0);
         let dropped = Arc::new(AtomicU64::new(0));
-        let tells = Tells { health: health.clone(), dealt: deal, dropped: Arc::clone(&dropped) };
-        let inbox = Inbox { crowd: 0, awaited: waiting, unawaited: others, stop };
-        let writer = Writer::new(db, ledger, inbox, tells, clock.clone());
+        let tells = Tells { health: report, dealt: deal, dropped: Arc::clone(&dropped) };
+        let underway = Arc::new(Underway::new(waiting));
+        let watch = Watch::new(Arc::clone(&underway), tells.clone(), clock.clone());
+        let inbox = Inbox { crowd: 0, underway, unawaited: others, stop };
+        let writer = Writer::new(db, ledger, inbox, tells, clock);
         let taken = AtomicU64::new(0);
-        (Self { awaited, unawaited, health, dropped, clock, taken, dealt, recorder }, writer)
+        (Self { awaited, unawaited, health, dropped, taken, dealt, recorder }, writer, watch)
     }
 
     /// Records the intent of a permitted call and returns the evidence that it is durable.
@@ -171,21 +163,15 @@ impl AuditQueue {
         Ok(self.recorder.vouch(permit, request))
     }
 
-    /// Records something and waits until it is durable. Who gives up can't know whether it will be; if it is an intent, it
-    /// ends with the process, as unknown.
+    /// Records something and waits until it is durable.
     pub async fn durable(&self, entry: Entry) -> Result<(), StoreError> {
         let (done, durable) = oneshot::channel();
-        let waiting = Waiting { entry, done, runtime: Handle::current() };
+        let waiting = Waiting { entry, waiter: Waiter { done, runtime: Handle::current() } };
         self.push(&self.awaited, waiting).await?;
-        match timeout(PATIENCE, durable).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(reason))) => Err(StoreError::AuditUnavailable { reason }),
-            Ok(Err(_)) => Err(stopped()),
-            Err(_) => {
-                let reason = "the disk does not answer".to_owned();
-                Health::fail(&self.health, self.clock.now(), &reason);
-                Err(StoreError::AuditUnavailable { reason })
-            }
+        match durable.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => Err(StoreError::AuditUnavailable { reason }),
+            Err(_) => Err(stopped()),
         }
     }
 
@@ -209,7 +195,7 @@ impl AuditQueue {
     /// write may take.
     pub async fn settle(&self) {
         let (taken, mut dealt) = (self.taken.load(Ordering::Acquire), self.dealt.clone());
-        let settled = timeout(DEADLINE, dealt.wait_for(|dealt| *dealt >= taken)).await;
+        let settled = tokio::time::timeout(DEADLINE, dealt.wait_for(|dealt| *dealt >= taken)).await;
         if !matches!(settled, Ok(Ok(_))) {
             tracing::debug!("the newest records are not written yet");
         }
@@ -217,7 +203,7 @@ impl AuditQueue {
 
     /// Says whether the log can be written, and lets one wait for a change.
     pub fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
+        self.health.clone()
     }
 
     /// Counts the records that nobody waited for and that were lost while the log could not be
@@ -227,7 +213,7 @@ impl AuditQueue {
     }
 
     async fn push<T>(&self, sender: &mpsc::Sender<T>, record: T) -> Result<(), StoreError> {
-        match timeout(DEADLINE, sender.reserve()).await {
+        match tokio::time::timeout(DEADLINE, sender.reserve()).await {
             Ok(Ok(place)) => {
                 self.put(place, record);
                 Ok(())
@@ -250,82 +236,4 @@ fn entry(at: Timestamp, who: Principal, event: Event) -> Entry {
 
 fn stopped() -> StoreError {
     StoreError::AuditUnavailable { reason: "the hub is stopping".to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use rusqlite::{Connection, TransactionBehavior};
-    use tokio::time::{Instant, pause, resume};
-
-    use super::*;
-    use crate::Process;
-    use crate::audit::Search;
-    use crate::testing::TestDatabase;
-
-    /// A queue of its own beside the store's, and its writer, which nobody drives yet.
-    #[expect(clippy::disallowed_methods, reason = "a test is the wiring of its queue")]
-    async fn queue(database: &TestDatabase) -> (crate::Store, AuditQueue, Writer) {
-        let store = database.open(Process::Serve).await;
-        let (db, clock) = (store.app().clone(), database.clock().clock());
-        let chain = mcphub_domain::ChainId::from_bytes([7; 16]);
-        let ledger = Arc::new(Ledger::new(db.clone(), chain, "serve", clock.clone()));
-        let (queue, writer) = AuditQueue::new(db, ledger, Recorder::new(), clock, CancellationToken::new());
-        (store, queue, writer)
-    }
-
-    fn note() -> Entry {
-        let event = Event::Read { method: "note".to_owned(), target: None, items: 1 };
-        Entry {
-            at: Timestamp::from_micros(1),
-            actor: Actor::Hub,
-            event,
-            request: None,
-            personal: BTreeMap::new(),
-        }
-    }
-
-    fn is_failing(queue: &AuditQueue) -> bool {
-        *queue.health().borrow() != Health::Writable
-    }
-
-    #[tokio::test]
-    async fn nobody_waits_for_ever_for_a_thread_that_hangs() {
-        let database = TestDatabase::sqlite();
-        let (_store, queue, _writer) = queue(&database).await;
-        pause();
-        let began = Instant::now();
-        let refused = timeout(Duration::from_secs(60), queue.durable(note())).await;
-        assert!(matches!(refused, Ok(Err(StoreError::AuditUnavailable { .. }))), "{refused:?}");
-        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-        assert!(is_failing(&queue));
-        resume();
-    }
-
-    #[tokio::test]
-    async fn that_somebody_gave_up_during_a_write_stands_in_the_log_before_it_counts_as_well_again() {
-        let database = TestDatabase::sqlite();
-        let (store, queue, writer) = queue(&database).await;
-        let mut other = Connection::open(database.place().data_dir.join("mcphub.db")).unwrap();
-        let held = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        let gives_up = async {
-            // Until the writer has taken the record; then it meets the other's lock.
-            while queue.taken.load(Ordering::Acquire) == 0 || queue.awaited.capacity() < WAITING {
-                tokio::task::yield_now().await;
-            }
-            Health::fail(&queue.health, Timestamp::from_micros(1), "the disk does not answer");
-            held.commit().unwrap();
-        };
-        let check = async {
-            let (written, ()) = tokio::join!(queue.durable(note()), gives_up);
-            written.unwrap();
-            queue.health().wait_for(|health| *health == Health::Writable).await.unwrap();
-        };
-        tokio::select! {
-            () = writer.run() => panic!("it runs for ever"),
-            () = check => {}
-        }
-        let log = store.search(&Search { limit: 100, ..Search::default() }).await.unwrap();
-        let resumed = |event: &Event| matches!(event, Event::AuditResumed { .. });
-        assert_eq!(log.iter().filter(|record| resumed(&record.entry.event)).count(), 1, "{log:?}");
-    }
 }

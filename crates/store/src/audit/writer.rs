@@ -1,7 +1,7 @@
 //! The group commit: all waiting records become one segment, one insert and one sync.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use mcphub_domain::audit::Entry;
 use mcphub_domain::{Actor, Clock, Event};
-use tokio::runtime::{Handle, Id};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
-use super::queue::{DEADLINE, Health, Waiting};
+use super::queue::{DEADLINE, Health};
 use super::recover::unknown;
 use super::tree::Hash;
+use super::underway::{Underway, Waiter, Waiting, tell, too_long};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::single::Single;
@@ -53,12 +53,14 @@ pub(crate) struct Writer {
 pub(super) struct Inbox {
     /// How many waited for the last segment.
     pub(super) crowd: usize,
-    pub(super) awaited: mpsc::Receiver<Waiting>,
+    /// Who waits.
+    pub(super) underway: Arc<Underway>,
     pub(super) unawaited: mpsc::Receiver<Entry>,
     pub(super) stop: CancellationToken,
 }
 
 /// Is what the writer tells of itself.
+#[derive(Clone)]
 pub(super) struct Tells {
     /// Whether the log can be written.
     pub(super) health: watch::Sender<Health>,
@@ -84,22 +86,21 @@ struct Tried {
     refused: Vec<Entry>,
 }
 
-/// Is where somebody waits for a record.
-type Done = oneshot::Sender<Result<(), String>>;
-
 impl Inbox {
     /// Waits for records, or, while the log can't be written, for the time to try again. Records that
     /// nobody waits for stay a moment, for the next that somebody waits for to take them along; those
     /// that come meanwhile wake nobody.
     async fn next(&mut self, failing: bool) -> Option<Batch> {
+        let underway = Arc::clone(&self.underway);
+        let mut awaited = underway.awaited.lock().await;
         let mut batch = Batch::default();
         let mut until = pin!(sleep(RETRY));
         let mut lingers = false;
         loop {
             tokio::select! {
                 biased;
-                count = self.awaited.recv_many(&mut batch.awaited, BATCH) => {
-                    return if count == 0 { self.rest(batch).await } else { Some(self.gather(batch)) };
+                count = awaited.recv_many(&mut batch.awaited, BATCH) => {
+                    return if count == 0 { self.rest(batch).await } else { Some(self.gather(&mut awaited, batch)) };
                 }
                 count = self.unawaited.recv_many(&mut batch.unawaited, BATCH), if !lingers => {
                     if failing || count == 0 {
@@ -109,8 +110,8 @@ impl Inbox {
                     until.as_mut().reset(Instant::now() + LINGER);
                 }
                 () = &mut until, if failing || lingers => return Some(self.with_company(batch)),
-                () = self.stop.cancelled(), if !self.awaited.is_closed() => {
-                    self.awaited.close();
+                () = self.stop.cancelled(), if !awaited.is_closed() => {
+                    awaited.close();
                     self.unawaited.close();
                     return Some(batch);
                 }
@@ -120,11 +121,11 @@ impl Inbox {
 
     /// Waits a moment if many come, so that they share one sync. The thread is the log's own; while it sleeps, who
     /// comes wakes nobody.
-    fn gather(&mut self, mut batch: Batch) -> Batch {
+    fn gather(&mut self, awaited: &mut mpsc::Receiver<Waiting>, mut batch: Batch) -> Batch {
         if self.crowd >= CROWD {
             thread::sleep(MOMENT);
             while batch.awaited.len() < BATCH
-                && let Ok(waiting) = self.awaited.try_recv()
+                && let Ok(waiting) = awaited.try_recv()
             {
                 batch.awaited.push(waiting);
             }
@@ -166,27 +167,27 @@ impl Writer {
         let Batch { unawaited: mut entries, awaited } = batch;
         let unawaited = entries.len();
         let mut waiters = Vec::with_capacity(awaited.len());
-        for Waiting { entry, done, runtime } in awaited {
+        for Waiting { entry, waiter } in awaited {
             entries.push(entry);
-            waiters.push((runtime, done));
+            waiters.push(waiter);
         }
-        let was_failing = self.tells.is_failing();
-        if entries.is_empty() && !was_failing {
+        if entries.is_empty() && !self.tells.is_failing() {
             return;
         }
+        self.inbox.underway.begin(waiters);
         let before = self.tried.as_ref().map(|tried| tried.hash);
         let written = match timeout(DEADLINE, self.commit(&entries, unawaited)).await {
             Ok(written) => written.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("a write took longer than {DEADLINE:?}")),
+            Err(_) => Err(too_long()),
         };
         let mut count = entries.len() as u64;
-        match &written {
-            Ok(()) => {
+        match written {
+            Ok(waiters) => {
                 self.carried.clear();
-                // Who gave up meanwhile has said that it fails: the next write says in the log that it doesn't any more.
-                if was_failing {
-                    self.tells.health.send_replace(Health::Writable);
-                }
+                self.tells.health.send_if_modified(|health| {
+                    std::mem::replace(health, Health::Writable) != Health::Writable
+                });
+                tell(waiters, &Ok(()));
             }
             Err(reason) => {
                 let refused = entries.split_off(unawaited);
@@ -195,20 +196,20 @@ impl Writer {
                 }
                 self.carry(entries);
                 // Who came meanwhile has waited as well, and is not to wait for another write that fails.
-                while let Ok(Waiting { done, runtime, .. }) = self.inbox.awaited.try_recv() {
-                    waiters.push((runtime, done));
-                    count += 1;
-                }
+                let behind = self.inbox.underway.behind();
+                count += behind.len() as u64;
                 tracing::error!(reason, "the audit log can't be written; nothing is done until it can");
-                Health::fail(&self.tells.health, self.clock.now(), reason);
+                Health::fail(&self.tells.health, self.clock.now(), &reason);
+                let waiters = self.inbox.underway.end().unwrap_or_default().into_iter().chain(behind);
+                tell(waiters.collect(), &Err(reason));
             }
         }
-        tell(waiters, &written);
         self.tells.dealt.send_modify(|dealt| *dealt += count);
     }
 
-    /// Writes what is carried, that the log can be written again if it couldn't, and the entries.
-    async fn commit(&mut self, entries: &[Entry], unawaited: usize) -> Result<(), StoreError> {
+    /// Writes what is carried, that the log can be written again if it couldn't, and the entries; returns who waits for
+    /// them. If they have been told that it takes too long, it has failed, whatever became of it.
+    async fn commit(&mut self, entries: &[Entry], unawaited: usize) -> Result<Vec<Waiter>, StoreError> {
         let mut chain = self.ledger.turn().await?;
         if let Some(tried) = self.tried.take_if(|tried| tried.hash == chain.last()) {
             self.carried.drain(..tried.carried.min(self.carried.len()));
@@ -232,9 +233,11 @@ impl Writer {
             tx.commit().await?;
             next
         };
+        let given_up = || StoreError::AuditUnavailable { reason: too_long() };
+        let waiters = self.inbox.underway.end().ok_or_else(given_up)?;
         chain.adopt(next);
         self.tried = None;
-        Ok(())
+        Ok(waiters)
     }
 
     /// Puts what is carried before the entries; mostly that is nothing.
@@ -275,24 +278,5 @@ impl Writer {
 impl Tells {
     fn is_failing(&self) -> bool {
         *self.health.borrow() != Health::Writable
-    }
-}
-
-/// Tells those who wait, each in her own runtime: all of one runtime cost one wake-up from here, which is
-/// a system call.
-fn tell(waiters: Vec<(Handle, Done)>, written: &Result<(), String>) {
-    let mut runtimes: HashMap<Id, (Handle, Vec<Done>)> = HashMap::new();
-    for (runtime, done) in waiters {
-        runtimes.entry(runtime.id()).or_insert_with(|| (runtime, Vec::new())).1.push(done);
-    }
-    for (runtime, waiters) in runtimes.into_values() {
-        let written = written.clone();
-        runtime.spawn(async move {
-            for done in waiters {
-                if done.send(written.clone()).is_err() {
-                    tracing::debug!("a caller left before its record was durable");
-                }
-            }
-        });
     }
 }

@@ -249,6 +249,55 @@ async fn a_commit_whose_fate_was_unknown_is_found_out_on_postgres() {
     assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
 }
 
+/// The log's own thread hangs in a write that succeeds in the end: who waits for it, and who comes meanwhile, is told so in
+/// time, and nothing is lost or written twice for it.
+#[tokio::test]
+async fn a_write_that_hangs_keeps_nobody_waiting_on_sqlite() {
+    let database = TestDatabase::sqlite();
+    let store = database.open_real(Process::Serve).await;
+    store.audit().durable(note("before")).await.unwrap();
+    let slow = "CREATE TRIGGER slow AFTER INSERT ON audit_segments WHEN instr(CAST(NEW.body AS TEXT), 'is slow') BEGIN
+                    SELECT (WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 20000000)
+                            SELECT COUNT(*) FROM c);
+                END";
+    let mut raw = Raw::open(&database).await;
+    raw.run(slow).await.unwrap();
+    let (audit, begun) = (store.audit(), Instant::now());
+    let meanwhile = async {
+        wait(&store, is_failing).await;
+        let failing = begun.elapsed();
+        (audit.durable(note("comes meanwhile")).await, failing)
+    };
+    let (waited, called, carried, (meanwhile, failing)) = futures_util::join!(
+        audit.durable(note("is slow")),
+        audit.open(permit(), intent(request(1))),
+        audit.append(note("nobody waits for it")),
+        meanwhile
+    );
+    for refused in [waited, meanwhile, called.map(|_| ())] {
+        assert!(matches!(refused, Err(StoreError::AuditUnavailable { .. })), "{refused:?}");
+    }
+    carried.unwrap();
+    assert!(failing < Duration::from_millis(2_500), "{failing:?}");
+    wait(&store, |health| *health == Health::Writable).await;
+    raw.run("DROP TRIGGER slow").await.unwrap();
+    audit.durable(note("after")).await.unwrap();
+    let log = log(&store).await;
+    let names = ["before", "is slow", "nobody waits for it", "comes meanwhile", "after"];
+    assert_eq!(names.map(|name| count(&log, name)), [1, 1, 1, 0, 1], "{log:?}");
+    let of_call = log.iter().filter(|record| record.entry.request == Some(request(1)));
+    let of_call: Vec<_> = of_call.map(|record| &record.entry.event).collect();
+    assert!(
+        matches!(
+            *of_call,
+            [Event::CallIntent { .. }, Event::CallOutcome { status: CallStatus::Unknown, .. }]
+        ),
+        "{of_call:?}"
+    );
+    assert_eq!(resumptions(&log).len(), 1);
+    assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+}
+
 both! {
     #[expect(clippy::disallowed_methods, reason = "the callers of a test")]
     async fn a_crowd_that_the_logs_own_thread_serves_loses_nothing(database: TestDatabase) {
