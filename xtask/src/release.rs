@@ -59,7 +59,8 @@ pub(crate) fn build(repository: &Path) -> Result<PathBuf, Failure> {
     Ok(home)
 }
 
-/// Compiles both programs with a flag of the compiler beside those that are set already, and returns their folder. That the
+/// Compiles both programs with a flag of the compiler, beside those that the environment or the platform's part of cargo's
+/// configuration sets, and returns their folder. That the
 /// platform is named keeps the flag from what only runs while it compiles.
 fn compile(repository: &Path, title: &str, place: &str, flag: String) -> Result<PathBuf, Failure> {
     let (host, target) = (llvm::host()?, repository.join("target/guided").join(place));

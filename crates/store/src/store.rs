@@ -111,7 +111,7 @@ impl Store {
         let (pulse, archive) = (worker.beside(PULSE), worker.beside(ARCHIVE));
         let tasks = TaskTracker::new();
         tasks.spawn(checkpoint::run(app.clone(), stop.clone()));
-        tasks.spawn(watch.run(stop.clone()));
+        tasks.spawn(watch.run(log.over()));
         let stop = stop.drop_guard();
         let audit = Arc::new(audit);
         Ok(Self { app, worker, pulse, archive, ledger, audit, clock, log, tasks, stop, _lock: lock })
@@ -163,7 +163,7 @@ impl Store {
         for database in [&self.app, &self.worker, &self.pulse] {
             database.shed_broken().await;
         }
-        let mut chain = self.ledger.turn().await?;
+        let mut chain = self.ledger.last_turn().await?;
         if chain.is_open() {
             let mut tx = self.app.write().await?;
             let entry = Entry {

@@ -9,8 +9,8 @@ use crate::key::SecretKey;
 /// SHA-256's block: HMAC pads a shorter key to it with zeros.
 const BLOCK: usize = 64;
 
-/// Is a key that has begun its work, so that a code costs the text alone. It is worth as much as the key; boxed, it leaves
-/// no copy behind where it is moved.
+/// Is a key that has begun its work, so that a code costs the text alone. It is worth as much as the key, so it is
+/// boxed as that is: it stays where it is.
 pub(crate) struct Keyed(Box<Hmac<Sha256>>);
 
 impl Keyed {

@@ -28,6 +28,8 @@ pub(crate) struct Chain {
     at: Timestamp,
     /// What the chain becomes if the commit whose fate is unknown did succeed.
     pending: Option<Next>,
+    /// Those that did, as was found out since somebody asked last.
+    found: Vec<Hash>,
     grown: watch::Sender<Grown>,
     fresh: Fresh,
 }
@@ -68,8 +70,16 @@ impl Ledger {
         let frontier = Frontier::default();
         let at = Timestamp::from_micros(i64::MIN);
         let fresh = Fresh::default();
-        let chain =
-            Chain { id, frontier, previous: [0; 32], at, pending: None, grown: sender, fresh: fresh.clone() };
+        let chain = Chain {
+            id,
+            frontier,
+            previous: [0; 32],
+            at,
+            pending: None,
+            found: Vec::new(),
+            grown: sender,
+            fresh: fresh.clone(),
+        };
         Self { db, id, chain: Arc::new(Mutex::new(chain)), grown, fresh, process, clock }
     }
 
@@ -100,11 +110,16 @@ impl Ledger {
     /// While the fate of a commit is unknown, the database is asked first. It may not know yet: then
     /// the next segment either replaces that one, or collides with it, and the turn after asks again.
     pub(crate) async fn turn(&self) -> Result<OwnedMutexGuard<Chain>, StoreError> {
-        let chain = timeout(TURN, Arc::clone(&self.chain).lock_owned()).await;
-        let mut chain = chain.map_err(|_| StoreError::TimedOut)?;
+        timeout(TURN, self.last_turn()).await.map_err(|_| StoreError::TimedOut)?
+    }
+
+    /// Waits for it however long it takes: nobody comes afterwards.
+    pub(crate) async fn last_turn(&self) -> Result<OwnedMutexGuard<Chain>, StoreError> {
+        let mut chain = Arc::clone(&self.chain).lock_owned().await;
         if let Some(next) = chain.pending.clone()
             && self.last_hash(chain.id).await? == Some(next.hash)
         {
+            chain.found.push(next.hash);
             chain.adopt(next);
         }
         Ok(chain)
@@ -199,9 +214,9 @@ impl Chain {
         self.id
     }
 
-    /// Returns the hash of the last segment.
-    pub(crate) const fn last(&self) -> Hash {
-        self.previous
+    /// Tells, once, which commits of unknown fate turned out to have succeeded.
+    pub(crate) fn found(&mut self) -> Vec<Hash> {
+        std::mem::take(&mut self.found)
     }
 
     /// Says whether the chain has begun and its end is known. Then a segment may be written without

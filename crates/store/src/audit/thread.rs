@@ -53,6 +53,11 @@ impl LogThread {
         Ok(Self { written, _over: over.drop_guard() })
     }
 
+    /// Is cancelled when nothing is written any more.
+    pub(crate) fn over(&self) -> CancellationToken {
+        self.written.clone()
+    }
+
     /// Waits until all that waited is written.
     pub(crate) async fn written(&self) {
         self.written.cancelled().await;

@@ -90,13 +90,13 @@ impl Watch {
         Self { underway, tells, clock }
     }
 
-    /// Looks after it until it is stopped.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    /// Looks after it until it is over.
+    pub(crate) async fn run(self, over: CancellationToken) {
         let mut looks = interval(LOOK);
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = over.cancelled() => return,
                 _ = looks.tick() => self.look(),
             }
         }
@@ -116,8 +116,8 @@ impl Watch {
             // Before the writer can say that it succeeded.
             Health::fail(&self.tells.health, self.clock.now(), &reason);
         }
-        drop(write);
         let behind = self.underway.behind();
+        drop(write);
         let count = behind.len() as u64;
         waiters.extend(behind);
         tell(waiters, &Err(reason));

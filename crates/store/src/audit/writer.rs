@@ -211,7 +211,8 @@ impl Writer {
     /// them. If they have been told that it takes too long, it has failed, whatever became of it.
     async fn commit(&mut self, entries: &[Entry], unawaited: usize) -> Result<Vec<Waiter>, StoreError> {
         let mut chain = self.ledger.turn().await?;
-        if let Some(tried) = self.tried.take_if(|tried| tried.hash == chain.last()) {
+        let found = chain.found();
+        if let Some(tried) = self.tried.take_if(|tried| found.contains(&tried.hash)) {
             self.carried.drain(..tried.carried.min(self.carried.len()));
             // What was refused for it has not run: nobody else will say how it ended.
             let now = self.clock.now();
