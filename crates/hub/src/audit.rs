@@ -65,7 +65,7 @@ impl Hub {
         self.administrate(caller, Administration::ReadAudit, "audit.verify").await?;
         self.check_signer().await?;
         let reading = self.heads.read(&self.store, copies).await?;
-        let (heads, newest) = (reading.heads, reading.newest);
+        let (heads, newest) = (reading.heads(), reading.newest);
         let (witnesses, of_heads) = reading.into_witnesses();
         let mut report = self.store.verify(witnesses).await?;
         report.findings.extend(of_heads);

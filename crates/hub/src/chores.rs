@@ -10,7 +10,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::error::HubError;
 use crate::heads::Extent;
-use crate::hub::Hub;
+use crate::hub::{Hub, POLL};
 
 /// How often the rest is looked after: leases that end by time, folded refusals, the keys, the
 /// heartbeat, a head if the log has moved, and recovery, which costs a read where nobody died.
@@ -32,6 +32,11 @@ impl Hub {
         self.start(TICK, |hub| async move { hub.recover().await });
         self.start(INDEX, |hub| async move { hub.index().await });
         self.start(TIDY, |hub| async move { hub.tidy().await });
+    }
+
+    /// Takes up changes while a command takes long: else its world would soon be too old to trust.
+    pub(crate) fn stay_fresh(self: &Arc<Self>) {
+        self.start(POLL, |hub| async move { warn("to take up what changed", hub.refresh().await) });
     }
 
     fn start<F>(self: &Arc<Self>, period: Duration, chore: fn(Arc<Self>) -> F)

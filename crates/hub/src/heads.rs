@@ -4,11 +4,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mcphub_domain::audit::ChainHead;
 use mcphub_domain::{InstallId, Timestamp};
-use mcphub_store::Store;
+use mcphub_store::{Place, Store};
 use mcphub_vault::Signer;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use crate::seal::Unsealed;
 
 mod file;
 mod reading;
+mod seat;
 
 pub use reading::HeadsCopy;
 use reading::Reader;
@@ -54,6 +55,10 @@ pub(crate) enum Extent {
 pub(crate) struct Heads {
     path: PathBuf,
     install: InstallId,
+    /// The name of the place whose log is signed.
+    place: String,
+    /// Whether it is noted that this place signs.
+    noted: AtomicBool,
     last: Mutex<Vec<ChainHead>>,
     longest: AtomicU64,
 }
@@ -67,9 +72,10 @@ impl Head {
 }
 
 impl Heads {
-    pub(crate) fn new(folder: &Path, install: InstallId) -> Self {
+    pub(crate) fn new(folder: &Path, install: InstallId, place: &Place) -> Result<Self, HubError> {
         let path = folder.join(format!("{install}.heads"));
-        Self { path, install, last: Mutex::default(), longest: AtomicU64::new(LONGEST) }
+        let (place, noted) = (place.name()?, AtomicBool::new(false));
+        Ok(Self { path, install, place, noted, last: Mutex::default(), longest: AtomicU64::new(LONGEST) })
     }
 
     /// Names the installation.
@@ -100,9 +106,38 @@ impl Heads {
             file::append(&path, |number| head(number).sign(&unsealed.signer))
         });
         let line = written.await.map_err(|error| self.failed(&error))?;
+        self.note_place().await;
         tracing::info!(target: "mcphub::head", "{}", String::from_utf8_lossy(&line));
         *self.last.lock() = chains;
         Ok(())
+    }
+
+    /// Names the place, if another one signed here last and may still be there. Signed by two, the heads would say of
+    /// either's log that it was cut.
+    pub(crate) async fn rival(&self) -> Result<Option<String>, HubError> {
+        let (path, own) = (seat::beside(&self.path), self.place.clone());
+        blocking(move || seat::rival(&path, &own)).await.map_err(|error| self.failed(&error))
+    }
+
+    /// Says where the heads are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes once that this place signs; a head counts without it.
+    async fn note_place(&self) {
+        if self.noted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (path, own) = (seat::beside(&self.path), self.place.clone());
+        match blocking(move || seat::take(&path, &own)).await {
+            Ok(None) => {}
+            Ok(Some(other)) => tracing::warn!(
+                other,
+                "another database of this installation signs its heads here: give one of them another audit.heads_dir"
+            ),
+            Err(error) => tracing::warn!(%error, "it can't be noted which database signs heads here"),
+        }
     }
 
     /// Reads every head in the file, and in copies that were kept elsewhere.

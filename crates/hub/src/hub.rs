@@ -100,7 +100,7 @@ pub struct Hub {
 /// How many sessions are kept in memory; the others are rows.
 const SESSIONS: usize = 16_384;
 /// How often the database is asked what changed.
-const POLL: Duration = Duration::from_millis(250);
+pub(crate) const POLL: Duration = Duration::from_millis(250);
 /// How long a refresh may take before the streams are looked at again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -136,6 +136,7 @@ impl Hub {
         let whole = store.load().await?;
         let upstreams = Upstreams::new(settings.upstream, clock.clone())
             .map_err(|error| HubError::Internal(error.to_string()))?;
+        let heads = Heads::new(&settings.heads, install, &settings.place)?;
         let hub = Arc::new_cyclic(|me| Self {
             audit: store.audit(),
             seal,
@@ -147,7 +148,7 @@ impl Hub {
             leases: Leases::default(),
             personal: Personal::new(Arc::clone(&store), entropy.clone()),
             floods: Floods::default(),
-            heads: Heads::new(&settings.heads, install),
+            heads,
             lookout: Lookout::default(),
             counters: Counters::default(),
             kept: Kept::default(),
@@ -175,6 +176,8 @@ impl Hub {
         if settings.process == Process::Serve {
             hub.look_at_new(&hub.snapshot.newest());
             hub.keep_running();
+        } else {
+            hub.stay_fresh();
         }
         Ok(hub)
     }

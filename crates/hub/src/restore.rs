@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mcphub_domain::{ChainId, Clock, Entropy, Event, Principal, RequestId};
 use mcphub_policy::{Administration, World, decide};
@@ -33,6 +33,24 @@ pub struct Target {
     pub key: KeySource,
     /// The folder of the signed heads.
     pub heads: PathBuf,
+}
+
+/// Is what somebody may accept of a backup.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// What to do with one that is older than what is known.
+    pub rollback: Rollback,
+    /// What to do if its installation is kept elsewhere.
+    pub elsewhere: Elsewhere,
+}
+
+/// Says what to do with a backup whose installation signs its log from another place, as far as is known here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Elsewhere {
+    /// It is refused: signed by two, the heads say of either's log that it was cut.
+    Refused,
+    /// It is restored and takes over.
+    TakenOver,
 }
 
 /// Says what to do with a backup that is older than what is known.
@@ -66,16 +84,21 @@ pub async fn restore(
     target: Target,
     identities: &Identities,
     from: impl BufRead,
-    rollback: Rollback,
+    terms: Terms,
     (clock, entropy): (Clock, Entropy),
 ) -> Result<Restored, HubError> {
     let mut lines = Lines::new(decrypt(identities, from)?)?;
     let mut import = Import::begin(&target.place, ChainId::random(&entropy), clock.clone()).await?;
     let manifest = fill(&mut import, &mut lines).await?;
     let signer = check_author(&mut import, &manifest, target.key).await?;
-    let heads = Heads::new(&target.heads, manifest.install);
+    let heads = Heads::new(&target.heads, manifest.install, &target.place)?;
+    if terms.elsewhere == Elsewhere::Refused
+        && let Some(other) = heads.rival().await?
+    {
+        return Err(HubError::Conflict(kept_elsewhere(&manifest, &other, heads.path())));
+    }
     let lost = check_log(&mut import, &manifest, heads.known(&signer.public()).await?).await?;
-    if let (Some(first), Rollback::Refused) = (lost.first(), rollback) {
+    if let (Some(first), Rollback::Refused) = (lost.first(), terms.rollback) {
         return Err(HubError::Conflict(rolled_back(&manifest, first, lost.len())));
     }
     let event =
@@ -182,6 +205,15 @@ fn damaged(what: &str) -> HubError {
     HubError::Invalid(format!(
         "this backup can't be trusted ({what}), and nothing was restored: take another"
     ))
+}
+
+fn kept_elsewhere(manifest: &Manifest, other: &str, heads: &Path) -> String {
+    format!(
+        "installation {} is kept in {other}, which signs its log in {}, and nothing was restored: to try a backup, \
+         let the copy sign elsewhere (MCPHUB_AUDIT__HEADS_DIR=DIR); if that one is gone for good, say --take-over",
+        manifest.install,
+        heads.display()
+    )
 }
 
 fn rolled_back(manifest: &Manifest, first: &str, findings: usize) -> String {

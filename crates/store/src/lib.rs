@@ -21,6 +21,7 @@ pub mod vault_keys;
 mod db;
 mod direct;
 mod migrate;
+mod place;
 mod single;
 mod sqlite_writer;
 mod statement;
@@ -29,5 +30,6 @@ mod tx;
 
 pub use db::{DatabaseUrls, Revisions};
 pub use error::StoreError;
-pub use store::{Ended, Place, Process, Store};
+pub use place::Place;
+pub use store::{Ended, Process, Store};
 pub use tx::WriteTx;

@@ -18,6 +18,7 @@ use crate::copy::Export;
 use crate::db::{DatabaseUrls, Db, Revisions};
 use crate::error::StoreError;
 use crate::migrate;
+use crate::place::Place;
 use crate::statement::values;
 use crate::tx::WriteTx;
 
@@ -37,15 +38,6 @@ impl Process {
             Self::Command => "command",
         }
     }
-}
-
-/// Says where everything is kept.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The folder of the SQLite file, the lock and the logs of child processes.
-    pub data_dir: PathBuf,
-    /// Which database.
-    pub database: DatabaseUrls,
 }
 
 /// Remembers everything.
@@ -72,9 +64,6 @@ const WORKER: u32 = 4;
 const PULSE: u32 = 4;
 /// How many connections read the log.
 const ARCHIVE: u32 = 3;
-
-/// The name of the SQLite file in the data directory.
-const FILE: &str = "mcphub.db";
 
 impl Store {
     /// Opens the database, brings SQLite to the newest schema, and starts the audit queue.
@@ -243,7 +232,7 @@ impl Ended {
 pub(crate) async fn connect(place: &Place) -> Result<(Db, Db), StoreError> {
     match &place.database {
         DatabaseUrls::Sqlite => {
-            let db = Db::sqlite(&place.data_dir.join(FILE)).await?;
+            let db = Db::sqlite(&place.file()).await?;
             migrate::migrate(&db, None).await?;
             Ok((db.clone(), db.beside(WORKER)))
         }

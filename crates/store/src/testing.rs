@@ -18,9 +18,10 @@ use url::Url;
 use crate::audit::LogThread;
 use crate::db::{DatabaseUrls, Db};
 use crate::error::StoreError;
+use crate::place::Place;
 use crate::prepare::{Prepared, Roles, prepare};
 use crate::statement::Tx;
-use crate::store::{Place, Process, Store};
+use crate::store::{Process, Store};
 
 /// Tells the time that the test set; it stands still until the test moves it.
 #[derive(Clone, Debug)]

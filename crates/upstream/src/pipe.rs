@@ -33,6 +33,8 @@ const LONG_LINE: usize = 256 << 10;
 pub(crate) const MESSAGES: usize = 16;
 /// How long the rest of what a process said is waited for after its end.
 const REST: Duration = Duration::from_millis(500);
+/// What is said of a process that is gone, with where it may have said why.
+const ENDED: &str = "its process ended; `mcphub server logs` may show why";
 /// How many lines in a row may be no messages.
 pub(crate) const STRAYS: usize = 100;
 
@@ -153,7 +155,7 @@ impl Pipe {
     /// away, may hold the other end. What the process said at last is read before.
     pub(crate) async fn end(&self) {
         if timeout(REST, self.gone.cancelled()).await.is_err() {
-            self.fail(self.blame.unreachable("its process ended"));
+            self.fail(self.blame.unreachable(ENDED));
             self.stop.at_once.cancel();
         }
     }
@@ -165,7 +167,7 @@ impl Pipe {
             () = self.gone.cancelled() => return,
         };
         let error = match read {
-            Ok(()) => self.blame.unreachable("its process ended"),
+            Ok(()) => self.blame.unreachable(ENDED),
             Err(error) => error,
         };
         let broke_rules = matches!(error, UpstreamError::Garbage { .. });

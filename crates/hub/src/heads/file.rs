@@ -59,8 +59,8 @@ pub(super) fn thin_out(path: &Path, longest: u64, now: Timestamp) -> io::Result<
 }
 
 /// Puts a new file in the place of the old one, whole or not at all.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("heads.tmp");
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = path.with_added_extension("tmp");
     let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(content)?;
     file.sync_all()?;

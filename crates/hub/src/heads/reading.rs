@@ -1,6 +1,6 @@
 //! Reading signed heads: whose they are, what they say of the log, and what is wrong with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mcphub_domain::{ChainId, InstallId, Timestamp};
 use mcphub_store::audit::{Finding, Source, Witness};
@@ -29,8 +29,8 @@ pub(crate) struct Reading {
     witnesses: BTreeMap<(ChainId, u64, String), Witness>,
     /// What is wrong with the heads themselves.
     pub(crate) findings: Vec<Finding>,
-    /// How many heads are signed.
-    pub(crate) heads: u64,
+    /// The numbers and times of the heads that are signed; one may stand in the file and in its copies.
+    heads: BTreeSet<(u64, Timestamp)>,
     /// The number and time of the newest head of the installation's own file.
     pub(crate) newest: Option<(u64, Timestamp)>,
 }
@@ -51,6 +51,11 @@ impl Reading {
     /// Hands on what the heads say of the log.
     pub(crate) fn into_witnesses(self) -> (Vec<Witness>, Vec<Finding>) {
         (self.witnesses.into_values().collect(), self.findings)
+    }
+
+    /// Counts the heads that are signed, each once.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads.len() as u64
     }
 
     /// Takes in the installation's own file, whose heads stand in their order. What a power cut left of
@@ -95,7 +100,7 @@ impl Reading {
     }
 
     fn take_in(&mut self, head: Head) {
-        self.heads += 1;
+        self.heads.insert((head.number, head.at));
         for chain in head.chains {
             let key = (chain.chain, chain.size, chain.root.clone());
             self.witnesses.insert(key, Witness { head: chain, source: Source::Head(head.number) });

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::web::Web;
 use super::{House, answer};
-use crate::restore::{Restored, Rollback, Target, restore};
+use crate::restore::{Elsewhere, Restored, Rollback, Target, Terms, restore};
 use crate::{HubError, KeySource};
 
 /// A key pair that `age-keygen` could have made, for these tests alone.
@@ -37,14 +37,24 @@ async fn backed_up() -> (House, Vec<u8>) {
     (house, backup)
 }
 
-/// Restores beside the house's own data, with its key or that of a folder.
+/// Restores beside the house's own data, with its key or that of a folder, in its stead.
 async fn restored(house: &House, keys: &Path, backup: &[u8]) -> Result<Restored, HubError> {
+    restored_if(house, keys, backup, Elsewhere::TakenOver).await
+}
+
+async fn restored_if(
+    house: &House,
+    keys: &Path,
+    backup: &[u8],
+    elsewhere: Elsewhere,
+) -> Result<Restored, HubError> {
     let folder = tempfile::tempdir().unwrap();
     let place = Place { data_dir: folder.path().join("data"), database: DatabaseUrls::Sqlite };
     let heads = house.folder.path().join("heads");
     let target = Target { place, key: KeySource::Folder(keys.to_owned()), heads };
     let clock = Clock::new(|| Timestamp::from_micros(1_795_000_000_000_001));
-    restore(target, &identities(), backup, Rollback::Refused, (clock, Entropy::fixed(8))).await
+    let terms = Terms { rollback: Rollback::Refused, elsewhere };
+    restore(target, &identities(), backup, terms, (clock, Entropy::fixed(8))).await
 }
 
 fn lines(backup: &[u8]) -> Vec<String> {
@@ -81,6 +91,20 @@ async fn a_backup_holds_everything_but_secrets() {
     let restored = restored(&house, &keys(&house), &backup).await.unwrap();
     assert_eq!(restored.lost, [""; 0], "it is as new as the signed heads");
     assert_eq!(restored.manifest.rows["credentials"], 1);
+}
+
+#[tokio::test]
+async fn an_installation_that_is_kept_elsewhere_is_restored_only_in_its_stead() {
+    let (house, backup) = backed_up().await;
+    let from = house.folder.path().join("data/mcphub.db");
+    let error =
+        restored_if(&house, &keys(&house), &backup, Elsewhere::Refused).await.unwrap_err().to_string();
+    for part in [from.to_str().unwrap(), "MCPHUB_AUDIT__HEADS_DIR", "--take-over"] {
+        assert!(error.contains(part), "{error}");
+    }
+    restored_if(&house, &keys(&house), &backup, Elsewhere::TakenOver).await.unwrap();
+    std::fs::remove_file(from).unwrap();
+    restored_if(&house, &keys(&house), &backup, Elsewhere::Refused).await.unwrap();
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mcphub_hub::backup::Manifest;
-use mcphub_hub::restore::{Restored, Rollback, Target, restore};
+use mcphub_hub::restore::{Elsewhere, Restored, Rollback, Target, Terms, restore};
 use mcphub_hub::{HubError, Identities, LastHead, Process, Recipient};
 use serde_json::{Value, json};
 
@@ -38,18 +38,21 @@ pub(crate) struct Restore {
     /// Restore even what is older than the signed heads here; the log will say so
     #[arg(long)]
     accept_rollback: bool,
+    /// Restore even if the installation is kept elsewhere, as far as is known here: that one is gone for good
+    #[arg(long)]
+    take_over: bool,
 }
 
 impl Backup {
     pub(crate) async fn run(self, config: Config, machine: &Machine) -> Result<Answer, Failure> {
         if is_standard(&self.output) {
-            let desk = Desk::open(config, machine).await?;
+            let desk = Desk::open_existing(config, machine).await?;
             let out = std::io::stdout().lock();
             let manifest = desk.hub.backup(&desk.operator, &self.recipient, out).await?;
             return Ok(Answer::silent().with_note(told(&manifest)));
         }
         let draft = Draft::begin(&self.output)?;
-        let desk = Desk::open(config, machine).await?;
+        let desk = Desk::open_existing(config, machine).await?;
         let out = BufWriter::new(&draft.file);
         let manifest = desk.hub.backup(&desk.operator, &self.recipient, out).await?;
         draft.keep().map_err(|error| Failure::io(&self.output.display().to_string(), &error))?;
@@ -68,8 +71,10 @@ impl Restore {
         let settings = config.settings(Process::Command, machine.program.clone());
         let target = Target { place: settings.place, key: settings.key, heads: settings.heads };
         let rollback = if self.accept_rollback { Rollback::Accepted } else { Rollback::Refused };
+        let elsewhere = if self.take_over { Elsewhere::TakenOver } else { Elsewhere::Refused };
+        let terms = Terms { rollback, elsewhere };
         let by = (machine.clock.clone(), machine.entropy.clone());
-        let restored = restore(target, &identities, self.open()?, rollback, by).await?;
+        let restored = restore(target, &identities, self.open()?, terms, by).await?;
         // It opens, and a head is signed that covers the restoration.
         Desk::open(again, machine).await?.close(LastHead::Signed).await?;
         Ok(answer(&restored))

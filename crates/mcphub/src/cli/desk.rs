@@ -34,6 +34,17 @@ impl Desk {
         Ok(Self { operator: hub.operator(), hub, config, now: machine.clock.now() })
     }
 
+    /// Opens a hub that is there. Whoever keeps or checks one and mistakes its folder is not to be told that all is well
+    /// with a new one.
+    pub(crate) async fn open_existing(config: Config, machine: &Machine) -> Result<Self, Failure> {
+        if !config.place().may_have_data() {
+            let folder = config.data_dir.display();
+            let told = format!("there is no hub in {folder}: say with --data-dir where it is");
+            return Err(Failure::new("not_found", told));
+        }
+        Self::open(config, machine).await
+    }
+
     /// Lets everything end that the command has started.
     pub(crate) async fn close(&self, last: LastHead) -> Result<(), Failure> {
         Ok(self.hub.close(END, last).await?)

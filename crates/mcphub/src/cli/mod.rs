@@ -194,7 +194,11 @@ impl Command {
 
     /// Does one thing with the data, beside a running hub or without one.
     async fn run_at_desk(self, options: Options, machine: &Machine) -> Result<Answer, Failure> {
-        let desk = Desk::open(options.load(machine, None)?, machine).await?;
+        let config = options.load(machine, None)?;
+        let desk = match self {
+            Self::Audit(_) | Self::Vault(_) => Desk::open_existing(config, machine).await?,
+            _ => Desk::open(config, machine).await?,
+        };
         // What is about to be checked isn't signed before.
         let last = match self {
             Self::Audit(audit::AuditCommand::Verify { .. }) => LastHead::Left,

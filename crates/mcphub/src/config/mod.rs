@@ -216,6 +216,11 @@ impl Config {
         self.data_dir.join("logs")
     }
 
+    /// Says where everything is kept.
+    pub(crate) fn place(&self) -> Place {
+        Place { data_dir: self.data_dir.clone(), database: self.database.clone() }
+    }
+
     /// Says how the hub is to be; `program` is this program, which supervises child processes.
     pub(crate) fn settings(&self, process: Process, program: PathBuf) -> Settings {
         let mut upstream = UpstreamSettings::new(
@@ -235,7 +240,7 @@ impl Config {
             Profile::Production => PlainHttp::LoopbackOnly,
         };
         Settings {
-            place: Place { data_dir: self.data_dir.clone(), database: self.database.clone() },
+            place: self.place(),
             process,
             key: match &self.key {
                 Key::Folder(folder) => KeySource::Folder(folder.clone()),

@@ -57,7 +57,10 @@ on_both! {
         let at_once = Installation::new(Database::Sqlite);
         give_key(&installation, &at_once);
         give(&heads, &at_once.folder().join("state/mcphub"));
-        let restored = restore(&at_once, &latest, &[]).unwrap();
+        give(&heads.with_extension("place"), &at_once.folder().join("state/mcphub"));
+        let refused = restore(&at_once, &latest, &[]).unwrap_err();
+        assert!(refused.contains("is kept in") && refused.contains("MCPHUB_AUDIT__HEADS_DIR"), "{refused}");
+        let restored = restore(&at_once, &latest, &["--take-over"]).unwrap();
         assert_eq!(restored["lost"], json!([]), "nothing came after it");
         assert_eq!(at_once.json("audit verify")["findings"], json!([]));
         let hub = installation.serve();

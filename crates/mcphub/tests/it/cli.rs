@@ -161,6 +161,31 @@ fn what_a_server_writes_to_standard_error_can_be_read() {
 }
 
 #[test]
+fn a_server_may_take_longer_to_start_than_a_world_is_trusted() {
+    let hub = installation();
+    let script = hub.file("slow.sh", "sleep 2.5\nexec \"$1\" demo-server\n");
+    hub.ok(&format!("server add slow -- sh {} {PROGRAM}", script.display()));
+    assert_eq!(hub.json("server test slow")["approved"], 3);
+}
+
+#[test]
+fn what_keeps_a_hub_finds_one_or_says_that_there_is_none() {
+    let hub = installation();
+    for line in [
+        "backup --recipient age1dy7ktrvx46yrhektwn2ejgexm8zyfg2lfrth2a60f84tdhsjs36sflxgjc --output -",
+        "audit verify",
+        "vault status",
+    ] {
+        let (code, error) = fails(&hub, line);
+        assert!(
+            code == 1 && error.contains("there is no hub in ") && error.contains("--data-dir"),
+            "{error}"
+        );
+    }
+    assert!(files_below(hub.folder()).is_empty(), "nothing is made");
+}
+
+#[test]
 fn a_value_goes_in_and_never_comes_out() {
     let hub = installation();
     set_up(&hub);

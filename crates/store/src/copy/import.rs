@@ -13,8 +13,9 @@ use crate::audit::verify::verify;
 use crate::audit::{Ledger, Report, Witness};
 use crate::db::Db;
 use crate::error::StoreError;
+use crate::place::Place;
 use crate::statement::{Tx, Value, values};
-use crate::store::{Place, Process, connect, lock};
+use crate::store::{Process, connect, lock};
 
 /// Fills a database; dropped without `commit`, it leaves it as empty as it was.
 pub struct Import {

@@ -115,7 +115,10 @@ impl Egress {
             }
             NoWay::Refused(to, address) => {
                 let reason = format!("{to} is not among the `hosts` of the server's `sandbox`");
-                let found = address.map(|address| format!(" (it is {address})")).unwrap_or_default();
+                // Where it leads is told to the log of the server alone.
+                let found =
+                    |address| format!(": it leads to {address}, and addresses inside are listed one by one");
+                let found = address.map(found).unwrap_or_default();
                 eprintln!("mcphub: no connection for the server: {reason}{found}");
                 say(StatusCode::FORBIDDEN, &reason)
             }

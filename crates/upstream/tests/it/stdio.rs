@@ -219,7 +219,7 @@ async fn a_drain_lets_calls_end_and_leaves_no_process() {
 async fn a_process_that_dies_fails_its_calls_and_is_started_again() {
     let (hub, server) = (Hub::start(), modern("s"));
     let error = hub.answer(&server, ALICE, &doing(&json!({ "do": "die" }))).await.unwrap_err();
-    assert_eq!(error.to_string(), "s can't be reached: its process ended");
+    assert_eq!(error.to_string(), "s can't be reached: its process ended; `mcphub server logs` may show why");
     do_it(&hub, &server, &json!({ "do": "x" })).await;
     assert_eq!(hub.upstreams.counts().starts, 2);
     hub.upstreams.close_all().await;
