@@ -261,8 +261,15 @@ pub enum Event {
     Refused {
         method: String,
         reason: Refusal,
+        /// What was asked for, in the caller's words.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<String>,
+        /// The server that these words name, as far as the hub knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<ServerId>,
+        /// Its tool that they name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool: Option<ToolName>,
     },
     /// Refusals that come in floods, counted: the first stands alone, the rest in one summary. Those
     /// of strangers are counted by network, those of a person, who is the actor, without one.
@@ -417,6 +424,7 @@ impl Event {
             | Self::AccountFailed { server, .. }
             | Self::AccountRenewed { server, .. }
             | Self::SharedValueSet { server, .. } => Some(*server),
+            Self::Refused { server, .. } => *server,
             _ => None,
         }
     }
@@ -427,6 +435,7 @@ impl Event {
             Self::CallIntent { tool, .. }
             | Self::CallOutcome { tool, .. }
             | Self::ToolUpdated { tool, .. } => Some(tool),
+            Self::Refused { tool, .. } => tool.as_ref(),
             _ => None,
         }
     }
@@ -487,6 +496,8 @@ mod tests {
                     method: "tools/call".into(),
                     reason: Refusal::NotGranted,
                     target: Some("é\u{1}\"".into()),
+                    server: None,
+                    tool: None,
                 },
                 request: Some(RequestId::from_bytes([2; 16])),
                 personal: [(UserId::from_bytes([3; 16]), "AA".to_owned())].into(),

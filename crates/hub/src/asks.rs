@@ -185,7 +185,8 @@ impl Hub {
             HubError::Sealed => Refusal::Sealed,
             _ => return,
         };
-        let denial = decide::refuse(caller.principal, reason, Some(&ask.about.target()));
+        let server = owner(&self.snapshot.newest(), ask).map(|(server, _)| server.id);
+        let denial = decide::refuse(caller.principal, reason, Some(&ask.about.target())).of_server(server);
         let method = ask.about.unchanged().method();
         match reason {
             Refusal::RateLimited => self.floods.note_known(self, caller, denial, &method).await,

@@ -96,7 +96,7 @@ impl Hub {
             }
         }
         if let Err(error) = &cleared
-            && let Some(denial) = denial_of(error, caller.principal, &call.name)
+            && let Some(denial) = denial_of(error, world, caller.principal, call)
         {
             match denial.reason() {
                 Refusal::RateLimited => {
@@ -214,8 +214,8 @@ fn is_unknown<T>(cleared: &Result<T, HubError>) -> bool {
 }
 
 /// Says which refusal an error is, for the log. What isn't a refusal is no record of its own.
-fn denial_of(error: &HubError, principal: Principal, name: &str) -> Option<Denial> {
-    let refuse = |reason| Some(decide::refuse(principal, reason, Some(name)));
+fn denial_of(error: &HubError, world: &World, principal: Principal, call: &ToolCall) -> Option<Denial> {
+    let refuse = |reason| Some(decide::refuse_call(world, principal, call.endpoint, reason, &call.name));
     match error {
         HubError::Denied(denial) => Some(denial.clone()),
         HubError::RateLimited { .. } => refuse(Refusal::RateLimited),

@@ -62,7 +62,7 @@ pub fn call(
     name: &str,
     now: Timestamp,
 ) -> Result<Permit, Denial> {
-    let refuse = |reason| deny_target(principal, reason, name);
+    let refuse = |reason| refuse_call(world, principal, endpoint, reason, name);
     let user = person(world, principal, now).map_err(refuse)?;
     if user.role == Role::Viewer {
         return Err(refuse(Refusal::Role));
@@ -294,7 +294,21 @@ pub fn author(world: &World, principal: Principal) -> Author {
 /// Denies something for a reason that isn't a matter of rights, such as a limit or a malformed
 /// message of a known caller.
 pub fn refuse(principal: Principal, reason: Refusal, target: Option<&str>) -> Denial {
-    Denial { principal, reason, target: target.map(str::to_owned) }
+    Denial { principal, reason, target: target.map(str::to_owned), server: None, tool: None }
+}
+
+/// Denies the call of the tool that `name` stands for, and says for the log which one that is.
+pub fn refuse_call(
+    world: &World,
+    principal: Principal,
+    endpoint: Endpoint,
+    reason: Refusal,
+    name: &str,
+) -> Denial {
+    let meant = resolve(world, endpoint, name);
+    let server = owner(world, endpoint, name.split_once("__").map(|(server, _)| server));
+    let tool = meant.map(|(_, tool)| tool.name.clone());
+    Denial { server, tool, ..deny_target(principal, reason, name) }
 }
 
 fn deny(principal: Principal, reason: Refusal) -> Denial {

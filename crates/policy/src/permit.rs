@@ -50,7 +50,7 @@
 //! # use mcphub_domain::{Principal, audit::Refusal};
 //! # use mcphub_policy::Denial;
 //! fn forge() -> Denial {
-//!     Denial { principal: Principal::Operator, reason: Refusal::Denied, target: None }
+//!     Denial { principal: Principal::Operator, reason: Refusal::Denied, target: None, server: None, tool: None }
 //! }
 //! ```
 //!
@@ -288,6 +288,8 @@ pub struct Denial {
     pub(crate) principal: Principal,
     pub(crate) reason: Refusal,
     pub(crate) target: Option<String>,
+    pub(crate) server: Option<ServerId>,
+    pub(crate) tool: Option<ToolName>,
 }
 
 impl Denial {
@@ -301,9 +303,15 @@ impl Denial {
         self.principal
     }
 
+    /// Says which server was meant.
+    pub fn of_server(self, server: Option<ServerId>) -> Self {
+        Self { server, ..self }
+    }
+
     /// Writes the denial of `method` down for the log.
     pub fn into_event(self, method: &str) -> Event {
-        Event::Refused { method: method.to_owned(), reason: self.reason, target: self.target }
+        let Self { principal: _, reason, target, server, tool } = self;
+        Event::Refused { method: method.to_owned(), reason, target, server, tool }
     }
 }
 

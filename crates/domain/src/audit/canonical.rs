@@ -214,6 +214,8 @@ mod tests {
             method,
             reason: Refusal::NotGranted,
             target,
+            server: Some(ServerId::from_bytes([7; 16])),
+            tool: None,
         });
         prop_oneof![intent, outcome, read, refused]
     }

@@ -197,7 +197,7 @@ impl Names {
         [
             entry.at.to_string(),
             self.actor(entry.actor),
-            kind(record),
+            words(record, &["type", "method", "target", "name"]),
             or_dash(event.subject().map(|user| self.user(user))),
             or_dash(event.server().map(|server| self.server(server))),
             or_dash(event.tool()),
@@ -229,15 +229,16 @@ impl Names {
     }
 }
 
-/// Names what happened, by the word that the record itself has for it.
+/// Names what happened, by the words that the record itself has for it.
 fn kind(record: &Record) -> String {
-    let event = serde_json::to_value(&record.entry.event).ok();
-    let text = |name| event.as_ref().and_then(|event| event.get(name)).and_then(Value::as_str).map(printable);
-    match (text("type"), text("method")) {
-        (Some(kind), Some(method)) => format!("{kind} {method}"),
-        (Some(kind), None) => kind,
-        (None, _) => "-".to_owned(),
-    }
+    words(record, &["type", "method"])
+}
+
+/// Puts together the texts that a record's event has under these names.
+fn words(record: &Record, names: &[&str]) -> String {
+    let event = serde_json::to_value(&record.entry.event).unwrap_or_default();
+    let texts = names.iter().filter_map(|name| event.get(name).and_then(Value::as_str));
+    or_dash(texts.map(printable).reduce(|all, text| format!("{all} {text}")))
 }
 
 /// Names a record as briefly as `audit prove` understands it, unless two chains begin alike.

@@ -76,6 +76,23 @@ fn a_pending_tool_is_hidden_and_refused() {
 }
 
 #[test]
+fn what_was_refused_is_named_for_the_log_as_far_as_it_is_known() {
+    let pending = Tool { state: ToolState::Pending, ..tool(0, "new", Effect::Read) };
+    let world = world(vec![pending]);
+    let meant = |endpoint, name| {
+        let event =
+            decide::call(&world, person(0), endpoint, name, NOW).unwrap_err().into_event("tools/call");
+        (event.server(), event.tool().map(ToString::to_string))
+    };
+    let (own, new) = (Endpoint::Server(server_id(0)), Some("new".to_owned()));
+    assert_eq!(meant(Endpoint::All, "server0__new"), (Some(server_id(0)), new.clone()));
+    assert_eq!(meant(own, "new"), (Some(server_id(0)), new));
+    assert_eq!(meant(own, "nothing"), (Some(server_id(0)), None));
+    assert_eq!(meant(Endpoint::All, "server0__nothing"), (Some(server_id(0)), None));
+    assert_eq!(meant(Endpoint::All, "nobody__new"), (None, None));
+}
+
+#[test]
 fn deny_beats_allow_at_every_endpoint_whoever_denies() {
     let mut world = world(vec![tool(0, "drop_all", Effect::Execute), tool(0, "look", Effect::Read)]);
     let mut deny = grant(1, 1, 0, Verdict::Deny, Rights::ALL);
