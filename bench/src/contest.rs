@@ -116,14 +116,19 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         report.note(format!("tools/list of {tools} tools: p50 {:.2} ms", millis(outcome.p50)));
     }
     report.note(format!("memory after the load: {} MB", meter::memory(on_sqlite.id())? / 1_000_000));
-    crowd(arguments, &folder.path().join("crowd"), &echo, &mut report)?;
+    crowd(arguments, &folder.path().join("crowd"), (&echo, ready), &mut report)?;
     report.finish(arguments.report.as_deref())?;
     let hubs = [Some(on_sqlite), postgres.map(|(_, actor)| actor)];
     hubs.into_iter().flatten().chain([floor, echo]).try_for_each(Actor::stop)
 }
 
 /// Measures a hub with many people, servers and open sessions.
-fn crowd(arguments: &RunArguments, folder: &Path, echo: &Actor, report: &mut Report) -> Result<(), Failure> {
+fn crowd(
+    arguments: &RunArguments,
+    folder: &Path,
+    (echo, empty): (&Actor, Duration),
+    report: &mut Report,
+) -> Result<(), Failure> {
     let server = |number| (format!("server-{number}"), http_server(echo.address));
     let servers: serde_json::Map<_, _> = (0..arguments.servers).map(server).collect();
     let hub = Hub::new(&arguments.mcphub, folder, None, &json!({ "mcpServers": servers }))?;
@@ -134,7 +139,11 @@ fn crowd(arguments: &RunArguments, folder: &Path, echo: &Actor, report: &mut Rep
     report.note(format!("adding a person to {size}, recorded and taken up: p50 {:.2} ms", millis(change)));
     drop(actor);
     let (actor, ready) = hub.serve()?;
-    report.note(format!("start to ready with {size}: {} ms", ready.as_millis()));
+    report.note(format!(
+        "start to ready with {size}: {} ms, {} ms of it for building their world",
+        ready.as_millis(),
+        ready.saturating_sub(empty).as_millis()
+    ));
     let filler = Filler { address: actor.address, key: hub.admin.clone() };
     let owner = |number| hub.add_owner(&format!("owner-{number}"));
     let keys: Vec<String> = (0..OWNERS).map(owner).collect::<Result<_, _>>()?;

@@ -59,6 +59,7 @@ impl Hub {
         command.stderr(File::create(self.folder.join("log"))?);
         let start = now();
         let actor = Actor::start(&mut command, address)?;
+        actor.wait_until_ready()?;
         Ok((actor, start.elapsed()))
     }
 

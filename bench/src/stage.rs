@@ -1,6 +1,6 @@
 //! The processes that take part, each ended with the value that stands for it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -89,6 +89,21 @@ impl Actor {
             thread::sleep(PAUSE);
         }
         Err(format!("{program} does not listen on {address}").into())
+    }
+
+    /// Waits until a hub says that it is ready. It takes connections before, and answers them then.
+    pub(crate) fn wait_until_ready(&self) -> Result<(), Failure> {
+        let question = format!("GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        for _ in 0..ATTEMPTS {
+            let (mut stream, mut answer) = (TcpStream::connect(self.address)?, String::new());
+            stream.write_all(question.as_bytes())?;
+            stream.read_to_string(&mut answer)?;
+            if answer.starts_with("HTTP/1.1 200") {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+        Err(format!("the hub at {} does not get ready", self.address).into())
     }
 
     /// Ends the process in peace, and fails if it doesn't end well.

@@ -96,7 +96,7 @@ impl Hub {
             }
         }
         if let Err(error) = &cleared
-            && let Some(denial) = denial_of(error, world, caller.principal, call)
+            && let Some(denial) = denial_of(error, &self.snapshot.newest(), caller.principal, call)
         {
             match denial.reason() {
                 Refusal::RateLimited => {

@@ -76,7 +76,9 @@ impl Hub {
     async fn look_after(&self) {
         self.leases.review(&self.snapshot.newest(), self.clock.now());
         self.floods.flush(self).await;
-        warn("to tell that this process lives", self.store.beat().await);
+        let told = self.store.beat().await;
+        *self.pulse.lock() = told.as_ref().err().map(ToString::to_string);
+        warn("to tell that this process lives", told);
     }
 
     async fn recover(&self) {

@@ -58,7 +58,7 @@ pub(crate) struct Heads {
     /// The name of the place whose log is signed.
     place: String,
     /// Whether it is noted that this place signs.
-    noted: AtomicBool,
+    seated: AtomicBool,
     last: Mutex<Vec<ChainHead>>,
     longest: AtomicU64,
 }
@@ -74,8 +74,8 @@ impl Head {
 impl Heads {
     pub(crate) fn new(folder: &Path, install: InstallId, place: &Place) -> Result<Self, HubError> {
         let path = folder.join(format!("{install}.heads"));
-        let (place, noted) = (place.name()?, AtomicBool::new(false));
-        Ok(Self { path, install, place, noted, last: Mutex::default(), longest: AtomicU64::new(LONGEST) })
+        let (place, seated) = (place.name()?, AtomicBool::new(false));
+        Ok(Self { path, install, place, seated, last: Mutex::default(), longest: AtomicU64::new(LONGEST) })
     }
 
     /// Names the installation.
@@ -100,13 +100,17 @@ impl Heads {
             return Ok(());
         }
         let (path, install, named) = (self.path.clone(), self.install, chains.clone());
+        let seat = (!self.seated.load(Ordering::Relaxed)).then(|| self.place.clone());
         let written = blocking(move || {
             let head =
                 |number| Head { at: now, chains: named, install, number, signature: String::new(), v: 1 };
-            file::append(&path, |number| head(number).sign(&unsealed.signer))
+            file::append(&path, |number| {
+                seat.map_or(Ok(()), |place| seat::take(&path, &place))?;
+                head(number).sign(&unsealed.signer)
+            })
         });
         let line = written.await.map_err(|error| self.failed(&error))?;
-        self.note_place().await;
+        self.seated.store(true, Ordering::Relaxed);
         tracing::info!(target: "mcphub::head", "{}", String::from_utf8_lossy(&line));
         *self.last.lock() = chains;
         Ok(())
@@ -115,7 +119,7 @@ impl Heads {
     /// Names the place, if another one signed here last and may still be there. Signed by two, the heads would say of
     /// either's log that it was cut.
     pub(crate) async fn rival(&self) -> Result<Option<String>, HubError> {
-        let (path, own) = (seat::beside(&self.path), self.place.clone());
+        let (path, own) = (self.path.clone(), self.place.clone());
         blocking(move || seat::rival(&path, &own)).await.map_err(|error| self.failed(&error))
     }
 
@@ -124,20 +128,10 @@ impl Heads {
         &self.path
     }
 
-    /// Notes once that this place signs; a head counts without it.
-    async fn note_place(&self) {
-        if self.noted.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (path, own) = (seat::beside(&self.path), self.place.clone());
-        match blocking(move || seat::take(&path, &own)).await {
-            Ok(None) => {}
-            Ok(Some(other)) => tracing::warn!(
-                other,
-                "another database of this installation signs its heads here: give one of them another audit.heads_dir"
-            ),
-            Err(error) => tracing::warn!(%error, "it can't be noted which database signs heads here"),
-        }
+    /// Lets this place sign instead of any other.
+    pub(crate) async fn take_over(&self) -> Result<(), HubError> {
+        let (path, own) = (self.path.clone(), self.place.clone());
+        blocking(move || seat::put(&path, &own)).await.map_err(|error| self.failed(&error))
     }
 
     /// Reads every head in the file, and in copies that were kept elsewhere.

@@ -74,6 +74,8 @@ pub struct Hub {
     pub(crate) heads: Heads,
     pub(crate) lookout: Lookout,
     pub(crate) counters: Counters,
+    /// Why this process could not tell that it lives, the last time: where nobody calls, nothing else is written.
+    pub(crate) pulse: Mutex<Option<String>>,
     pub(crate) kept: Kept,
     pub(crate) watches: Watches,
     pub(crate) shelf: Shelf,
@@ -151,6 +153,7 @@ impl Hub {
             heads,
             lookout: Lookout::default(),
             counters: Counters::default(),
+            pulse: Mutex::default(),
             kept: Kept::default(),
             watches: Watches::default(),
             shelf: Shelf::default(),
@@ -190,6 +193,9 @@ impl Hub {
         }
         if !self.snapshot.is_fresh() {
             return Readiness::Unavailable("the database does not answer".to_owned());
+        }
+        if let Some(reason) = &*self.pulse.lock() {
+            return Readiness::Unavailable(reason.clone());
         }
         match &*self.audit.health().borrow() {
             Health::Writable => Readiness::Ready,

@@ -106,6 +106,9 @@ pub async fn restore(
     let action = Administration::KeepCustody;
     let permit = decide::administration(&World::default(), Principal::Operator, action, clock.now())?;
     import.commit(permit.entry(event, RequestId::random(&entropy), BTreeMap::new())).await?;
+    if terms.elsewhere == Elsewhere::TakenOver {
+        heads.take_over().await?;
+    }
     Ok(Restored { manifest, lost })
 }
 

@@ -24,7 +24,7 @@ use crate::hub::Hub;
 const BATCH: i64 = 100;
 /// How often it is asked whether the others have taken up a key.
 const POLL: Duration = Duration::from_millis(200);
-/// How long they have for it: each looks once a second, and one that died counts for ten.
+/// How long they have for it: each looks once a second, and tells as often that it lives.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Is what a rotation did.
@@ -201,16 +201,18 @@ impl Hub {
     /// Waits until every serving process uses the key so: what one seals, all can open.
     async fn wait_for_all(&self, key: WrapKeyId, how: Use) -> Result<(), HubError> {
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            let without = self.store.processes_without(key, how).await?;
-            if without.is_empty() {
-                return Ok(());
-            }
+        let first = self.store.processes_without(key, how).await?;
+        let mut without = first.clone();
+        while !without.is_empty() {
             if Instant::now() > deadline {
-                return Err(HubError::Conflict(waiting(key, without.len())));
+                // Who hasn't told once in all this time that she lives is dead.
+                let living = without.iter().filter(|(chain, told)| first.get(chain) != Some(told)).count();
+                return if living == 0 { Ok(()) } else { Err(HubError::Conflict(waiting(key, living))) };
             }
             sleep(POLL).await;
+            without = self.store.processes_without(key, how).await?;
         }
+        Ok(())
     }
 
     async fn let_seal(&self, caller: &Caller, key: WrapKeyId) -> Result<(), HubError> {

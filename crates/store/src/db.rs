@@ -127,7 +127,9 @@ impl Db {
         let options: PgConnectOptions = url
             .parse()
             .map_err(|error: sqlx::Error| StoreError::Settings(format!("database URL: {error}")))?;
-        let pool = postgres_pool(connections).connect_with(options.application_name("mcphub")).await?;
+        // Whatever the database or the role has by default: what is answered for survives a power cut.
+        let options = options.application_name("mcphub").options([("synchronous_commit", "on")]);
+        let pool = postgres_pool(connections).connect_with(options).await?;
         Ok(Self::Postgres(pool))
     }
 

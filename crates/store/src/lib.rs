@@ -22,6 +22,7 @@ mod db;
 mod direct;
 mod migrate;
 mod place;
+mod silence;
 mod single;
 mod sqlite_writer;
 mod statement;

@@ -53,10 +53,20 @@ impl Place {
         }
     }
 
-    /// Says whether the place of a name is gone. Of a PostgreSQL nobody can tell without its logins.
+    /// Says whether the place of a name is gone. Of a PostgreSQL nobody can tell without its logins, nor of a file in a
+    /// folder that can't be read.
     pub fn is_gone(name: &str) -> bool {
-        name.strip_prefix(SQLITE).is_some_and(|file| !Path::new(file).exists())
+        file_of(name).is_some_and(|file| matches!(file.try_exists(), Ok(false)))
     }
+
+    /// Says whether two names are of files: then they are of two places. A PostgreSQL may have several names.
+    pub fn are_files(one: &str, other: &str) -> bool {
+        file_of(one).is_some() && file_of(other).is_some()
+    }
+}
+
+fn file_of(name: &str) -> Option<&Path> {
+    name.strip_prefix(SQLITE).map(Path::new)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::db::{DatabaseUrls, Db, Revisions};
 use crate::error::StoreError;
 use crate::migrate;
 use crate::place::Place;
+use crate::silence::Silence;
 use crate::statement::values;
 use crate::tx::WriteTx;
 
@@ -50,6 +51,8 @@ pub struct Store {
     archive: Db,
     ledger: Arc<Ledger>,
     audit: Arc<AuditQueue>,
+    /// Who of the others tells that she lives.
+    silence: Silence,
     clock: Clock,
     log: LogThread,
     tasks: TaskTracker,
@@ -103,7 +106,8 @@ impl Store {
         tasks.spawn(watch.run(log.over()));
         let stop = stop.drop_guard();
         let audit = Arc::new(audit);
-        Ok(Self { app, worker, pulse, archive, ledger, audit, clock, log, tasks, stop, _lock: lock })
+        let silence = Silence::default();
+        Ok(Self { app, worker, pulse, archive, ledger, audit, silence, clock, log, tasks, stop, _lock: lock })
     }
 
     /// Shows the audit queue.
@@ -200,6 +204,10 @@ impl Store {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    pub(crate) const fn silence(&self) -> &Silence {
+        &self.silence
     }
 
     pub(crate) fn now(&self) -> mcphub_domain::Timestamp {

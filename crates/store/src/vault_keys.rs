@@ -4,7 +4,6 @@
 //! sealed under: so nothing is ever sealed under a key that is gone.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use mcphub_domain::{ChainId, Timestamp, UserId, WrapKeyId};
 
@@ -72,9 +71,6 @@ pub enum Use {
 
 /// Counts what is sealed under each key; what has no key's name is damaged.
 pub type Counts = BTreeMap<Option<WrapKeyId>, u64>;
-
-/// A process that hasn't told for so long that it lives doesn't count.
-const ALIVE: Duration = Duration::from_secs(10);
 
 impl KeyState {
     const fn as_str(self) -> &'static str {
@@ -181,13 +177,16 @@ impl Store {
         Ok(noted > 0)
     }
 
-    /// Lists the serving processes that live and haven't said that they use a key so.
-    pub async fn processes_without(&self, key: WrapKeyId, how: Use) -> Result<Vec<ChainId>, StoreError> {
-        let since = self.now().as_micros().saturating_sub(ALIVE.as_micros() as i64);
-        let sql =
-            "SELECT chain, keys FROM nodes WHERE state = 'open' AND process = 'serve' AND seen_at >= $1";
-        let rows = self.pulse().read().await?.all(sql, values![since]).await?;
-        let mut without = Vec::new();
+    /// Lists the serving processes that haven't said that they use a key so, with when each told last, by its own clock, that it
+    /// lives. Who lives tells each second; nobody has said that the others have ended.
+    pub async fn processes_without(
+        &self,
+        key: WrapKeyId,
+        how: Use,
+    ) -> Result<BTreeMap<ChainId, Timestamp>, StoreError> {
+        let sql = "SELECT chain, keys, seen_at FROM nodes WHERE state = 'open' AND process = 'serve'";
+        let rows = self.pulse().read().await?.all(sql, values![]).await?;
+        let mut without = BTreeMap::new();
         for row in &rows {
             let keys: String = row.get(1)?;
             let place = keys.split(',').position(|held| held == key.to_string());
@@ -196,7 +195,7 @@ impl Store {
                 Use::Seals => place == Some(0),
             };
             if !does {
-                without.push(row.parse(0)?);
+                without.insert(row.parse(0)?, Timestamp::from_micros(row.get(2)?));
             }
         }
         Ok(without)

@@ -9,13 +9,13 @@ use mcphub_store::Place;
 use super::file::replace;
 
 /// Names the file beside that of the heads.
-pub(super) fn beside(heads: &Path) -> PathBuf {
+fn beside(heads: &Path) -> PathBuf {
     heads.with_extension("place")
 }
 
 /// Reads which other place signed last, if it may still be there.
-pub(super) fn rival(path: &Path, own: &str) -> io::Result<Option<String>> {
-    let last = match fs::read_to_string(path) {
+pub(super) fn rival(heads: &Path, own: &str) -> io::Result<Option<String>> {
+    let last = match fs::read_to_string(beside(heads)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         text => text?,
     };
@@ -23,34 +23,50 @@ pub(super) fn rival(path: &Path, own: &str) -> io::Result<Option<String>> {
     Ok((!last.is_empty() && last != own && !Place::is_gone(last)).then(|| last.to_owned()))
 }
 
-/// Notes that this place signs, and returns its rival.
-pub(super) fn take(path: &Path, own: &str) -> io::Result<Option<String>> {
-    let rival = rival(path, own)?;
-    let line = format!("{own}\n");
-    if fs::read(path).ok().as_deref() != Some(line.as_bytes()) {
-        replace(path, line.as_bytes())?;
+/// Lets this place sign, with the lock of the heads held. Where another file does, it would be two of one installation.
+pub(super) fn take(heads: &Path, own: &str) -> io::Result<()> {
+    match rival(heads, own)? {
+        Some(other) if Place::are_files(own, &other) => {
+            let told =
+                format!("{other} signs its log there, so {own} can't: give it another audit.heads_dir");
+            return Err(io::Error::other(told));
+        }
+        Some(other) => tracing::warn!(other, "a database by another name signed the log here before"),
+        None => {}
     }
-    Ok(rival)
+    put(heads, own)
+}
+
+/// Notes that this place signs.
+pub(super) fn put(heads: &Path, own: &str) -> io::Result<()> {
+    let (path, line) = (beside(heads), format!("{own}\n"));
+    match fs::read(&path) {
+        Ok(noted) if noted == line.as_bytes() => Ok(()),
+        _ => replace(&path, line.as_bytes()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{beside, rival, take};
+    use super::{put, rival, take};
 
     #[test]
     fn only_another_place_that_may_be_there_is_a_rival() {
         let folder = tempfile::tempdir().unwrap();
-        let path = beside(&folder.path().join("x.heads"));
-        let file = folder.path().join("mcphub.db");
+        let (heads, file) = (folder.path().join("x.heads"), folder.path().join("mcphub.db"));
         let (own, other) = ("postgres:db.test:5432/hub".to_owned(), format!("sqlite:{}", file.display()));
-        assert_eq!(take(&path, &own).unwrap(), None);
-        assert_eq!(rival(&path, &own).unwrap(), None);
-        assert_eq!(rival(&path, &other).unwrap(), Some(own.clone()));
-        assert_eq!(take(&path, &other).unwrap(), Some(own.clone()));
-        assert_eq!(take(&path, &own).unwrap(), None, "its file is gone");
+        take(&heads, &own).unwrap();
+        assert_eq!(rival(&heads, &own).unwrap(), None);
+        assert_eq!(rival(&heads, &other).unwrap(), Some(own.clone()));
+        take(&heads, &other).unwrap();
+        assert_eq!(rival(&heads, &own).unwrap(), None, "its file is gone");
         std::fs::write(&file, "").unwrap();
-        take(&path, &other).unwrap();
-        assert_eq!(rival(&path, &own).unwrap(), Some(other));
+        assert_eq!(rival(&heads, &own).unwrap(), Some(other));
+        let second = "sqlite:/elsewhere/mcphub.db";
+        let refused = take(&heads, second).unwrap_err().to_string();
+        assert!(refused.contains("/elsewhere/") && refused.contains("audit.heads_dir"), "{refused}");
+        put(&heads, second).unwrap();
+        assert_eq!(rival(&heads, second).unwrap(), None, "it took over");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no draft is left");
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn config(raw: Raw, environment: &[(String, String)]) -> Result<Confi
         allowed_hosts: raw.http.allowed_hosts,
         allowed_origins: raw.http.allowed_origins,
         database: database(raw.database)?,
+        passwords: Vec::new(),
         key: key(raw.vault, &places)?,
     };
     profile(&config)?;

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub(crate) use check::holds_password;
+use places::Places;
 use raw::Raw;
 pub(crate) use variables::KEY as KEY_VARIABLE;
 
@@ -97,6 +98,8 @@ pub(crate) struct Config {
     /// Origins that are accepted beside the hub's own.
     pub(crate) allowed_origins: Vec<String>,
     database: DatabaseUrls,
+    /// The files that may hold the database's passwords.
+    passwords: Vec<PathBuf>,
     key: Key,
     public_url_follows_listener: bool,
 }
@@ -174,7 +177,14 @@ impl Config {
         let figment =
             figment.merge(Serialized::defaults(variables)).merge(Serialized::defaults(&sources.flags));
         let raw: Raw = figment.extract().map_err(|error| wrong_type(&error))?;
-        check::config(raw, &sources.environment)
+        let mut config = check::config(raw, &sources.environment)?;
+        if let DatabaseUrls::Postgres { .. } = config.database {
+            config
+                .passwords
+                .extend(sources.file.iter().filter_map(|(path, _)| std::path::absolute(path).ok()));
+            config.passwords.extend(Places::new(&sources.environment).passwords());
+        }
+        Ok(config)
     }
 
     /// Refuses to serve where others could read along.
@@ -231,6 +241,7 @@ impl Config {
         );
         upstream.private = [&self.data_dir, &self.heads_dir].map(Clone::clone).into();
         upstream.private.extend(self.key_dir().map(Path::to_owned));
+        upstream.private.extend(self.passwords.iter().cloned());
         upstream.idle = self.children.idle;
         upstream.processes_per_person = self.children.processes_per_person;
         upstream.processes = self.children.processes;

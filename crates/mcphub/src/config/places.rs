@@ -51,6 +51,12 @@ impl<'e> Places<'e> {
         self.find("XDG_STATE_HOME", ".local/state", "heads_dir in [audit] (or MCPHUB_AUDIT__HEADS_DIR)")
     }
 
+    /// Finds the file that PostgreSQL's clients take passwords from.
+    pub(super) fn passwords(&self) -> Option<PathBuf> {
+        let found = self.folder("PGPASSFILE").map(Path::to_owned);
+        found.or_else(|| Some(self.folder("HOME")?.join(".pgpass")))
+    }
+
     fn find(
         &self,
         variable: &'static str,

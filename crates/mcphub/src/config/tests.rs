@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use mcphub_hub::{DatabaseUrls, Namespaces};
+use mcphub_hub::{DatabaseUrls, Namespaces, Process};
 
 use super::keys::{FREE, KEYS};
 use super::{Config, DatabaseFlags, Flags, Key, Sources};
@@ -193,6 +193,22 @@ fn postgresql_needs_both_logins() {
     for one in [flags(Some("postgres://a"), None), flags(None, Some("postgres://b"))] {
         assert!(load_with("", &HOME, one).err().unwrap().contains("needs both"));
     }
+}
+
+#[test]
+fn no_server_is_let_into_files_with_the_databases_passwords() {
+    let private = |file: &str, environment: &[(&str, &str)]| {
+        let environment: Vec<_> = HOME.iter().chain(environment).copied().collect();
+        load(file, &environment).unwrap().settings(Process::Serve, "mcphub".into()).upstream.private
+    };
+    let file = "[database]\nurl = 'postgres://a'\nworker_url = 'postgres://b'";
+    let (here, own) = (std::env::current_dir().unwrap().join("mcphub.toml"), Path::new("/home/op/.pgpass"));
+    for path in [here.as_path(), own] {
+        assert!(private(file, &[]).iter().any(|one| one == path), "{}", path.display());
+    }
+    let elsewhere = private(file, &[("PGPASSFILE", "/etc/passwords")]);
+    assert!(elsewhere.iter().any(|one| one == Path::new("/etc/passwords")));
+    assert_eq!(private("", &[]).len(), 3, "data, heads and key");
 }
 
 #[test]

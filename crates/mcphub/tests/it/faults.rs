@@ -129,7 +129,7 @@ on_both! {
         assert_eq!(send(hub.address, "GET", "/readyz", &[], "").status, 503);
         assert!(held.elapsed() < Duration::from_secs(2), "{:?}", held.elapsed());
         session.release();
-        eventually("service returns", || {
+        eventually_within(Duration::from_secs(5), "service returns", || {
             (send(hub.address, "GET", "/readyz", &[], "").status == 200).then_some(())
         });
         assert_eq!(write("after").json()["result"]["isError"], json!(false));
@@ -139,6 +139,21 @@ on_both! {
         let log = installation.ok("audit list --json --limit 1000");
         assert!(log.contains("audit.resumed"), "{log}");
         assert_eq!(installation.json("audit verify")["findings"], json!([]));
+    }
+
+    fn a_database_that_takes_no_more_is_noticed_though_nobody_calls(installation) {
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        assert_eq!(call(hub.address, "/mcp", &key, "local__fingerprint", json!({})).status, 200);
+        let mut session = Session::of(&installation);
+        let ready = |status| {
+            let asked = || (send(hub.address, "GET", "/readyz", &[], "").status == status).then_some(());
+            eventually_within(Duration::from_secs(5), "readiness follows", asked);
+        };
+        session.run("ALTER TABLE nodes RENAME TO away");
+        ready(503);
+        session.run("ALTER TABLE away RENAME TO nodes");
+        ready(200);
     }
 
     fn a_damaged_personal_field_hides_no_record(installation) {

@@ -13,6 +13,7 @@ pub(crate) mod bare;
 pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod lines;
+pub(crate) mod notes;
 pub(crate) mod page;
 pub(crate) mod peer;
 pub(crate) mod relay;

@@ -44,10 +44,14 @@ impl House {
         );
     }
 
-    /// Stops the hub and checks that its log has no gap.
+    /// Stops the hub and checks that its log has no gap, and an end for each call that it has the beginning of.
     pub(crate) fn close(self) {
         self.hub.stop();
         assert_eq!(self.installation.json("audit verify")["findings"], json!([]));
+        let log = self.installation.json("audit list --tool write_note --limit 100000");
+        let count =
+            |kind| log.as_array().unwrap().iter().filter(|record| record["event"]["type"] == kind).count();
+        assert_eq!(count("call.intent"), count("call.outcome"), "{log}");
     }
 
     /// Posts a message with the headers of a modern request.
@@ -219,11 +223,12 @@ fn a_header_that_stands_twice_or_lies_refuses_the_message() {
 #[test]
 fn a_stream_that_is_half_closed_or_cut_off_loses_nothing() {
     let house = House::open();
-    let body = modern(1, "tools/list", json!({}));
+    let params = json!({ "name": "local__write_note", "arguments": { "text": "half closed" } });
+    let body = modern(1, "tools/call", params);
     let head = |length: usize| {
         format!(
             "POST /mcp HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
-             MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\nContent-Length: {length}\r\n\r\n",
+             MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: local__write_note\r\nContent-Length: {length}\r\n\r\n",
             house.hub.address, house.key
         )
     };
@@ -236,13 +241,14 @@ fn a_stream_that_is_half_closed_or_cut_off_loses_nothing() {
         socket.read_to_string(&mut answer).unwrap();
         answer
     };
-    // Who closes her side has gone away: a whole request is answered if that is quick.
-    for (what, bytes, expected) in [
+    // Who closes her side has gone away: a whole request is answered if that is quick, and else ended and recorded so.
+    let whole = || ("a whole request", format!("{}{body}", head(body.len())), [0, 200]);
+    let partial = [
         ("nothing", String::new(), [0, 0]),
         ("half a head", head(10)[..40].to_owned(), [0, 0]),
         ("half a body", format!("{}{}", head(body.len()), &body[..20]), [0, 400]),
-        ("a whole request", format!("{}{body}", head(body.len())), [0, 200]),
-    ] {
+    ];
+    for (what, bytes, expected) in partial.into_iter().chain((0..20).map(|_| whole())) {
         let answer = half_close(&bytes);
         assert!(expected.contains(&status(&answer)), "{what}: {answer}");
         house.works(what);

@@ -3,7 +3,6 @@
 //!
 //! `MCPHUB_TEST_KILLS` says how many kills; a few by default.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::harness::client::{call, call_headers, list, modern, send};
+use crate::harness::notes::{assert_recorded, received, sha256};
 use crate::harness::peer::{CredentialServer, Peer};
 use crate::harness::{Database, Installation, Serving, eventually, kills, on_both};
 
@@ -39,19 +39,21 @@ impl Dice {
 /// Is a hub's installation with one person who calls a server with a token of her own.
 struct Scene {
     installation: Installation,
+    record: PathBuf,
     key: String,
     _server: Peer,
 }
 
 impl Scene {
     fn set(installation: Installation) -> Self {
-        let server = CredentialServer::start("MCPHUB_TEST_PYTHON_2", None);
+        let record = installation.folder().join("record.jsonl");
+        let server = CredentialServer::start("MCPHUB_TEST_PYTHON_2", Some(&record));
         let headers = json!({ "authorization": "Bearer ${USER_TOKEN}" });
         let file = json!({ "mcpServers": { "remote": { "url": server.url, "headers": headers } } });
         installation.grant_all("alice", "remote", &file);
         installation.ok_with("credential set alice remote TOKEN", TOKEN);
         let key = installation.key("alice");
-        Self { installation, key, _server: server }
+        Self { installation, record, key, _server: server }
     }
 
     /// Starts the hub and checks that nothing is lost of what it needs to call.
@@ -108,14 +110,6 @@ impl Scene {
         report["findings"].as_array().unwrap().clone()
     }
 
-    /// Lists the digests of the arguments of all calls in the log.
-    fn intents(&self) -> BTreeSet<String> {
-        let found = self.installation.json("audit list --outcome intent --limit 100000");
-        let digests =
-            found.as_array().unwrap().iter().map(|record| record["event"]["arguments"].as_str().unwrap());
-        digests.map(str::to_owned).collect()
-    }
-
     fn file(&self, ending: &str) -> PathBuf {
         self.installation.data_dir().join(format!("mcphub.db{ending}"))
     }
@@ -141,15 +135,6 @@ fn attempt(address: SocketAddr, headers: &[(&str, &str)], body: &str) -> io::Res
         Err(error) if answer.is_empty() => Err(error),
         _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
     }
-}
-
-/// Digests a call's arguments, as its intent has it.
-fn digest(text: &str) -> String {
-    sha256(&json!({ "text": text }).to_string())
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Finds where the frames end that SQLite has shown to anybody. It shows none before it is synced, so
@@ -217,9 +202,9 @@ on_both! {
         }
         scene.start().stop();
         assert_eq!(scene.findings(), [] as [Value; 0]);
-        let intents = scene.intents();
-        let lost: Vec<&String> = answered.iter().filter(|text| !intents.contains(&digest(text))).collect();
-        assert!(lost.is_empty() && !answered.is_empty(), "{} of {}: {lost:?}", lost.len(), answered.len());
+        let log = scene.installation.json("audit list --outcome intent --limit 100000");
+        assert_recorded(&log, &answered);
+        assert_recorded(&log, &received(&scene.record));
     }
 }
 

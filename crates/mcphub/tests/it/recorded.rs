@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::faults::set_up;
 use crate::harness::client::{call, modern, open};
-use crate::harness::{Database, Installation, eventually, on_both};
+use crate::harness::{Installation, eventually, on_both};
 
 /// Is a request: its name here, its method, its path, its headers but for the key, its body.
 type Request<'a> = (&'a str, &'a str, &'a str, Vec<(&'a str, &'a str)>, String);
@@ -35,23 +35,21 @@ on_both! {
             eventually(&what, || (records(&installation) > before).then_some(()));
         }
     }
-}
 
-#[test]
-fn a_refused_call_is_found_by_its_server_and_its_tool() {
-    let installation = Installation::new(Database::Sqlite);
-    let alice = set_up(&installation);
-    installation.ok("user add bob --role user");
-    let (bob, hub) = (installation.key("bob"), installation.serve());
-    assert_eq!(call(hub.address, "/mcp", &alice, "local__fingerprint", json!({})).status, 200);
-    let answer = call(hub.address, "/mcp", &bob, "local__fingerprint", json!({}));
-    assert_eq!(answer.json()["error"]["code"], -32602, "{answer:?}");
-    for filter in ["--server local", "--tool fingerprint"] {
-        let line = format!("audit list --person bob --outcome not-granted {filter}");
-        let found = installation.json(&line);
-        assert_eq!(found[0]["event"]["target"], "local__fingerprint", "{line}: {found}");
-        let told = installation.ok(&line);
-        assert!(told.contains("refused tools/call local__fingerprint"), "{told}");
+    fn a_refused_call_is_found_by_its_server_and_its_tool(installation) {
+        let alice = set_up(&installation);
+        installation.ok("user add bob --role user");
+        let (bob, hub) = (installation.key("bob"), installation.serve());
+        assert_eq!(call(hub.address, "/mcp", &alice, "local__fingerprint", json!({})).status, 200);
+        let answer = call(hub.address, "/mcp", &bob, "local__fingerprint", json!({}));
+        assert_eq!(answer.json()["error"]["code"], -32602, "{answer:?}");
+        for filter in ["--server local", "--tool fingerprint"] {
+            let line = format!("audit list --person bob --outcome not-granted {filter}");
+            let found = installation.json(&line);
+            assert_eq!(found[0]["event"]["target"], "local__fingerprint", "{line}: {found}");
+            let told = installation.ok(&line);
+            assert!(told.contains("refused tools/call local__fingerprint"), "{told}");
+        }
     }
 }
 

@@ -12,11 +12,10 @@ use mcphub_domain::{Actor, ChainId, Event, Record, RequestId, ServerId, Timestam
 
 use super::segment::Segment;
 use crate::error::StoreError;
+use crate::silence::Mark;
 use crate::statement::{Row, Tx, values};
 use crate::store::Store;
 
-/// A process that hasn't told for so long that it lives is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// No call lasts longer than this, so no intent older than it before a chain's end is open.
 const LONGEST_CALL: Duration = Duration::from_secs(12 * 3600);
 /// How many segments are read at a time.
@@ -43,30 +42,29 @@ fn subject(event: &Event) -> &str {
 }
 
 impl Store {
-    /// Closes, as unknown, what killed processes left open. Returns how many calls that were.
+    /// Closes, as unknown, what killed processes left open. Returns how many calls that were. Each time is one look at who
+    /// lives: it is for once a second.
     ///
     /// Where nobody died, this is one short read.
     pub async fn recover(&self) -> Result<u64, StoreError> {
-        let now = self.now();
-        let deadline = Timestamp::from_micros(now.as_micros() - DEAD_AFTER.as_micros() as i64);
         let mut closed = 0;
-        for chain in self.dead_chains(deadline).await? {
+        for (chain, mark) in self.silence().look(self.others().await?) {
             let remains = self.remains(chain).await?;
-            closed += self.close_intents(chain, remains, (deadline, now)).await?;
+            closed += self.close_intents((chain, mark), remains).await?;
         }
         Ok(closed)
     }
 
-    /// Lists the chains of processes that stopped telling that they live; one's own is never dead.
-    async fn dead_chains(&self, before: Timestamp) -> Result<Vec<ChainId>, StoreError> {
+    /// Lists the others whose chain hasn't ended, with the mark that each left last.
+    async fn others(&self) -> Result<Vec<(ChainId, Mark)>, StoreError> {
         let mut tx = self.pulse().read().await?;
         let rows = tx
             .all(
-                "SELECT chain FROM nodes WHERE state = 'open' AND seen_at < $1 AND chain <> $2 ORDER BY chain",
-                values![before.as_micros(), self.ledger().id().to_string()],
+                "SELECT chain, seen_at FROM nodes WHERE state = 'open' AND chain <> $1 ORDER BY chain",
+                values![self.ledger().id().to_string()],
             )
             .await?;
-        rows.iter().map(|row| row.parse(0)).collect()
+        rows.iter().map(|row| Ok((row.parse(0)?, row.get(1)?))).collect()
     }
 
     /// Reads the end of a chain, page by page, each in a transaction of its own.
@@ -109,18 +107,13 @@ impl Store {
 
     /// Claims a chain and writes the outcomes, in one transaction. Of several that recover at once
     /// one does it; a process that lives after all, or wrote more meanwhile, is left alone.
-    async fn close_intents(
-        &self,
-        dead: ChainId,
-        remains: Remains,
-        (deadline, now): (Timestamp, Timestamp),
-    ) -> Result<u64, StoreError> {
+    async fn close_intents(&self, dead: (ChainId, Mark), remains: Remains) -> Result<u64, StoreError> {
         let mut chain = self.ledger().turn().await?;
         let mut tx = self.app().write().await?;
-        if !claim(&mut tx, dead, deadline, remains.end).await? {
+        if !claim(&mut tx, dead, remains.end).await? {
             return Ok(0);
         }
-        let entries = remains.outcomes(now);
+        let entries = remains.outcomes(self.now());
         let closed = entries.len() as u64;
         if closed == 0 {
             return tx.commit().await.map(|()| 0);
@@ -133,12 +126,12 @@ impl Store {
     }
 }
 
-async fn claim(tx: &mut Tx, chain: ChainId, before: Timestamp, end: i64) -> Result<bool, StoreError> {
+async fn claim(tx: &mut Tx, (chain, mark): (ChainId, Mark), end: i64) -> Result<bool, StoreError> {
     let claimed = tx
         .execute(
-            "UPDATE nodes SET state = 'recovered' WHERE chain = $1 AND state = 'open' AND seen_at < $2
+            "UPDATE nodes SET state = 'recovered' WHERE chain = $1 AND state = 'open' AND seen_at = $2
                 AND NOT EXISTS (SELECT 1 FROM audit_segments s WHERE s.chain = $1 AND s.first >= $3)",
-            values![chain.to_string(), before.as_micros(), end],
+            values![chain.to_string(), mark, end],
         )
         .await?;
     Ok(claimed == 1)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mcphub_domain::audit::{CallStatus, ChainHead};
-use mcphub_domain::{Event, Record};
+use mcphub_domain::{Event, Record, Timestamp};
 use mcphub_store::audit::Search;
 use mcphub_store::testing::TestDatabase;
 use mcphub_store::{Process, Store};
@@ -89,8 +89,8 @@ both! {
     async fn the_open_calls_of_a_killed_process_are_closed_once(database: TestDatabase) {
         die_with_open_calls(&database).await;
         let store = database.open(Process::Serve).await;
-        assert_eq!(store.recover().await.unwrap(), 0, "it may be alive still");
         database.clock().advance(Duration::from_secs(11));
+        look(&store).await;
         assert_eq!(store.recover().await.unwrap(), 2);
         let closed = unknown(&store).await;
         let mut requests: Vec<_> = closed.iter().filter_map(|record| record.entry.request).collect();
@@ -106,6 +106,7 @@ both! {
         drop(store);
         database.clock().advance(Duration::from_secs(11));
         let store = database.open(Process::Serve).await;
+        look(&store).await;
         assert_eq!(store.recover().await.unwrap(), 0);
         assert_eq!(unknown(&store).await.len(), 2);
         assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
@@ -115,6 +116,8 @@ both! {
         die_with_open_calls(&database).await;
         database.clock().advance(Duration::from_secs(11));
         let (one, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        look(&one).await;
+        look(&other).await;
         let (first, second) = futures_util::join!(one.recover(), other.recover());
         assert_eq!(first.unwrap() + second.unwrap(), 2);
         assert_eq!(unknown(&one).await.len(), 2);
@@ -132,6 +135,7 @@ both! {
         drop(store);
         database.clock().advance(Duration::from_secs(11));
         let store = database.open(Process::Serve).await;
+        look(&store).await;
         assert_eq!(store.recover().await.unwrap(), 2);
         let mut closed: Vec<String> = unknown(&store)
             .await
@@ -156,6 +160,7 @@ both! {
         drop(store);
         database.clock().advance(Duration::from_secs(11));
         let store = database.open(Process::Serve).await;
+        look(&store).await;
         let change = store.write().await.unwrap();
         let recovered = async {
             let waits = tokio::time::timeout(Duration::from_millis(300), store.recover()).await;
@@ -168,14 +173,21 @@ both! {
     }
 
     async fn nobody_closes_the_calls_of_the_living_or_her_own(database: TestDatabase) {
-        let (alive, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        let alive = database.open(Process::Serve).await;
         alive.audit().open(permit(), intent(request(1))).await.unwrap();
-        database.clock().advance(Duration::from_secs(11));
+        look(&alive).await;
         assert_eq!(alive.recover().await.unwrap(), 0, "its own chain");
-        alive.beat().await.unwrap();
-        assert_eq!(other.recover().await.unwrap(), 0, "it just said that it lives");
+        let other = database.open(Process::Command).await;
+        for hours in [1, -2] {
+            let other = database.open(Process::Command).await;
+            look(&other).await;
+            let clock = database.clock();
+            clock.set(Timestamp::from_micros(clock.now().as_micros() + hours * 3_600_000_000));
+            alive.beat().await.unwrap();
+            assert_eq!(other.recover().await.unwrap(), 0, "it just said that it lives");
+        }
         alive.close().await.unwrap();
-        database.clock().advance(Duration::from_secs(11));
+        look(&other).await;
         assert_eq!(other.recover().await.unwrap(), 0, "it ended in order");
     }
 
@@ -191,17 +203,25 @@ both! {
     }
 }
 
+/// Looks as often as nobody is taken for dead yet.
+async fn look(store: &Store) {
+    for _ in 0..10 {
+        assert_eq!(store.recover().await.unwrap(), 0, "it may be alive still");
+    }
+}
+
 /// On SQLite nobody can tell that she lives while another has the file to herself.
 #[tokio::test]
 async fn a_process_that_lives_after_all_is_left_alone_on_postgres() {
     let database = TestDatabase::postgres().await;
     let (slow, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
     slow.audit().open(permit(), intent(request(1))).await.unwrap();
-    database.clock().advance(Duration::from_secs(11));
+    look(&other).await;
     let change = other.write().await.unwrap();
     let mut recovery = std::pin::pin!(other.recover());
     let waits = tokio::time::timeout(Duration::from_millis(500), &mut recovery).await;
     assert!(waits.is_err(), "the outcomes wait for their turn");
+    database.clock().advance(Duration::from_secs(1));
     slow.beat().await.unwrap();
     drop(change);
     assert_eq!(recovery.await.unwrap(), 0, "it told meanwhile that it lives");

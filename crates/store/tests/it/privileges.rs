@@ -79,6 +79,28 @@ async fn the_worker_writes_neither_the_world_nor_the_log() {
 }
 
 #[tokio::test]
+async fn what_is_answered_for_is_synced_whatever_the_database_does_by_default() {
+    let database = TestDatabase::postgres().await;
+    let (mut raw, (_, name)) = (Raw::open(&database).await, database.cluster().unwrap());
+    raw.run(&format!("ALTER DATABASE {name} SET synchronous_commit = off")).await.unwrap();
+    raw.run(
+        "CREATE FUNCTION is_synced() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('synchronous_commit') <> 'on' THEN RAISE 'it is not synced'; END IF; RETURN NEW;
+         END $$",
+    )
+    .await
+    .unwrap();
+    raw.run(
+        "CREATE TRIGGER is_synced BEFORE INSERT ON audit_segments FOR EACH ROW EXECUTE FUNCTION is_synced()",
+    )
+    .await
+    .unwrap();
+    let store = database.open(Process::Serve).await;
+    store.audit().durable(note("first, in a transaction")).await.unwrap();
+    store.audit().durable(note("then alone")).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_logins_own_nothing_and_have_no_powers() {
     let database = TestDatabase::postgres().await;
     let mut raw = Raw::open(&database).await;

@@ -1,5 +1,6 @@
 //! Which key seals, what lies under which, and that nothing ever lies under a key that is gone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mcphub_domain::{User, WrapKeyId};
@@ -133,11 +134,14 @@ both! {
         assert!(other.note_held_keys(&[key(1)]).await.unwrap());
         assert_eq!(other.processes_without(key(1), Use::Opens).await.unwrap().len(), 1, "commands don't count");
         assert!(store.note_held_keys(&[key(2), key(1)]).await.unwrap());
-        assert_eq!(other.processes_without(key(1), Use::Opens).await.unwrap(), []);
-        assert_eq!(other.processes_without(key(2), Use::Seals).await.unwrap(), []);
+        assert_eq!(other.processes_without(key(1), Use::Opens).await.unwrap(), BTreeMap::new());
+        assert_eq!(other.processes_without(key(2), Use::Seals).await.unwrap(), BTreeMap::new());
         assert_eq!(other.processes_without(key(1), Use::Seals).await.unwrap().len(), 1, "it only opens");
-        assert_eq!(other.processes_without(key(3), Use::Opens).await.unwrap().len(), 1);
-        database.clock().advance(Duration::from_secs(11));
-        assert_eq!(other.processes_without(key(3), Use::Opens).await.unwrap(), [], "it is dead");
+        let told = other.processes_without(key(3), Use::Opens).await.unwrap();
+        database.clock().advance(Duration::from_hours(1));
+        assert_eq!(other.processes_without(key(3), Use::Opens).await.unwrap(), told, "whatever the clock says");
+        store.beat().await.unwrap();
+        let later = other.processes_without(key(3), Use::Opens).await.unwrap();
+        assert!(later.keys().eq(told.keys()) && later != told, "it lives");
     }
 }

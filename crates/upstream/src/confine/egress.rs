@@ -116,9 +116,11 @@ impl Egress {
             NoWay::Refused(to, address) => {
                 let reason = format!("{to} is not among the `hosts` of the server's `sandbox`");
                 // Where it leads is told to the log of the server alone.
-                let found =
-                    |address| format!(": it leads to {address}, and addresses inside are listed one by one");
-                let found = address.map(found).unwrap_or_default();
+                let why = |address| match is_metadata(address) {
+                    true => format!(": it leads to {address}, which hands out credentials"),
+                    false => format!(": it leads to {address}, and addresses inside are listed one by one"),
+                };
+                let found = address.map(why).unwrap_or_default();
                 eprintln!("mcphub: no connection for the server: {reason}{found}");
                 say(StatusCode::FORBIDDEN, &reason)
             }

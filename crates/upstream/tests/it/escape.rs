@@ -69,8 +69,8 @@ def grow():
     path = os.path.join(arg, "sparse")
     with open(path, "wb") as file: file.truncate(1 << 40)
     os.unlink(path)
-def ptrace():
-    good(libc.ptrace(16, int(arg), None, None)); os.waitpid(int(arg), 0x40000000); good(libc.ptrace(17, int(arg), None, None))
+def ptrace(pid):
+    good(libc.ptrace(16, pid, None, None)); os.waitpid(pid, 0x40000000); good(libc.ptrace(17, pid, None, None))
 def mount():
     good(libc.mount(b"none", arg.encode(), b"tmpfs", 0, None)); good(libc.umount2(arg.encode(), 2))
 def clone():
@@ -115,7 +115,8 @@ attempts = {
     "vsock": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
     "raw": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1),
     "kill": lambda: os.kill(int(arg), 0),
-    "ptrace": ptrace,
+    "ptrace": lambda: ptrace(int(arg)),
+    "ptrace the parent": lambda: ptrace(os.getppid()),
     "memory": lambda: open("/proc/" + arg + "/mem", "rb").close(),
     "environ": lambda: read("/proc/" + arg + "/environ"),
     "unshare": lambda: good(libc.unshare(0x10020000)),
@@ -301,7 +302,9 @@ impl Yard {
             ("abstract", self.abstract_name.clone()),
             ("vsock", String::new()),
             ("kill", hub.clone()),
+            ("memory", hub.clone()),
             ("environ", hub),
+            ("ptrace the parent", String::new()),
             ("grow", path("home")),
         ]);
         all
