@@ -92,15 +92,9 @@ impl Hub {
         let allowed = self.allow(&world, caller, &ask).await?; // owner, rights, limits, credentials; a refusal is recorded inside
         let Allowed { permit, server, wanted, values, place } = allowed;
         let lease = self.lease_ask(&permit);
-        let outcome = OutcomeRecord::of_ask(self, &permit, caller, wanted.method());
         let shared = ask.about.carrier().and_then(|carrier| SharedBy::of(ask.endpoint, &server, carrier));
-        let recorded = match self.record_ask(permit, caller, &ask, &wanted).await {
-            Ok(recorded) => recorded, // durable before anything leaves the hub
-            Err(error) => {
-                outcome.forget();
-                return Err(error);
-            }
-        };
+        let recorded = self.record_ask(permit, caller, &ask, &wanted).await?; // durable before anything leaves the hub
+        let outcome = OutcomeRecord::of_ask(self, recorded.permit(), caller, wanted.method());
         let reply = tokio::select! {
             biased;
             () = lease.revoked() => Err(HubError::Revoked),

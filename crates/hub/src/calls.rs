@@ -55,15 +55,9 @@ impl Hub {
         let cleared = self.permit(&world, caller, &call, now).await?; // route, rights, limits, credentials; a refusal is recorded inside
         let lease = self.lease(&cleared.permit, &call.name);
         let shared = SharedBy::of(call.endpoint, &cleared.server, Carrier::Content);
-        let outcome = OutcomeRecord::of(self, &cleared.permit, caller, now);
         let began = Some((cleared.server.id, std::mem::take(&mut call.name)));
-        let recorded = match self.record_intent(cleared.permit, caller, &call).await {
-            Ok(recorded) => recorded, // durable before the effect
-            Err(error) => {
-                outcome.forget();
-                return Err(error);
-            }
-        };
+        let recorded = self.record_intent(cleared.permit, caller, &call).await?; // durable before the effect
+        let outcome = OutcomeRecord::of(self, recorded.permit(), caller, now);
         let reply = tokio::select! {
             biased;
             () = lease.revoked() => Err(HubError::Revoked),

@@ -138,15 +138,9 @@ impl Hub {
             Err(asked) => asked,
         };
         let lease = self.lease_ask(&permit);
-        let mut outcome = OutcomeRecord::of_ask(self, &permit, caller, kind.method().into());
         let question = Question { method: kind.method().into(), target: None };
-        let recorded = match self.record_question(permit, caller, entrance.path, (question, b"")).await {
-            Ok(recorded) => recorded,
-            Err(error) => {
-                outcome.forget();
-                return Err(error);
-            }
-        };
+        let recorded = self.record_question(permit, caller, entrance.path, (question, b"")).await?;
+        let mut outcome = OutcomeRecord::of_ask(self, recorded.permit(), caller, kind.method().into());
         let listed = async {
             match self.upstreams.list(recorded, server, access, kind).await {
                 Ok(list) => Ok(list),

@@ -210,11 +210,6 @@ impl OutcomeRecord {
         self.open.is_none()
     }
 
-    /// Writes nothing: there is no intent.
-    pub(crate) fn forget(mut self) {
-        self.open = None;
-    }
-
     pub(crate) fn end(mut self, status: CallStatus) {
         self.finish(status, None);
     }

@@ -66,16 +66,9 @@ impl Hub {
             serde_json::json!({ "tools": tools, "prompts": prompts, "resources": resources, "uris": uris })
                 .to_string();
         let (user, lease) = (permit.user(), self.lease_ask(&permit));
-        let outcome = OutcomeRecord::of_ask(self, &permit, caller, method::LISTEN.into());
         let question = Question { method: method::LISTEN.into(), target: None };
-        let recorded =
-            match self.record_question(permit, caller, &part.path, (question, asked.as_bytes())).await {
-                Ok(recorded) => recorded,
-                Err(error) => {
-                    outcome.forget();
-                    return Err(error);
-                }
-            };
+        let recorded = self.record_question(permit, caller, &part.path, (question, asked.as_bytes())).await?;
+        let outcome = OutcomeRecord::of_ask(self, recorded.permit(), caller, method::LISTEN.into());
         let used = values.account().map(|row| row.revision);
         let opened = async {
             let access = self.access(server, Some(user), &part.client.about, values)?;

@@ -10,6 +10,7 @@ mod finding;
 mod fresh;
 mod index;
 mod ledger;
+mod patience;
 mod proof;
 pub mod queue;
 mod recover;

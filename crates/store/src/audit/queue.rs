@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mcphub_domain::audit::Entry;
+use mcphub_domain::audit::{CallStatus, Entry};
 use mcphub_domain::{Actor, Clock, Event, Principal, RequestId, Timestamp, UserId};
 use mcphub_policy::{AskPermit, LookPermit, Permit, Recorded, Recorder};
 use tokio::runtime::Handle;
@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
+use super::patience::Patience;
+use super::recover::end;
 use super::underway::{Underway, Waiter, Waiting, Watch};
 use super::writer::{Inbox, Tells, Writer};
 use crate::db::Db;
@@ -48,15 +50,21 @@ pub struct Question {
 
 /// Takes records from everybody and makes them durable, in the order in which they come.
 pub struct AuditQueue {
-    awaited: mpsc::Sender<Waiting>,
+    awaited: Way<Waiting>,
     /// Apart, so that the writer isn't woken for each.
-    unawaited: mpsc::Sender<Entry>,
+    unawaited: Way<Entry>,
     health: watch::Receiver<Health>,
     dropped: Arc<AtomicU64>,
     /// How many records came in, and how many of them the writer has dealt with.
-    taken: AtomicU64,
+    taken: Arc<AtomicU64>,
     dealt: watch::Receiver<u64>,
     recorder: Recorder,
+}
+
+/// Is a way to the writer.
+pub(super) struct Way<T> {
+    sender: mpsc::Sender<T>,
+    taken: Arc<AtomicU64>,
 }
 
 /// Says whether the log can be written.
@@ -102,7 +110,9 @@ impl AuditQueue {
         let watch = Watch::new(Arc::clone(&underway), tells.clone(), clock.clone());
         let inbox = Inbox { crowd: 0, underway, unawaited: others, stop };
         let writer = Writer::new(db, ledger, inbox, tells, clock);
-        let taken = AtomicU64::new(0);
+        let taken = Arc::new(AtomicU64::new(0));
+        let awaited = Way { sender: awaited, taken: Arc::clone(&taken) };
+        let unawaited = Way { sender: unawaited, taken: Arc::clone(&taken) };
         (Self { awaited, unawaited, health, dropped, taken, dealt, recorder }, writer, watch)
     }
 
@@ -157,38 +167,36 @@ impl AuditQueue {
         self.vouch(permit, intent.request, Entry { personal: intent.personal, ..entry(at, who, event) }).await
     }
 
-    /// Makes the record of a permit durable under the request's name, and vouches for it.
+    /// Makes the record of a permit durable under the request's name, and vouches for it. From then on whoever has the evidence
+    /// sees to the end; before, if it isn't waited for, that is done here.
     async fn vouch<P>(&self, permit: P, request: RequestId, entry: Entry) -> Result<Recorded<P>, StoreError> {
-        self.durable(Entry { request: Some(request), ..entry }).await?;
+        let entry = Entry { request: Some(request), ..entry };
+        // Boxed: else it would make the state of each call larger.
+        let end = end(&entry, CallStatus::Cancelled, entry.at).map(Box::new);
+        self.durable_or(entry, end).await?;
         Ok(self.recorder.vouch(permit, request))
     }
 
     /// Records something and waits until it is durable.
     pub async fn durable(&self, entry: Entry) -> Result<(), StoreError> {
+        self.durable_or(entry, None).await
+    }
+
+    async fn durable_or(&self, entry: Entry, end: Option<Box<Entry>>) -> Result<(), StoreError> {
         let (done, durable) = oneshot::channel();
         let waiting = Waiting { entry, waiter: Waiter { done, runtime: Handle::current() } };
-        self.push(&self.awaited, waiting).await?;
-        match durable.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(StoreError::AuditUnavailable { reason }),
-            Err(_) => Err(stopped()),
-        }
+        self.awaited.push(waiting).await?;
+        Patience::new(durable, end, &self.unawaited).wait().await
     }
 
     /// Records something that nobody waits for; it waits only for a place in the queue.
     pub async fn append(&self, entry: Entry) -> Result<(), StoreError> {
-        self.push(&self.unawaited, entry).await
+        self.unawaited.push(entry).await
     }
 
     /// Records something that nobody waits for, if there is a place for it; else it is given back.
     pub fn append_now(&self, entry: Entry) -> Result<(), Box<Entry>> {
-        match self.unawaited.try_reserve() {
-            Ok(place) => {
-                self.put(place, entry);
-                Ok(())
-            }
-            Err(_) => Err(Box::new(entry)),
-        }
+        self.unawaited.push_now(entry).map_err(Box::new)
     }
 
     /// Waits until what was recorded so far is written, for whoever wants to find it; not longer than a
@@ -211,9 +219,12 @@ impl AuditQueue {
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
+}
 
-    async fn push<T>(&self, sender: &mpsc::Sender<T>, record: T) -> Result<(), StoreError> {
-        match tokio::time::timeout(DEADLINE, sender.reserve()).await {
+impl<T> Way<T> {
+    /// Waits for a place and takes it, not longer than a write may take.
+    pub(super) async fn push(&self, record: T) -> Result<(), StoreError> {
+        match tokio::time::timeout(DEADLINE, self.sender.reserve()).await {
             Ok(Ok(place)) => {
                 self.put(place, record);
                 Ok(())
@@ -223,9 +234,26 @@ impl AuditQueue {
         }
     }
 
-    fn put<T>(&self, place: mpsc::Permit<'_, T>, record: T) {
+    /// Takes a place if there is one; else the record is given back.
+    fn push_now(&self, record: T) -> Result<(), T> {
+        match self.sender.try_reserve() {
+            Ok(place) => {
+                self.put(place, record);
+                Ok(())
+            }
+            Err(_) => Err(record),
+        }
+    }
+
+    fn put(&self, place: mpsc::Permit<'_, T>, record: T) {
         self.taken.fetch_add(1, Ordering::AcqRel);
         place.send(record);
+    }
+}
+
+impl<T> Clone for Way<T> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), taken: Arc::clone(&self.taken) }
     }
 }
 
@@ -234,6 +262,6 @@ fn entry(at: Timestamp, who: Principal, event: Event) -> Entry {
     Entry { at, actor: Actor::from(who), event, request: None, personal: BTreeMap::new() }
 }
 
-fn stopped() -> StoreError {
+pub(super) fn stopped() -> StoreError {
     StoreError::AuditUnavailable { reason: "the hub is stopping".to_owned() }
 }

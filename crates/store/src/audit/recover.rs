@@ -3,8 +3,8 @@
 //! Its segments are read in pages, without a lock; only what is still open is kept. Then one
 //! transaction claims the chain, if it still is what was read, and writes the outcomes.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mcphub_domain::audit::{CallStatus, Entry};
@@ -179,16 +179,22 @@ impl Remains {
 
 /// Says of a call or question that nobody can know any more how it ended.
 pub(super) fn unknown(intent: Entry, now: Timestamp) -> Option<Entry> {
+    let end = end(&intent, CallStatus::Unknown, now)?;
+    Some(Entry { actor: Actor::Hub, personal: intent.personal, ..end })
+}
+
+/// Says how a call or question ended that brought nothing; of anything else there is no end.
+pub(super) fn end(intent: &Entry, status: CallStatus, now: Timestamp) -> Option<Entry> {
     let micros = u64::try_from(now.since(intent.at).as_micros()).unwrap_or(u64::MAX);
-    let (status, code, bytes) = (CallStatus::Unknown, None, 0);
-    let event = match intent.event {
+    let (code, bytes) = (None, 0);
+    let event = match &intent.event {
         Event::CallIntent { server, tool, .. } => {
-            Event::CallOutcome { server, tool, status, code, bytes, micros }
+            Event::CallOutcome { server: *server, tool: tool.clone(), status, code, bytes, micros }
         }
         Event::AskIntent { server, method, .. } => {
-            Event::AskOutcome { server, method, status, code, bytes, micros }
+            Event::AskOutcome { server: *server, method: method.clone(), status, code, bytes, micros }
         }
         _ => return None,
     };
-    Some(Entry { at: now, actor: Actor::Hub, event, request: intent.request, personal: intent.personal })
+    Some(Entry { at: now, actor: intent.actor, event, request: intent.request, personal: BTreeMap::new() })
 }

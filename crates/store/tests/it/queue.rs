@@ -140,6 +140,40 @@ both! {
         assert_eq!((tool, definition, *world), (&route.route().tool, &route.route().digest, route.world()));
     }
 
+    async fn who_leaves_before_her_intent_is_durable_has_an_end_if_it_becomes_so(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        store.audit().durable(note("first")).await.unwrap();
+        let mut raw = Raw::open(&database).await;
+        let left = async |number| {
+            let audit = store.audit();
+            let opening = audit.open(permit(), intent(request(number)));
+            assert!(tokio::time::timeout(Duration::from_millis(100), opening).await.is_err());
+        };
+        raw.hold_log().await;
+        left(1).await;
+        raw.release_log().await;
+        store.audit().durable(note("between")).await.unwrap();
+        raw.hold_log().await;
+        left(2).await;
+        wait(&store, is_failing).await;
+        raw.release_log().await;
+        wait(&store, |health| !is_failing(health)).await;
+        store.close().await.unwrap();
+        drop(store);
+        let records = log(&database.open(Process::Command).await).await;
+        let kinds = |number| {
+            let of = |record: &&Record| record.entry.request == Some(request(number));
+            let kind = |record: &Record| match &record.entry.event {
+                Event::CallOutcome { status, .. } => status.as_str(),
+                _ => "intent",
+            };
+            records.iter().filter(of).map(kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(1), ["intent", "cancelled"]);
+        // Its write was given up, and became what it became: both or none.
+        assert!(matches!(kinds(2)[..], [] | ["intent", _]), "{:?}", kinds(2));
+    }
+
     async fn a_log_that_refuses_stops_everything_until_it_is_mended(database: TestDatabase) {
         check_failure(&database, Raw::block_log, Raw::unblock_log).await;
     }
