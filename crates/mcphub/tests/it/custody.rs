@@ -105,6 +105,19 @@ on_both! {
         assert_eq!(fingerprint(&hub, &key), before, "the old key is not needed any more");
     }
 
+    fn a_hub_that_was_killed_holds_up_no_rotation(installation) {
+        let mut installation = installation;
+        installation.set("MCPHUB_VAULT__PROVIDER", "env");
+        installation.set("MCPHUB_VAULT__KEY", &digits(1));
+        let key = set_up(&installation);
+        let hub = installation.serve();
+        let before = fingerprint(&hub, &key);
+        hub.kill();
+        installation.set("MCPHUB_VAULT__KEY", &format!("{},{}", digits(2), digits(1)));
+        assert_eq!(installation.json("vault rotate")["left"], json!(0));
+        assert_eq!(fingerprint(&installation.serve(), &key), before);
+    }
+
     fn a_rotation_whose_new_key_is_lost_is_given_up(installation) {
         let mut installation = installation;
         installation.set("MCPHUB_VAULT__PROVIDER", "env");
