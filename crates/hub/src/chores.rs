@@ -74,11 +74,24 @@ impl Hub {
     }
 
     async fn look_after(&self) {
+        self.beat().await;
         self.leases.review(&self.snapshot.newest(), self.clock.now());
         self.floods.flush(self).await;
+    }
+
+    async fn beat(&self) {
         let told = self.store.beat().await;
         *self.pulse.lock() = told.as_ref().err().map(ToString::to_string);
         warn("to tell that this process lives", told);
+    }
+
+    /// Tells on that it lives, while what runs comes to its end.
+    pub(crate) async fn beat_on(&self) {
+        let mut ticks = ticks(TICK);
+        loop {
+            ticks.tick().await;
+            self.beat().await;
+        }
     }
 
     async fn recover(&self) {

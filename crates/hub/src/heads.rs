@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mcphub_domain::audit::ChainHead;
 use mcphub_domain::{InstallId, Timestamp};
@@ -57,8 +57,6 @@ pub(crate) struct Heads {
     install: InstallId,
     /// The name of the place whose log is signed.
     place: String,
-    /// Whether it is noted that this place signs.
-    seated: AtomicBool,
     last: Mutex<Vec<ChainHead>>,
     longest: AtomicU64,
 }
@@ -74,8 +72,8 @@ impl Head {
 impl Heads {
     pub(crate) fn new(folder: &Path, install: InstallId, place: &Place) -> Result<Self, HubError> {
         let path = folder.join(format!("{install}.heads"));
-        let (place, seated) = (place.name()?, AtomicBool::new(false));
-        Ok(Self { path, install, place, seated, last: Mutex::default(), longest: AtomicU64::new(LONGEST) })
+        let place = place.name()?;
+        Ok(Self { path, install, place, last: Mutex::default(), longest: AtomicU64::new(LONGEST) })
     }
 
     /// Names the installation.
@@ -100,17 +98,16 @@ impl Heads {
             return Ok(());
         }
         let (path, install, named) = (self.path.clone(), self.install, chains.clone());
-        let seat = (!self.seated.load(Ordering::Relaxed)).then(|| self.place.clone());
+        let place = self.place.clone();
         let written = blocking(move || {
             let head =
                 |number| Head { at: now, chains: named, install, number, signature: String::new(), v: 1 };
             file::append(&path, |number| {
-                seat.map_or(Ok(()), |place| seat::take(&path, &place))?;
+                seat::take(&path, &place)?;
                 head(number).sign(&unsealed.signer)
             })
         });
         let line = written.await.map_err(|error| self.failed(&error))?;
-        self.seated.store(true, Ordering::Relaxed);
         tracing::info!(target: "mcphub::head", "{}", String::from_utf8_lossy(&line));
         *self.last.lock() = chains;
         Ok(())

@@ -219,14 +219,24 @@ impl Hub {
     pub(crate) async fn end(&self, deadline: Duration) -> Result<Ended, HubError> {
         self.stop.cancel();
         self.tasks.close();
+        if self.process == Process::Serve {
+            // Till then it lives, and nobody else is to close what it is about to end.
+            tokio::select! {
+                () = self.end_work(deadline) => {}
+                () = self.beat_on() => {}
+            }
+            self.floods.flush_all(self).await;
+        } else {
+            self.end_work(deadline).await;
+        }
+        Ok(self.store.end().await?)
+    }
+
+    async fn end_work(&self, deadline: Duration) {
         self.upstreams.drain(deadline).await;
         if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
             tracing::warn!("some work did not end in time");
         }
-        if self.process == Process::Serve {
-            self.floods.flush_all(self).await;
-        }
-        Ok(self.store.end().await?)
     }
 
     /// Takes up what the database has that this process hasn't.

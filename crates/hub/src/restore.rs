@@ -105,10 +105,11 @@ pub async fn restore(
         Event::BackupRestored { made_at: manifest.at, sha256: manifest.sha256.clone(), lost: lost.clone() };
     let action = Administration::KeepCustody;
     let permit = decide::administration(&World::default(), Principal::Operator, action, clock.now())?;
-    import.commit(permit.entry(event, RequestId::random(&entropy), BTreeMap::new())).await?;
     if terms.elsewhere == Elsewhere::TakenOver {
+        // Before, for it can be done again, and this not.
         heads.take_over().await?;
     }
+    import.commit(permit.entry(event, RequestId::random(&entropy), BTreeMap::new())).await?;
     Ok(Restored { manifest, lost })
 }
 

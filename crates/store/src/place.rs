@@ -1,6 +1,7 @@
 //! Where everything is kept, and what that is called outside of it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{self, Path, PathBuf};
 
 use sqlx::postgres::PgConnectOptions;
@@ -59,9 +60,11 @@ impl Place {
         file_of(name).is_some_and(|file| matches!(file.try_exists(), Ok(false)))
     }
 
-    /// Says whether two names are of files: then they are of two places. A PostgreSQL may have several names.
-    pub fn are_files(one: &str, other: &str) -> bool {
-        file_of(one).is_some() && file_of(other).is_some()
+    /// Says whether two names are certainly of two places: of two files that are there, which aren't one file by two ways. A
+    /// PostgreSQL may have several names.
+    pub fn differ(one: &str, other: &str) -> bool {
+        let file = |name| Some(fs::metadata(file_of(name)?).ok().map(|file| (file.dev(), file.ino())));
+        matches!((file(one), file(other)), (Some(one), Some(Some(other))) if one != Some(other))
     }
 }
 
@@ -96,5 +99,13 @@ mod tests {
         };
         assert_eq!(postgres.name().unwrap(), "postgres:db.test:5433/hub");
         assert!(!Place::is_gone("postgres:db.test:5433/hub"));
+        let named = |file: &str| format!("sqlite:{}", folder.path().join(file).display());
+        std::fs::hard_link(folder.path().join("real").join(FILE), folder.path().join("twin")).unwrap();
+        File::create(folder.path().join("other")).unwrap();
+        assert!(!Place::differ(&name, &named("twin")), "one file by two ways");
+        assert!(
+            !Place::differ(&name, &named("nothing")) && !Place::differ(&name, "postgres:db.test:5433/hub")
+        );
+        assert!(Place::differ(&name, &named("other")));
     }
 }

@@ -23,18 +23,23 @@ pub(super) fn rival(heads: &Path, own: &str) -> io::Result<Option<String>> {
     Ok((!last.is_empty() && last != own && !Place::is_gone(last)).then(|| last.to_owned()))
 }
 
-/// Lets this place sign, with the lock of the heads held. Where another file does, it would be two of one installation.
+/// Lets this place sign, with the lock of the heads held. Where another file does, it would be two of one installation; that it
+/// can't be noted who signs keeps nobody from it.
 pub(super) fn take(heads: &Path, own: &str) -> io::Result<()> {
     match rival(heads, own)? {
-        Some(other) if Place::are_files(own, &other) => {
-            let told =
-                format!("{other} signs its log there, so {own} can't: give it another audit.heads_dir");
-            return Err(io::Error::other(told));
+        Some(other) if Place::differ(own, &other) => {
+            return Err(io::Error::other(format!(
+                "{other} signs its log there, so {own} can't: move that one away if this is the one that goes on, \
+                 else give this one an audit.heads_dir of its own"
+            )));
         }
         Some(other) => tracing::warn!(other, "a database by another name signed the log here before"),
         None => {}
     }
-    put(heads, own)
+    if let Err(error) = put(heads, own) {
+        tracing::warn!(%error, "it can't be noted which database signs the log there");
+    }
+    Ok(())
 }
 
 /// Notes that this place signs.
@@ -62,11 +67,13 @@ mod tests {
         assert_eq!(rival(&heads, &own).unwrap(), None, "its file is gone");
         std::fs::write(&file, "").unwrap();
         assert_eq!(rival(&heads, &own).unwrap(), Some(other));
-        let second = "sqlite:/elsewhere/mcphub.db";
-        let refused = take(&heads, second).unwrap_err().to_string();
-        assert!(refused.contains("/elsewhere/") && refused.contains("audit.heads_dir"), "{refused}");
-        put(&heads, second).unwrap();
-        assert_eq!(rival(&heads, second).unwrap(), None, "it took over");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no draft is left");
+        let second = folder.path().join("second.db");
+        std::fs::write(&second, "").unwrap();
+        let second = format!("sqlite:{}", second.display());
+        let refused = take(&heads, &second).unwrap_err().to_string();
+        assert!(refused.contains("second.db") && refused.contains("audit.heads_dir"), "{refused}");
+        put(&heads, &second).unwrap();
+        assert_eq!(rival(&heads, &second).unwrap(), None, "it took over");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "no draft is left");
     }
 }

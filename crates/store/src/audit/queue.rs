@@ -12,6 +12,7 @@ use mcphub_policy::{AskPermit, LookPermit, Permit, Recorded, Recorder};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::ledger::Ledger;
 use super::patience::Patience;
@@ -58,6 +59,8 @@ pub struct AuditQueue {
     /// How many records came in, and how many of them the writer has dealt with.
     taken: Arc<AtomicU64>,
     dealt: watch::Receiver<u64>,
+    /// Those who left before their intent was durable.
+    leavers: TaskTracker,
     recorder: Recorder,
 }
 
@@ -108,12 +111,13 @@ impl AuditQueue {
         let tells = Tells { health: report, dealt: deal, dropped: Arc::clone(&dropped) };
         let underway = Arc::new(Underway::new(waiting));
         let watch = Watch::new(Arc::clone(&underway), tells.clone(), clock.clone());
-        let inbox = Inbox { crowd: 0, underway, unawaited: others, stop };
+        let leavers = TaskTracker::new();
+        let inbox = Inbox { crowd: 0, underway, unawaited: others, leavers: leavers.clone(), stop };
         let writer = Writer::new(db, ledger, inbox, tells, clock);
         let taken = Arc::new(AtomicU64::new(0));
         let awaited = Way { sender: awaited, taken: Arc::clone(&taken) };
         let unawaited = Way { sender: unawaited, taken: Arc::clone(&taken) };
-        (Self { awaited, unawaited, health, dropped, taken, dealt, recorder }, writer, watch)
+        (Self { awaited, unawaited, health, dropped, taken, dealt, leavers, recorder }, writer, watch)
     }
 
     /// Records the intent of a permitted call and returns the evidence that it is durable.
@@ -186,7 +190,7 @@ impl AuditQueue {
         let (done, durable) = oneshot::channel();
         let waiting = Waiting { entry, waiter: Waiter { done, runtime: Handle::current() } };
         self.awaited.push(waiting).await?;
-        Patience::new(durable, end, &self.unawaited).wait().await
+        Patience::new(durable, end, (&self.unawaited, &self.leavers)).wait().await
     }
 
     /// Records something that nobody waits for; it waits only for a place in the queue.

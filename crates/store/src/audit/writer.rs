@@ -13,6 +13,7 @@ use mcphub_domain::{Actor, Clock, Event};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::ledger::Ledger;
 use super::queue::{DEADLINE, Health};
@@ -56,6 +57,8 @@ pub(super) struct Inbox {
     /// Who waits.
     pub(super) underway: Arc<Underway>,
     pub(super) unawaited: mpsc::Receiver<Entry>,
+    /// Those who left before their intent was durable.
+    pub(super) leavers: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
@@ -112,7 +115,6 @@ impl Inbox {
                 () = &mut until, if failing || lingers => return Some(self.with_company(batch)),
                 () = self.stop.cancelled(), if !awaited.is_closed() => {
                     awaited.close();
-                    self.unawaited.close();
                     return Some(batch);
                 }
             }
@@ -144,8 +146,18 @@ impl Inbox {
         batch
     }
 
-    /// Takes what is left of the records that nobody waits for, when nobody waits for any more.
-    async fn rest(&mut self, mut batch: Batch) -> Option<Batch> {
+    /// Takes what is left of the records that nobody waits for, when nobody waits for any more. Whoever left has an end to
+    /// write, too, now that the fate of every intent is known.
+    async fn rest(&mut self, batch: Batch) -> Option<Batch> {
+        let mut batch = self.with_company(batch);
+        if !batch.unawaited.is_empty() {
+            return Some(batch);
+        }
+        self.leavers.close();
+        if timeout(DEADLINE, self.leavers.wait()).await.is_err() {
+            tracing::error!("the ends of calls whose callers left are not all in the log");
+        }
+        self.unawaited.close();
         self.unawaited.recv_many(&mut batch.unawaited, BATCH).await;
         (!batch.unawaited.is_empty()).then_some(batch)
     }

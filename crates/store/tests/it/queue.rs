@@ -174,6 +174,30 @@ both! {
         assert!(matches!(kinds(2)[..], [] | ["intent", _]), "{:?}", kinds(2));
     }
 
+    async fn who_leaves_while_the_hub_stops_has_an_end_too(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        store.audit().durable(note("first")).await.unwrap();
+        let mut raw = Raw::open(&database).await;
+        raw.hold_log().await;
+        let audit = store.audit();
+        let opening = audit.open(permit(), intent(request(1)));
+        assert!(tokio::time::timeout(Duration::from_millis(100), opening).await.is_err());
+        let (closed, ()) = tokio::join!(store.close(), raw.release_log());
+        closed.unwrap();
+        drop(store);
+        let records = log(&database.open(Process::Command).await).await;
+        let of: Vec<&Event> = records
+            .iter()
+            .filter(|record| record.entry.request == Some(request(1)))
+            .map(|record| &record.entry.event)
+            .collect();
+        let is_whole = matches!(
+            of[..],
+            [Event::CallIntent { .. }, Event::CallOutcome { status: CallStatus::Cancelled, .. }]
+        );
+        assert!(is_whole, "{of:?}");
+    }
+
     async fn a_log_that_refuses_stops_everything_until_it_is_mended(database: TestDatabase) {
         check_failure(&database, Raw::block_log, Raw::unblock_log).await;
     }
