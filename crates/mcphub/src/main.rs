@@ -9,6 +9,7 @@ mod demo;
 mod demo_server;
 mod descriptors;
 mod http;
+mod memory;
 
 use std::cell::RefCell;
 use std::path::PathBuf;

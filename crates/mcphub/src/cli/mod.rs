@@ -38,6 +38,7 @@ pub(crate) use serve::Running;
 
 use crate::config::{Config, DatabaseFlags, Flags, Sources};
 use crate::demo_server::{self, Transport};
+use crate::memory::give_back_when_parked;
 use crate::{Machine, demo, http};
 
 use desk::Desk;
@@ -156,7 +157,7 @@ impl Cli {
         log::start(serves, options.json);
         let mut runtime = if serves { Builder::new_multi_thread() } else { Builder::new_current_thread() };
         let json = options.json;
-        let done = match runtime.enable_all().build() {
+        let done = match runtime.enable_all().on_thread_park(give_back_when_parked).build() {
             Ok(runtime) => runtime.block_on(command.run(options, machine)),
             Err(error) => Err(Failure::io("the runtime", &error)),
         };

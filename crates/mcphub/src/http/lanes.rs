@@ -11,6 +11,8 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
+use crate::memory::give_back_at_rest;
+
 /// Holds the runtimes. Dropped, they end, and what still runs in them.
 pub(crate) struct Lanes {
     first: Lane,
@@ -63,7 +65,14 @@ impl Lane {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let lane = Self { handle: runtime.handle().clone(), connections: Arc::default() };
         let thread = thread::Builder::new().name(format!("lane-{number}"));
-        Ok((lane, thread.spawn(move || runtime.block_on(ended.cancelled()))?))
+        let metrics = runtime.metrics();
+        let run = async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = give_back_at_rest(metrics) => {}
+            }
+        };
+        Ok((lane, thread.spawn(move || runtime.block_on(run))?))
     }
 }
 
