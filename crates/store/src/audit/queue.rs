@@ -103,8 +103,9 @@ impl AuditQueue {
         clock: Clock,
         stop: CancellationToken,
     ) -> (Self, Writer, Watch) {
-        let (awaited, waiting) = mpsc::channel(WAITING);
-        let (unawaited, others) = mpsc::channel(WAITING);
+        let taken = Arc::new(AtomicU64::new(0));
+        let (awaited, waiting) = Way::new(&taken);
+        let (unawaited, others) = Way::new(&taken);
         let (report, health) = watch::channel(Health::Writable);
         let (deal, dealt) = watch::channel(0);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -114,9 +115,6 @@ impl AuditQueue {
         let leavers = TaskTracker::new();
         let inbox = Inbox { crowd: 0, underway, unawaited: others, leavers: leavers.clone(), stop };
         let writer = Writer::new(db, ledger, inbox, tells, clock);
-        let taken = Arc::new(AtomicU64::new(0));
-        let awaited = Way { sender: awaited, taken: Arc::clone(&taken) };
-        let unawaited = Way { sender: unawaited, taken: Arc::clone(&taken) };
         (Self { awaited, unawaited, health, dropped, taken, dealt, leavers, recorder }, writer, watch)
     }
 
@@ -218,6 +216,14 @@ impl AuditQueue {
         self.health.clone()
     }
 
+    /// Refuses if what was recorded last could not be written.
+    pub(crate) fn check_written(&self) -> Result<(), StoreError> {
+        match &*self.health.borrow() {
+            Health::Writable => Ok(()),
+            Health::Failing { reason, .. } => Err(StoreError::AuditUnavailable { reason: reason.clone() }),
+        }
+    }
+
     /// Counts the records that nobody waited for and that were lost while the log could not be
     /// written for too long. Intents are never among them.
     pub fn dropped(&self) -> u64 {
@@ -226,6 +232,12 @@ impl AuditQueue {
 }
 
 impl<T> Way<T> {
+    /// Makes a way with places for so many as may wait.
+    fn new(taken: &Arc<AtomicU64>) -> (Self, mpsc::Receiver<T>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self { sender, taken: Arc::clone(taken) }, receiver)
+    }
+
     /// Waits for a place and takes it, not longer than a write may take.
     pub(super) async fn push(&self, record: T) -> Result<(), StoreError> {
         match tokio::time::timeout(DEADLINE, self.sender.reserve()).await {
@@ -268,4 +280,24 @@ fn entry(at: Timestamp, who: Principal, event: Event) -> Entry {
 
 pub(super) fn stopped() -> StoreError {
     StoreError::AuditUnavailable { reason: "the hub is stopping".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arc, AtomicU64, Ordering, StoreError, WAITING, Way};
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_records_wait_and_the_next_one_is_refused_in_time() {
+        let taken = Arc::new(AtomicU64::new(0));
+        let (way, mut waiting) = Way::new(&taken);
+        for number in 0..WAITING {
+            way.push_now(number).unwrap();
+        }
+        assert_eq!(way.push_now(WAITING), Err(WAITING));
+        let refused = way.push(WAITING).await;
+        assert!(matches!(refused, Err(StoreError::AuditUnavailable { .. })), "{refused:?}");
+        assert_eq!(taken.load(Ordering::Relaxed), WAITING as u64);
+        assert_eq!(waiting.recv().await, Some(0));
+        way.push(WAITING).await.unwrap();
+    }
 }

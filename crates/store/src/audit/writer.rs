@@ -173,6 +173,10 @@ impl Writer {
         while let Some(batch) = self.inbox.next(self.tells.is_failing()).await {
             self.write(batch).await;
         }
+        // Nobody comes after this to try again.
+        if self.tells.is_failing() {
+            self.write(Batch::default()).await;
+        }
     }
 
     async fn write(&mut self, batch: Batch) {
@@ -278,18 +282,41 @@ impl Writer {
     }
 
     fn carry(&mut self, entries: Vec<Entry>) {
-        for entry in entries {
-            if self.carried.len() < CARRIED {
-                self.carried.push(entry);
-            } else {
-                self.tells.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        let lost = keep(&mut self.carried, entries);
+        self.tells.dropped.fetch_add(lost, Ordering::Relaxed);
     }
+}
+
+/// Keeps those for which there is room, and counts the others.
+fn keep(carried: &mut Vec<Entry>, mut entries: Vec<Entry>) -> u64 {
+    let (all, room) = (entries.len(), CARRIED.saturating_sub(carried.len()));
+    entries.truncate(room);
+    let lost = all - entries.len();
+    carried.append(&mut entries);
+    lost as u64
 }
 
 impl Tells {
     fn is_failing(&self) -> bool {
         *self.health.borrow() != Health::Writable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcphub_domain::Timestamp;
+
+    use super::{Actor, BTreeMap, CARRIED, Entry, Event, keep};
+
+    #[test]
+    fn so_many_records_are_carried_and_the_others_counted() {
+        let at = Timestamp::from_micros(0);
+        let (actor, event) = (Actor::Hub, Event::ChainClosed);
+        let entry = Entry { at, actor, event, request: None, personal: BTreeMap::new() };
+        let mut carried = Vec::new();
+        assert_eq!(keep(&mut carried, vec![entry.clone(); CARRIED - 1]), 0);
+        assert_eq!(keep(&mut carried, vec![entry.clone(); 2]), 1);
+        assert_eq!(keep(&mut carried, vec![entry]), 1);
+        assert_eq!(carried.len(), CARRIED);
     }
 }

@@ -38,6 +38,27 @@ fn is_failing(health: &Health) -> bool {
     matches!(health, Health::Failing { .. })
 }
 
+/// Closes what others left open, once they were silent long enough.
+async fn recover(store: &Store) -> u64 {
+    let mut closed = 0;
+    for _ in 0..=10 {
+        closed += store.recover().await.unwrap();
+    }
+    closed
+}
+
+/// Lets a commit of a record that says that it is slow take so many seconds on PostgreSQL.
+async fn slow_down(database: &TestDatabase, seconds: u32) {
+    let slow = format!(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF position('is slow'::bytea IN NEW.body) > 0 THEN PERFORM pg_sleep({seconds}); END IF;
+             RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON audit_segments
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()"
+    );
+    Raw::open(database).await.run(&slow).await.unwrap();
+}
+
 /// Lists when the log was failing, by the records that say that it can be written again.
 fn resumptions(log: &[Record]) -> Vec<(Timestamp, u64)> {
     log.iter()
@@ -198,6 +219,20 @@ both! {
         assert!(is_whole, "{of:?}");
     }
 
+    async fn a_chain_whose_last_records_could_not_be_written_stays_open(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        store.audit().open(permit(), intent(request(1))).await.unwrap();
+        Raw::open(&database).await.block_records_with("is refused").await;
+        store.audit().append(note("is refused")).await.unwrap();
+        wait(&store, is_failing).await;
+        store.audit().append(outcome(request(1), CallStatus::Ok)).await.unwrap();
+        let closed = store.close().await;
+        assert!(matches!(closed, Err(StoreError::AuditUnavailable { .. })), "{closed:?}");
+        drop(store);
+        let store = database.open(Process::Serve).await;
+        assert_eq!(recover(&store).await, 1);
+    }
+
     async fn a_log_that_refuses_stops_everything_until_it_is_mended(database: TestDatabase) {
         check_failure(&database, Raw::block_log, Raw::unblock_log).await;
     }
@@ -276,12 +311,7 @@ async fn a_commit_whose_fate_was_unknown_is_found_out_on_postgres() {
     let database = TestDatabase::postgres().await;
     let store = database.open(Process::Serve).await;
     store.audit().durable(note("before")).await.unwrap();
-    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                    IF position('is slow'::bytea IN NEW.body) > 0 THEN PERFORM pg_sleep(3); END IF;
-                    RETURN NULL; END $$;
-                CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON audit_segments
-                    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()";
-    Raw::open(&database).await.run(slow).await.unwrap();
+    slow_down(&database, 3).await;
     let audit = store.audit();
     let (waited, called, carried) = futures_util::join!(
         audit.durable(note("is slow")),
@@ -304,6 +334,36 @@ async fn a_commit_whose_fate_was_unknown_is_found_out_on_postgres() {
     let ended: Vec<_> = log.iter().filter(ends).map(|record| record.entry.request).collect();
     assert_eq!(ended, [begun.entry.request], "{log:?}");
     assert_eq!(resumptions(&log).len(), 1);
+    assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
+}
+
+/// The hub stops before it knows that the commit succeeded after all: the call that was refused for it has an end.
+#[tokio::test]
+async fn a_commit_whose_fate_is_unknown_at_a_stop_is_found_out_on_postgres() {
+    let database = TestDatabase::postgres().await;
+    let store = database.open(Process::Serve).await;
+    store.audit().durable(note("before")).await.unwrap();
+    slow_down(&database, 2).await;
+    let audit = store.audit();
+    let (waited, called) =
+        futures_util::join!(audit.durable(note("is slow")), audit.open(permit(), intent(request(1))));
+    assert!(matches!(waited, Err(StoreError::AuditUnavailable { .. })), "{waited:?}");
+    assert!(matches!(called, Err(StoreError::AuditUnavailable { .. })), "it must not run");
+    store.close().await.unwrap();
+    drop((audit, store));
+    let store = database.open(Process::Serve).await;
+    assert_eq!(recover(&store).await, 0, "nothing is left open");
+    let records = log(&store).await;
+    let of_call: Vec<_> = records
+        .iter()
+        .filter(|record| record.entry.request == Some(request(1)))
+        .map(|record| &record.entry.event)
+        .collect();
+    let is_whole = matches!(
+        of_call[..],
+        [Event::CallIntent { .. }, Event::CallOutcome { status: CallStatus::Unknown, .. }]
+    );
+    assert!(is_whole, "{of_call:?}");
     assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
 }
 

@@ -184,16 +184,23 @@ impl Raw {
 
     /// Makes every write of the log fail, until `unblock_log`.
     pub(crate) async fn block_log(&mut self) {
+        self.block_records_with("").await;
+    }
+
+    /// Makes every write of a record fail that holds these words, until `unblock_log`.
+    pub(crate) async fn block_records_with(&mut self, words: &str) {
         let text = match self {
-            Self::Sqlite(_) => {
-                "CREATE TRIGGER block BEFORE INSERT ON audit_segments BEGIN SELECT RAISE(ABORT, 'blocked'); END"
-            }
-            Self::Postgres(_) => {
-                "CREATE FUNCTION block() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''blocked''; END';
+            Self::Sqlite(_) => format!(
+                "CREATE TRIGGER block BEFORE INSERT ON audit_segments
+                    WHEN instr(CAST(NEW.body AS TEXT), '{words}') BEGIN SELECT RAISE(ABORT, 'blocked'); END"
+            ),
+            Self::Postgres(_) => format!(
+                "CREATE FUNCTION block() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    IF position('{words}'::bytea IN NEW.body) > 0 THEN RAISE 'blocked'; END IF; RETURN NEW; END $$;
                  CREATE TRIGGER block BEFORE INSERT ON audit_segments FOR EACH ROW EXECUTE FUNCTION block()"
-            }
+            ),
         };
-        self.run(text).await.unwrap();
+        self.run(&text).await.unwrap();
     }
 
     pub(crate) async fn unblock_log(&mut self) {
