@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/0002_custody.postgres.sql"),
     },
     Migration { both: include_str!("../migrations/0003_renewals.sql"), sqlite: "", postgres: "" },
+    Migration { both: include_str!("../migrations/0004_closed.sql"), sqlite: "", postgres: "" },
 ];
 
 /// The schema that this version knows.

@@ -60,11 +60,13 @@ impl Store {
         let mut tx = self.pulse().read().await?;
         let rows = tx
             .all(
-                "SELECT chain, seen_at FROM nodes WHERE state = 'open' AND chain <> $1 ORDER BY chain",
+                "SELECT chain, seen_at,
+                        COALESCE((SELECT MAX(s.first) FROM audit_segments s WHERE s.chain = n.chain), 0)
+                   FROM nodes n WHERE state = 'open' AND chain <> $1 ORDER BY chain",
                 values![self.ledger().id().to_string()],
             )
             .await?;
-        rows.iter().map(|row| Ok((row.parse(0)?, row.get(1)?))).collect()
+        rows.iter().map(|row| Ok((row.parse(0)?, (row.get(1)?, row.get(2)?)))).collect()
     }
 
     /// Reads the end of a chain, page by page, each in a transaction of its own.
@@ -90,19 +92,22 @@ impl Store {
         }
     }
 
+    /// Finds where to begin: what was open before, another has closed, or no call lasts so long.
     async fn first_worth_reading(&self, chain: ChainId) -> Result<i64, StoreError> {
         let row = self
             .archive()
             .read()
             .await?
             .one(
-                "SELECT MIN(first) FROM audit_segments
-                  WHERE chain = $1 AND at >= (SELECT MAX(at) FROM audit_segments WHERE chain = $1) - $2",
+                "SELECT COALESCE((SELECT MIN(s.first) FROM audit_segments s
+                                   WHERE s.chain = n.chain AND s.first >= n.closed_before
+                                     AND s.at >= (SELECT MAX(t.at) FROM audit_segments t WHERE t.chain = n.chain) - $2),
+                                 n.closed_before)
+                   FROM nodes n WHERE n.chain = $1",
                 values![chain.to_string(), LONGEST_CALL.as_micros() as i64],
             )
             .await?;
-        let first: Option<i64> = row.map_or(Ok(None), |row| row.get(0))?;
-        Ok(first.unwrap_or(0))
+        row.map_or(Ok(0), |row| row.get(0))
     }
 
     /// Claims a chain and writes the outcomes, in one transaction. Of several that recover at once
@@ -126,12 +131,13 @@ impl Store {
     }
 }
 
-async fn claim(tx: &mut Tx, (chain, mark): (ChainId, Mark), end: i64) -> Result<bool, StoreError> {
+async fn claim(tx: &mut Tx, (chain, (seen_at, _)): (ChainId, Mark), end: i64) -> Result<bool, StoreError> {
     let claimed = tx
         .execute(
-            "UPDATE nodes SET state = 'recovered' WHERE chain = $1 AND state = 'open' AND seen_at = $2
+            "UPDATE nodes SET state = 'recovered', closed_before = $3
+              WHERE chain = $1 AND state = 'open' AND seen_at = $2
                 AND NOT EXISTS (SELECT 1 FROM audit_segments s WHERE s.chain = $1 AND s.first >= $3)",
-            values![chain.to_string(), mark, end],
+            values![chain.to_string(), seen_at, end],
         )
         .await?;
     Ok(claimed == 1)

@@ -326,11 +326,20 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table {
         name: "nodes",
-        columns: &[("chain", Text), ("process", Text), ("seen_at", Int), ("state", Text), ("keys", Text)],
+        columns: &[
+            ("chain", Text),
+            ("process", Text),
+            ("seen_at", Int),
+            ("state", Text),
+            ("keys", Text),
+            ("closed_before", Int),
+        ],
         key: 1,
         owner: None,
         page: 200,
-        select: "SELECT chain, process, seen_at, state, keys FROM nodes WHERE chain > $1 ORDER BY chain LIMIT $2",
-        insert: "INSERT INTO nodes (chain, process, seen_at, state, keys) VALUES ($1, $2, $3, $4, $5)",
+        select: "SELECT chain, process, seen_at, state, keys, closed_before FROM nodes WHERE chain > $1 \
+            ORDER BY chain LIMIT $2",
+        insert: "INSERT INTO nodes (chain, process, seen_at, state, keys, closed_before) \
+            VALUES ($1, $2, $3, $4, $5, $6)",
     },
 ];

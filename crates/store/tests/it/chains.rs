@@ -191,6 +191,37 @@ both! {
         assert_eq!(other.recover().await.unwrap(), 0, "it ended in order");
     }
 
+    async fn who_writes_lives_though_she_does_not_tell(database: TestDatabase) {
+        let (writes, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        writes.audit().open(permit(), intent(request(1))).await.unwrap();
+        for number in 0..3 {
+            look(&other).await;
+            writes.audit().durable(note(&number.to_string())).await.unwrap();
+        }
+        look(&other).await;
+        assert_eq!(other.recover().await.unwrap(), 1, "now she is silent");
+    }
+
+    async fn who_was_taken_for_dead_and_dies_later_has_each_call_closed_once(database: TestDatabase) {
+        let (slow, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        slow.audit().open(permit(), intent(request(1))).await.unwrap();
+        for wakes in [request(2), request(3)] {
+            look(&other).await;
+            assert_eq!(other.recover().await.unwrap(), 1);
+            database.clock().advance(Duration::from_secs(1));
+            slow.beat().await.unwrap();
+            look(&other).await;
+            assert_eq!(other.recover().await.unwrap(), 0, "all that was open is closed");
+            slow.beat().await.unwrap();
+            slow.audit().open(permit(), intent(wakes)).await.unwrap();
+        }
+        look(&other).await;
+        assert_eq!(other.recover().await.unwrap(), 1);
+        let closed: Vec<_> = unknown(&other).await.iter().filter_map(|record| record.entry.request).collect();
+        let of = |number| closed.iter().filter(|closed| **closed == request(number)).count();
+        assert_eq!([of(1), of(2), of(3)], [1; 3], "{closed:?}");
+    }
+
     async fn a_change_goes_into_the_chain_of_its_process(database: TestDatabase) {
         let (one, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
         for name in ["a", "b", "c"] {

@@ -20,18 +20,18 @@ both! {
         let store = database.open(Process::Serve).await;
         assert_eq!(store.install(InstallId::random(database.entropy())).await.unwrap(), id);
         let mut raw = Raw::open(&database).await;
-        assert_eq!(raw.number("SELECT COUNT(*) FROM schema_version").await, 3);
-        assert_eq!(raw.number("SELECT MAX(version) FROM schema_version").await, 3);
+        assert_eq!(raw.number("SELECT COUNT(*) FROM schema_version").await, 4);
+        assert_eq!(raw.number("SELECT MAX(version) FROM schema_version").await, 4);
     }
 
     async fn a_newer_schema_is_refused(database: TestDatabase) {
         database.open(Process::Serve).await.close().await.unwrap();
         Raw::open(&database).await.run("INSERT INTO schema_version (version) VALUES (99)").await.unwrap();
         let error = database.try_open(Process::Serve).await.err().unwrap();
-        assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 3 }), "{error}");
+        assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 4 }), "{error}");
         assert_eq!(
             error.to_string(),
-            "the database has schema 99, this version knows 3: start the newer version, or restore a backup"
+            "the database has schema 99, this version knows 4: start the newer version, or restore a backup"
         );
     }
 
@@ -78,6 +78,6 @@ async fn an_unprepared_postgres_database_is_refused() {
     let (cluster, name) = database.cluster().unwrap();
     Raw::login(cluster).await.run(&format!("CREATE DATABASE {name}")).await.unwrap();
     let error = database.try_open(Process::Serve).await.err().unwrap();
-    assert!(matches!(error, StoreError::OlderSchema { found: 0, needed: 3 }), "{error}");
+    assert!(matches!(error, StoreError::OlderSchema { found: 0, needed: 4 }), "{error}");
     assert!(error.to_string().contains("mcphub database prepare"), "{error}");
 }
