@@ -159,3 +159,24 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Cache, KEPT, ServerId, UserId};
+
+    #[test]
+    fn so_many_values_are_kept_and_then_the_longest_unused_goes() {
+        let cache = Cache::new();
+        let server = ServerId::from_bytes([0; 16]);
+        let place = |number: usize| (UserId::from_bytes((number as u128).to_be_bytes()), server);
+        let mut kept = cache.personal.lock();
+        for number in 0..KEPT {
+            kept.put(place(number), Default::default());
+        }
+        assert!(kept.get(&place(0)).is_some());
+        kept.put(place(KEPT), Default::default());
+        let is_kept = [0, 1, KEPT].map(|number| kept.contains(&place(number)));
+        assert_eq!((kept.len(), is_kept), (KEPT, [true, false, true]));
+        assert_eq!(cache.shared.lock().cap().get(), KEPT);
+    }
+}

@@ -63,6 +63,19 @@ struct Waiting {
     door: oneshot::Sender<oneshot::Sender<Box<(Running, Inquiry)>>>,
 }
 
+impl Kept {
+    /// Lets a call wait under a name, if neither its person nor everybody together has too many.
+    fn admit(&self, name: [u8; 16], call: Waiting) -> Result<(), HubError> {
+        let mut kept = self.0.lock();
+        let hers = kept.values().filter(|waiting| waiting.owner == call.owner).count();
+        if hers >= KEPT_PER_PERSON || kept.len() >= KEPT {
+            return Err(HubError::Invalid("too many calls wait for an answer".to_owned()));
+        }
+        kept.insert(name, call);
+        Ok(())
+    }
+}
+
 impl Hub {
     /// Seals what a client is to bring back within ten minutes.
     pub fn seal_state(&self, caller: &Caller, bound: Bound<'_>, state: &State) -> Result<String, HubError> {
@@ -109,14 +122,7 @@ impl Hub {
     pub fn keep(&self, caller: &Caller, mut running: Running, inquiry: Inquiry) -> Result<State, HubError> {
         let owner = owner(caller)?;
         let (name, (door, mut comes)) = (self.entropy.bytes::<16>(), oneshot::channel());
-        {
-            let mut kept = self.kept.0.lock();
-            let hers = kept.values().filter(|waiting| waiting.owner == owner).count();
-            if hers >= KEPT_PER_PERSON || kept.len() >= KEPT {
-                return Err(HubError::Invalid("too many calls wait for an answer".to_owned()));
-            }
-            kept.insert(name, Waiting { owner, door });
-        }
+        self.kept.admit(name, Waiting { owner, door })?;
         let (hub, stop) = (self.handle(), self.stop.clone());
         self.tasks.spawn(async move {
             let call = tokio::select! {
@@ -224,5 +230,29 @@ const fn place<'a>(owner: &'a str, request: &'a str) -> Context<'a> {
         name: "",
         version: 1,
         destination: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HubError, KEPT, KEPT_PER_PERSON, Kept, UserId, Waiting, oneshot};
+
+    #[test]
+    fn so_many_calls_of_one_person_and_of_all_wait_and_no_more() {
+        let kept = Kept::default();
+        let name = |number: usize| (number as u128).to_be_bytes();
+        let admit = |number: usize, person: usize| {
+            let (owner, door) = (UserId::from_bytes(name(person)), oneshot::channel().0);
+            kept.admit(name(number), Waiting { owner, door })
+        };
+        for number in 0..KEPT {
+            admit(number, number / KEPT_PER_PERSON).unwrap();
+            if number == KEPT_PER_PERSON - 1 {
+                assert!(matches!(admit(KEPT, 0), Err(HubError::Invalid(_))), "one person has too many");
+            }
+        }
+        assert!(matches!(admit(KEPT, KEPT), Err(HubError::Invalid(_))), "all together have too many");
+        kept.0.lock().remove(&name(0));
+        admit(KEPT, KEPT).unwrap();
     }
 }

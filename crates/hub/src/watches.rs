@@ -23,13 +23,14 @@ use crate::hub::Hub;
 use crate::offers::Entrance;
 
 /// How many watches one person may have.
-const PER_PERSON: usize = 256;
+pub(crate) const PER_PERSON: usize = 256;
 /// How many servers one watch listens to; others are left out, which the client is told.
-const SERVERS: usize = 64;
+pub(crate) const SERVERS: usize = 64;
 /// How many resources one watch may hear of.
 pub const RESOURCES: usize = 100;
 /// How much news waits for a client that reads slowly; what comes then is lost.
 const WAITING: usize = 64;
+
 /// Says what a client wants to hear of, by the names on her endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -58,7 +59,7 @@ pub struct Watch {
     /// What of the wish comes true.
     honoured: Wish,
     /// Without it, the news of no server would be the end.
-    _sender: mpsc::Sender<Heard>,
+    _outlet: Outlet,
     _ends: DropGuard,
     _place: PlaceGuard,
 }
@@ -120,14 +121,13 @@ impl Hub {
         self.limits.charge(place.user, self.clock.now()).map_err(|after| HubError::RateLimited { after })?;
         let world = self.snapshot.fresh()?;
         let interests = self.interests(&world, caller, entrance.endpoint, wish)?;
-        let (sender, news) = mpsc::channel(WAITING);
-        let outlet = Outlet { sender: sender.clone(), drops: self.drops() };
+        let (outlet, news) = Outlet::new(self.drops());
         let ends = CancellationToken::new();
         let mut watch = Watch {
             news,
             // The hub itself knows which tools there are.
             honoured: Wish { tools: wish.tools, uris: wish.uris.clone(), ..Wish::default() },
-            _sender: sender,
+            _outlet: outlet.clone(),
             _ends: ends.clone().drop_guard(),
             _place: place,
         };

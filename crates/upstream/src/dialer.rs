@@ -156,7 +156,7 @@ mod tests {
 
     use tokio::net::TcpListener;
 
-    use super::{Dialer, Host, Refused};
+    use super::{Dialer, Host, MOST_ADDRESSES, Refused};
     use crate::settings::PlainHttp;
 
     fn allowed(host: &str, addresses: &[&str], networks: &[&str], plain_http: PlainHttp) -> bool {
@@ -210,5 +210,20 @@ mod tests {
         let error = dialer(&[]).connect(&inside, true, &addresses).await.unwrap_err();
         assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
         dialer(&["127.0.0.0/8".parse().unwrap()]).connect(&inside, true, &addresses).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn so_many_addresses_of_a_name_are_tried_and_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        // Nobody listens there.
+        let closed = SocketAddr::from(([127, 0, 0, 2], open.port()));
+        let networks = ["127.0.0.0/8".parse().unwrap()].into();
+        let dialer = Dialer { networks, plain_http: PlainHttp::Allowed };
+        for (before, good) in [(MOST_ADDRESSES - 1, true), (MOST_ADDRESSES, false)] {
+            let addresses = [vec![closed; before], vec![open]].concat();
+            let connected = dialer.connect(&Host::parse("a.example"), true, &addresses).await;
+            assert_eq!(connected.is_ok(), good, "behind {before} others");
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::http::{BEST_EFFORT, HttpConnection, JSON, Own, Shared, status_error, 
 use crate::legacy::{ask_for_logs, opened};
 use crate::outbound::Body;
 use crate::outgoing::{Outgoing, initialize};
-use crate::pipe::{MESSAGES, Outlets, Pipe, PipeReply, STRAYS};
+use crate::pipe::{Outlets, Pipe, PipeReply, STRAYS};
 use crate::roots::Telling;
 use crate::watch::Feed;
 
@@ -68,9 +68,7 @@ impl EventSession {
     pub(crate) async fn open(connection: &Arc<HttpConnection>) -> Result<Arc<Self>, UpstreamError> {
         let (blame, shared) = (connection.blame.clone(), connection.shared.clone());
         let Greeting { body, decoder, destination } = greet(connection).await?;
-        let (outgoing, messages) = mpsc::channel(MESSAGES);
-        let (strays, _) = mpsc::channel(1);
-        let outlets = Outlets { outgoing, strays };
+        let (outlets, messages, _) = Outlets::new();
         let pipe = Pipe::new(blame.clone(), shared.clone(), connection.key, outlets);
         let post = Arc::new(Post { blame, shared, destination });
         post.shared.spawn(Arc::clone(&pipe).read_events(body, decoder));
@@ -182,7 +180,7 @@ async fn greet(connection: &Arc<HttpConnection>) -> Result<Greeting, UpstreamErr
     if let Some(error) = status_error(blame, &response) {
         return Err(error);
     }
-    let mut decoder = Decoder::new(connection.shared.max_response);
+    let mut decoder = Decoder::for_messages(connection.shared.max_response);
     let mut body = response.into_body();
     let named = loop {
         if let Some(event) = decoder.next_event().map_err(|error| blame.garbage(error.to_string()))? {

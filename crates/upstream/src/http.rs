@@ -312,3 +312,20 @@ pub(crate) fn is_ours(id: Option<&Id>, ours: i64, outcome: &Outcome) -> bool {
         None => matches!(outcome, Outcome::Error(_)),
     }
 }
+
+#[cfg(test)]
+impl Shared {
+    /// Is all that a connection needs which opens nothing.
+    pub(crate) fn alone() -> Self {
+        let outbound = Outbound::new(&[], crate::settings::PlainHttp::LoopbackOnly).unwrap();
+        Self {
+            outbound: Arc::new(outbound),
+            ids: Arc::default(),
+            tracker: TaskTracker::new(),
+            runtime: Handle::current(),
+            max_response: 8 << 20,
+            drops: Drops::default(),
+            bus: Bus::default(),
+        }
+    }
+}

@@ -117,6 +117,22 @@ pub fn key(
 }
 
 #[cfg(test)]
+impl ConnectionKey {
+    /// Names a connection of a person.
+    pub(crate) const fn of(person: UserId) -> Self {
+        Self {
+            server: ServerId::from_bytes([9; 16]),
+            revision: 1,
+            shared_revision: 1,
+            personal_revision: 1,
+            scope: Scope::Person(person),
+            abilities: Abilities::NONE,
+            prefers: Prefers::Modern,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use mcphub_domain::server::ServerState;
     use mcphub_domain::{Server, ServerId, Timestamp, UserId};

@@ -28,6 +28,14 @@ pub struct List {
     pub cache: Option<Cache>,
 }
 
+/// Is a list as far as it has come.
+#[derive(Default)]
+struct Collected {
+    list: List,
+    bytes: usize,
+    pages: usize,
+}
+
 impl Upstreams {
     /// Asks the server that the permit allows to ask for all its prompts, resources or templates. One that
     /// doesn't know the method has none.
@@ -64,30 +72,41 @@ impl Upstreams {
     ) -> Result<List, UpstreamError> {
         bearer.check(server, &access)?;
         let (blame, key) = (Blame(server.name.clone()), access.key);
-        let (mut list, mut bytes, mut cursor) = (List::default(), 0, None);
+        let (mut collected, mut cursor) = (Collected::default(), None);
         let mut trial = self.admit(server, &key, bearer.person)?;
         let lease = self.lease(server, access)?;
-        for _ in 0..PAGES {
+        loop {
             let request = Outgoing::list(kind, cursor.as_deref());
             let answer = send(server, trial, lease.again(), request).await?.answer().await?;
             let is_modern = answer.version.is_modern();
-            let Some(result) = list_of(&blame, kind, answer.outcome)? else { return Ok(list) };
-            bytes += result.len();
-            let page = ListPage::parse(kind, &result).map_err(|fault| blame.garbage(fault.to_string()))?;
-            list.items.extend(page.items);
-            let cache = page.cache.or(is_modern.then_some(Cache::NONE));
-            list.cache = list.cache.zip(cache).map(|(one, other)| one.and(other)).or(cache);
-            if bytes > LIST_BYTES || list.items.len() > ITEMS {
-                let what = kind.member();
-                return Err(blame.garbage(format!("it lists more than {ITEMS} {what} or {LIST_BYTES} bytes")));
-            }
-            cursor = page.next_cursor;
+            let Some(result) = list_of(&blame, kind, answer.outcome)? else { return Ok(collected.list) };
+            let mut page =
+                ListPage::parse(kind, &result).map_err(|fault| blame.garbage(fault.to_string()))?;
+            page.cache = page.cache.or(is_modern.then_some(Cache::NONE));
+            cursor = collected.take(kind, page, result.len()).map_err(|reason| blame.garbage(reason))?;
             if cursor.is_none() {
-                return Ok(list);
+                return Ok(collected.list);
             }
             trial = self.admit(server, &key, bearer.person)?;
         }
-        Err(blame.garbage(format!("its list has more than {PAGES} pages")))
+    }
+}
+
+impl Collected {
+    /// Takes in a page of so many bytes and returns where the next one begins, or says what is too much.
+    fn take(&mut self, kind: ListKind, page: ListPage, size: usize) -> Result<Option<Box<str>>, String> {
+        let list = &mut self.list;
+        self.bytes += size;
+        self.pages += 1;
+        list.items.extend(page.items);
+        list.cache = list.cache.zip(page.cache).map(|(one, other)| one.and(other)).or(page.cache);
+        if self.bytes > LIST_BYTES || list.items.len() > ITEMS {
+            return Err(format!("it lists more than {ITEMS} {} or {LIST_BYTES} bytes", kind.member()));
+        }
+        match page.next_cursor {
+            Some(_) if self.pages == PAGES => Err(format!("its list has more than {PAGES} pages")),
+            next => Ok(next),
+        }
     }
 }
 
@@ -99,5 +118,54 @@ fn list_of(blame: &Blame, kind: ListKind, outcome: Outcome) -> Result<Option<Raw
         Outcome::Error(error) => {
             Err(blame.garbage(format!("it answered `{}` with error {}", kind.method(), error.code)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Collected, ITEMS, Item, LIST_BYTES, ListKind, ListPage, PAGES, Raw};
+
+    /// Is a page of so many items.
+    fn page(items: usize) -> ListPage {
+        let tool = Raw::json(&serde_json::json!({ "name": "a" })).unwrap();
+        let item = Item::parse(ListKind::Tools, &tool).unwrap();
+        ListPage { items: vec![item; items], ..ListPage::default() }
+    }
+
+    /// Takes pages of so many items and bytes, one after the other, and says what came of the last one.
+    fn taken(pages: &[(usize, usize)]) -> Result<usize, String> {
+        let mut collected = Collected::default();
+        for (items, size) in pages {
+            collected.take(ListKind::Tools, page(*items), *size)?;
+        }
+        Ok(collected.list.items.len())
+    }
+
+    #[test]
+    fn a_list_is_as_long_as_it_may_be_and_no_longer() {
+        let refused = Err(format!("it lists more than {ITEMS} tools or {LIST_BYTES} bytes"));
+        assert_eq!(taken(&[(ITEMS, 1)]), Ok(ITEMS));
+        assert_eq!(taken(&[(ITEMS - 1, 1), (1, 1)]), Ok(ITEMS));
+        assert_eq!(taken(&[(ITEMS + 1, 1)]), refused);
+        assert_eq!(taken(&[(ITEMS - 1, 1), (2, 1)]), refused);
+        assert_eq!(taken(&[(1, LIST_BYTES)]), Ok(1));
+        assert_eq!(taken(&[(1, LIST_BYTES - 1), (1, 1)]), Ok(2));
+        assert_eq!(taken(&[(1, LIST_BYTES + 1)]), refused);
+        assert_eq!(taken(&[(1, LIST_BYTES - 1), (1, 2)]), refused);
+    }
+
+    #[test]
+    fn a_list_has_so_many_pages_and_no_more() {
+        let next = || Some(Box::from("next"));
+        let last = |next_cursor: Option<Box<str>>| {
+            let mut collected = Collected::default();
+            let mut take = |page| collected.take(ListKind::Tools, page, 1);
+            for _ in 1..PAGES {
+                assert_eq!(take(ListPage { next_cursor: next(), ..page(1) }), Ok(next()));
+            }
+            take(ListPage { next_cursor, ..page(1) })
+        };
+        assert_eq!(last(None), Ok(None));
+        assert_eq!(last(next()), Err(format!("its list has more than {PAGES} pages")));
     }
 }

@@ -163,7 +163,7 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio::task::JoinSet;
 
-    use super::{FILE, Log, Mask, read_line};
+    use super::{FILE, LINE, Log, Mask, read, read_line};
 
     const WRITERS: usize = 8;
     const LINES: usize = 20_000;
@@ -184,16 +184,42 @@ mod tests {
         assert_eq!(lines, ["0123", "next", "last"]);
     }
 
-    /// Lets a process write lines to its standard error, and keeps them as its log.
-    async fn flood(logs: &Path, name: &str) {
+    async fn open(logs: &Path, name: &str) -> Log {
         let clock = Clock::new(|| Timestamp::from_micros(0));
-        let log = Log::open(logs, &"flood".parse().unwrap(), name, Mask::default(), clock).await.unwrap();
+        Log::open(logs, &"flood".parse().unwrap(), name, Mask::default(), clock).await.unwrap()
+    }
+
+    /// Lets a process write to its standard error, and keeps that as its log.
+    async fn keep(logs: &Path, name: &str, script: &str) {
+        let log = open(logs, name).await;
         let mut command = Command::new("sh");
-        let mut child =
-            command.args(["-c", &format!("seq {LINES} >&2")]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.args(["-c", script]).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         log.capture(stderr, mpsc::channel(1).1).await;
         assert!(child.wait().await.unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn a_line_is_kept_up_to_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = format!("printf '%0{LINE}d\\n%0{LINE}d1\\n' 0 0 >&2");
+        keep(folder.path(), "long", &script).await;
+        let kept = read(folder.path(), &"flood".parse().unwrap(), usize::MAX).unwrap();
+        let longest = format!(" stderr {}", "0".repeat(LINE));
+        assert!(kept.len() == 2 && kept.iter().all(|line| line.ends_with(&longest)), "{kept:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_would_grow_beyond_its_limit_becomes_the_older_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = open(folder.path(), "full").await;
+        let path = log.path.clone();
+        let size = |extension| std::fs::metadata(path.with_extension(extension)).map_or(0, |file| file.len());
+        for (length, sizes) in [(FILE, [FILE, 0]), (1, [1, FILE])] {
+            log.noted = "x".repeat(usize::try_from(length).unwrap());
+            log.write().await.unwrap();
+            assert_eq!(["log", "log.1"].map(size), sizes);
+        }
     }
 
     /// Counts the threads of this process that have a name.
@@ -212,7 +238,8 @@ mod tests {
             let mut floods = JoinSet::new();
             for name in 0..WRITERS {
                 let logs = folder.path().to_owned();
-                floods.spawn_on(async move { flood(&logs, &name.to_string()).await }, runtime.handle());
+                let flood = async move { keep(&logs, &name.to_string(), &format!("seq {LINES} >&2")).await };
+                floods.spawn_on(flood, runtime.handle());
             }
             while let Some(done) = floods.join_next().await {
                 done.unwrap();

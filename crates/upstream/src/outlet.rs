@@ -56,3 +56,34 @@ impl Inlet {
         self.0.recv().await.map(|waiting| waiting.step)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mcphub_wire::Notification;
+
+    use super::{NOTIFICATIONS, NOTIFIED, Outlet, Step};
+    use crate::counters::Counters;
+
+    #[test]
+    fn so_much_waits_for_a_caller_and_what_is_more_is_lost_and_counted() {
+        let table = [
+            (vec![1; NOTIFICATIONS], 0),
+            (vec![1; NOTIFICATIONS + 1], 1),
+            (vec![NOTIFIED - 1, 1], 0),
+            (vec![NOTIFIED - 1, 2], 1),
+            // A longer one waits alone.
+            (vec![NOTIFIED + 1], 0),
+            (vec![NOTIFIED + 1, 1], 1),
+            (vec![1, NOTIFIED + 1], 1),
+        ];
+        for (sizes, lost) in table {
+            let counters = Counters::default();
+            let (outlet, _inlet) = Outlet::new(&counters.drops());
+            for size in &sizes {
+                let notification = Notification { method: "x".into(), params: None };
+                outlet.offer(Step::Notification(notification), *size);
+            }
+            assert_eq!(counters.counts().dropped_notifications, lost, "{sizes:?}");
+        }
+    }
+}

@@ -30,7 +30,7 @@ use crate::watch::Feed;
 /// A line longer than this lets go of its buffer, which what follows it would keep.
 const LONG_LINE: usize = 256 << 10;
 /// How many messages may wait for the process.
-pub(crate) const MESSAGES: usize = 16;
+const MESSAGES: usize = 16;
 /// How long the rest of what a process said is waited for after its end.
 const REST: Duration = Duration::from_millis(500);
 /// What is said of a process that is gone, with where it may have said why.
@@ -67,8 +67,8 @@ struct Slot {
 
 /// Are the channels out of a pipe.
 pub(crate) struct Outlets {
-    pub(crate) outgoing: mpsc::Sender<Bytes>,
-    pub(crate) strays: mpsc::Sender<Vec<u8>>,
+    outgoing: mpsc::Sender<Bytes>,
+    strays: mpsc::Sender<Vec<u8>>,
 }
 
 /// Reads the messages of one call. Dropping it before the answer cancels the call.
@@ -80,6 +80,15 @@ pub(crate) struct PipeReply {
     finished: bool,
     /// What is not to end before.
     session: Option<Arc<EventSession>>,
+}
+
+impl Outlets {
+    /// Makes them; returns where messages come out, and where lines do that are none.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Bytes>, mpsc::Receiver<Vec<u8>>) {
+        let (outgoing, messages) = mpsc::channel(MESSAGES);
+        let (strays, stray_lines) = mpsc::channel(MESSAGES);
+        (Self { outgoing, strays }, messages, stray_lines)
+    }
 }
 
 impl Pipe {
@@ -372,3 +381,6 @@ impl Drop for PipeReply {
         self.pipe.send_soon(progress::cancelled(&Id::Integer(self.id), "the caller gave up"));
     }
 }
+
+#[cfg(test)]
+mod tests;

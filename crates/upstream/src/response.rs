@@ -57,7 +57,7 @@ impl HttpReply {
         let limit = connection.shared.max_response;
         let content = match (is_json, is_events) {
             (true, _) => Content::Json(response.into_body(), BytesMut::new()),
-            (_, true) => Content::Events(response.into_body(), Box::new(Decoder::new(limit))),
+            (_, true) => Content::Events(response.into_body(), Box::new(Decoder::for_messages(limit))),
             _ => {
                 return Err(connection
                     .blame
@@ -144,7 +144,7 @@ impl HttpReply {
         let session = self.cancel.as_ref().and_then(Cancel::session);
         let session = session.ok_or_else(|| blame.unreachable("its stream ended before the answer"))?;
         let body = self.resume.take_up(&self.connection, session).await?;
-        let decoder = Decoder::new(self.connection.shared.max_response);
+        let decoder = Decoder::for_messages(self.connection.shared.max_response);
         self.content = Content::Events(body, Box::new(decoder));
         Ok(())
     }
@@ -238,4 +238,53 @@ async fn collect(
 async fn chunk(connection: &HttpConnection, body: &mut Body) -> Result<Option<Bytes>, UpstreamError> {
     let broke_off = |error| connection.blame.unreachable(format!("its answer broke off: {error}"));
     body.next().await.transpose().map_err(broke_off)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use mcphub_domain::UserId;
+    use mcphub_wire::Version;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{
+        Arc, Bytes, Cancel, Content, HttpConnection, HttpReply, MOST_REQUESTS, Resume, UpstreamError,
+    };
+    use crate::beside::Reachable;
+    use crate::era::Era;
+    use crate::error::Blame;
+    use crate::http::Shared;
+    use crate::key::ConnectionKey;
+    use crate::legacy::Session;
+    use crate::stream::OwnStream;
+    use crate::target::ResolvedHttp;
+
+    /// Is what comes back from a legacy server.
+    fn reply() -> HttpReply {
+        let target = ResolvedHttp { url: "http://localhost/".parse().unwrap(), headers: HeaderMap::new() };
+        let (blame, key) = (Blame("s".parse().unwrap()), ConnectionKey::of(UserId::from_bytes([1; 16])));
+        let connection = HttpConnection::new(blame, Shared::alone(), target, (Vec::new(), &key)).unwrap();
+        let session = Session {
+            version: Version::V2025_11_25,
+            id: None,
+            feed: Arc::default(),
+            stream: OwnStream::default(),
+            reachable: Reachable::default(),
+            over: CancellationToken::new(),
+        };
+        let cancel = Some(Cancel::new(&connection, &Era::Legacy(Arc::new(session)), 7));
+        let (content, resume) = (Content::Ready(None), Resume::default());
+        HttpReply { connection, id: 7, content, cancel, requests: 0, resume }
+    }
+
+    #[tokio::test]
+    async fn a_legacy_server_asks_so_often_during_a_call_and_no_more() {
+        let mut reply = reply();
+        let ping = Bytes::from_static(br#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#);
+        for number in 0..MOST_REQUESTS {
+            assert!(reply.message(&ping).is_ok(), "{number}");
+        }
+        let refused = reply.message(&ping).err().unwrap();
+        assert!(matches!(refused, UpstreamError::Garbage { .. }), "{refused}");
+    }
 }

@@ -8,7 +8,6 @@ use mcphub_domain::{Clock, Server};
 use mcphub_wire::discover::Discovery;
 use mcphub_wire::legacy::initialized;
 use mcphub_wire::{Outcome, Response, Version};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::counters::Counters;
@@ -21,7 +20,7 @@ use crate::legacy::{ask_for_logs, opened};
 use crate::log::Log;
 use crate::mask::Mask;
 use crate::outgoing::{Outgoing, initialize};
-use crate::pipe::{MESSAGES, Outlets, Pipe, PipeReply};
+use crate::pipe::{Outlets, Pipe, PipeReply};
 use crate::process::Process;
 use crate::reply::{Sent, Stream};
 use crate::roots::{Roots, Telling};
@@ -130,9 +129,7 @@ impl Attempt {
         let started = Process::start(settings, launch.target, sandbox, &home).await;
         let (process, streams) = started.map_err(failed)?;
         launch.counters.count_start();
-        let (outgoing, messages) = mpsc::channel(MESSAGES);
-        let (strays, stray_lines) = mpsc::channel(MESSAGES);
-        let outlets = Outlets { outgoing, strays };
+        let (outlets, messages, stray_lines) = Outlets::new();
         let pipe = Pipe::new(blame.clone(), (*shared).clone(), **key, outlets);
         shared.spawn(log.capture(streams.stderr, stray_lines));
         shared.spawn(Arc::clone(&pipe).read(streams.stdout));

@@ -160,7 +160,7 @@ impl Session {
     }
 
     async fn hear_out(self: &Arc<Self>, connection: &Arc<HttpConnection>, response: Response<Body>) {
-        let mut decoder = Decoder::new(connection.shared.max_response);
+        let mut decoder = Decoder::for_messages(connection.shared.max_response);
         let (mut body, mut requests) = (response.into_body(), 0);
         while let Some(Ok(bytes)) = body.next().await {
             decoder.push(&bytes);

@@ -390,25 +390,42 @@ impl Drop for Subscribed {
 mod tests {
     use mcphub_wire::{Envelope, Params};
 
-    use super::{LONGEST, News, Notification};
+    use super::{Feed, LONGEST, ListKind, News, Notification, Source, Told, WAITING, method};
 
-    fn told(more: usize) -> Params {
-        let params = format!(r#"{{"uri":"a:b","more":"{}"}}"#, "x".repeat(more));
+    /// Returns what is handed on of a notification with a URI and so much more.
+    fn told(uri: &str, more: usize) -> Option<Params> {
+        let params = format!(r#"{{"uri":"{uri}","more":"{}"}}"#, "x".repeat(more));
         let body =
             format!(r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{params}}}"#);
         let Ok(Envelope::Notification(notification)) = Envelope::parse(&body.into()) else {
             panic!("no notification")
         };
-        match News::of(&notification) {
-            Some(News::Resource(Notification { params: Some(params), .. })) => params,
+        match News::of(&notification)? {
+            News::Resource(told) => told.params,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn of_a_long_notification_only_the_uri_is_kept() {
-        assert!(told(LONGEST - 20).get("more").is_some());
-        let long = told(LONGEST);
+        let most = LONGEST - told("a:b", 0).unwrap().size();
+        assert!(told("a:b", most).unwrap().get("more").is_some());
+        let long = told("a:b", most + 1).unwrap();
         assert_eq!((long.uri(), long.get("more")), (Some("a:b"), None));
+        assert!(told(&"u".repeat(LONGEST), 0).is_some());
+        assert!(told(&"u".repeat(LONGEST + 1), 0).is_none());
+    }
+
+    #[tokio::test]
+    async fn so_much_news_waits_for_a_watcher_and_what_is_more_is_lost() {
+        let feed = Feed::default();
+        let mut source = Source::Session(feed.news.subscribe());
+        let tell = || feed.tell(&Notification { method: method::TOOLS_CHANGED.into(), params: None });
+        (0..WAITING).for_each(|_| tell());
+        for _ in 0..WAITING {
+            assert!(matches!(source.next().await, Some(Told::News(News::List(ListKind::Tools)))));
+        }
+        (0..=WAITING).for_each(|_| tell());
+        assert!(matches!(source.next().await, Some(Told::Lost(1))));
     }
 }

@@ -186,8 +186,8 @@ pub fn next_round(responses: &[(Box<str>, Raw)], state: Option<&str>) -> Edit {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{InputRequired, first_round, next_round, response, state, with_state};
-    use crate::{Abilities, Params, Raw};
+    use super::{InputRequired, MOST, first_round, next_round, response, state, with_state};
+    use crate::{Abilities, Fault, Params, Raw};
 
     fn raw(value: &Value) -> Raw {
         Raw::json(value).unwrap()
@@ -225,18 +225,27 @@ mod tests {
         assert!(
             InputRequired::read(&raw(&json!({ "inputRequests": {}, "requestState": "s" })), able).is_ok()
         );
-        let many: serde_json::Map<String, Value> = (0..101).map(|n| (n.to_string(), roots.clone())).collect();
         for wrong in [
             json!({ "inputRequests": { "a": { "method": "sampling/createMessage" } } }),
             json!({ "inputRequests": { "a": { "method": "tools/call" } } }),
             json!({ "inputRequests": { "a": "roots/list" } }),
             json!({ "inputRequests": [] }),
             json!({ "inputRequests": {} }),
-            json!({ "inputRequests": many }),
             json!({}),
         ] {
             assert!(InputRequired::read(&raw(&wrong), able).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_result_asks_for_so_many_things_and_no_more() {
+        let asked = |count: usize| {
+            let requests = (0..count).map(|n| (n.to_string(), json!({ "method": "roots/list" })));
+            let asks = json!({ "inputRequests": requests.collect::<serde_json::Map<_, _>>() });
+            InputRequired::read(&raw(&asks), Abilities::ALL).map(|read| read.requests.len())
+        };
+        assert_eq!(asked(MOST), Ok(MOST));
+        assert_eq!(asked(MOST + 1), Err(Fault::Invalid("a result must ask for at most 100 things")));
     }
 
     #[test]

@@ -62,7 +62,17 @@ enum Data {
     Many(BytesMut),
 }
 
+/// How much the type and the id of an event may hold beside a message.
+const BESIDE: usize = 1 << 10;
+
 impl Decoder {
+    /// Starts a stream of messages: an event with one of `longest` bytes is read whatever its type and its id are, if those
+    /// have no more than 1 KiB. Whoever reads the message says whether it is too long.
+    #[must_use]
+    pub fn for_messages(longest: usize) -> Self {
+        Self::new(longest.saturating_add(BESIDE))
+    }
+
     /// Starts a stream whose events hold at most `limit` bytes each.
     #[must_use]
     pub fn new(limit: usize) -> Self {

@@ -38,6 +38,7 @@ mod sessions;
 mod tasks;
 mod town;
 mod vault;
+mod watches;
 #[path = "../../../upstream/tests/it/web.rs"]
 #[expect(dead_code, reason = "these tests need less of it than those that it is from")]
 mod web;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Heard;
+use super::{Heard, WAITING};
 use crate::caller::Caller;
 use crate::client::Client;
 use crate::discovery::FIRST_LIST;
@@ -34,8 +34,8 @@ pub(super) type Opened = (Watching, Lease, OutcomeRecord);
 /// Is the way to the client of a watch.
 #[derive(Clone)]
 pub(super) struct Outlet {
-    pub(super) sender: mpsc::Sender<Heard>,
-    pub(super) drops: Drops,
+    sender: mpsc::Sender<Heard>,
+    drops: Drops,
 }
 
 /// Is one server's part of a watch.
@@ -163,6 +163,11 @@ async fn hear_out(
 }
 
 impl Outlet {
+    pub(super) fn new(drops: Drops) -> (Self, mpsc::Receiver<Heard>) {
+        let (sender, news) = mpsc::channel(WAITING);
+        (Self { sender, drops }, news)
+    }
+
     /// Gives a client what is to be told, unless too much waits for her already: then it is lost, and counted.
     fn offer(&self, heard: Heard) {
         if let Err(TrySendError::Full(_)) = self.sender.try_send(heard) {
@@ -197,5 +202,25 @@ impl Part {
         };
         let params = params.edited(&edit).ok()?;
         Some(Notification { params: Some(params), ..notification })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcphub_wire::list::ListKind;
+
+    use super::{Drops, Heard, Outlet, WAITING};
+
+    #[test]
+    fn so_much_news_waits_and_the_rest_is_lost() {
+        let (outlet, mut news) = Outlet::new(Drops::default());
+        let kinds = (0..WAITING).map(|_| ListKind::Tools).chain([ListKind::Prompts]);
+        kinds.for_each(|kind| outlet.offer(Heard::List(kind)));
+        for _ in 0..WAITING {
+            assert_eq!(news.try_recv(), Ok(Heard::List(ListKind::Tools)));
+        }
+        assert!(news.try_recv().is_err());
+        outlet.offer(Heard::List(ListKind::Resources));
+        assert_eq!(news.try_recv(), Ok(Heard::List(ListKind::Resources)), "there is room again");
     }
 }

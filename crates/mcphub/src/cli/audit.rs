@@ -246,3 +246,15 @@ fn short_id(record: &Record) -> String {
     let chain = record.chain.to_string();
     format!("{}.{}", chain.get(..8).unwrap_or(&chain), record.number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST, limit};
+
+    #[test]
+    fn so_many_records_can_be_listed_at_once_and_no_more() {
+        for (asked, is_good) in [(0, false), (1, true), (MOST, true), (MOST + 1, false)] {
+            assert_eq!(limit(&asked.to_string()).ok(), is_good.then_some(asked), "{asked}");
+        }
+    }
+}

@@ -47,7 +47,9 @@ impl Answers {
         let media = media.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         let form = match media {
             media if media.eq_ignore_ascii_case("application/json") => Form::Json(BytesMut::new()),
-            media if media.eq_ignore_ascii_case("text/event-stream") => Form::Events(Decoder::new(LARGEST)),
+            media if media.eq_ignore_ascii_case("text/event-stream") => {
+                Form::Events(Decoder::for_messages(LARGEST))
+            }
             _ if response.status() == StatusCode::ACCEPTED => {
                 return Err(Problem::Broken("the hub gave it up".to_owned()));
             }
@@ -120,5 +122,50 @@ fn understand(bytes: Bytes) -> Result<Arrived, Problem> {
     match Envelope::parse_with(&bytes, &LIMITS) {
         Ok(message) => Ok((bytes, message)),
         Err(error) => Err(Problem::Garbage(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+
+    use super::super::hub::{Headers, Hub};
+    use super::super::stand_in::hub_that_answers;
+    use super::{Answers, Bytes, CONTENT_TYPE, KEYS, LARGEST, Problem, understand};
+
+    const START: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"x":"#;
+
+    /// Answers with a body of this kind, and reads its message.
+    async fn read(media: &'static str, body: Bytes) -> Result<Bytes, Problem> {
+        let answer = move || ([(CONTENT_TYPE, media)], body.clone()).into_response();
+        let (remote, _standing) = hub_that_answers(answer).await;
+        let response = Hub::new(remote).post(Headers::new(), Bytes::from_static(b"{}")).await?;
+        let arrived = Answers::of(response)?.next().await?;
+        arrived.map(|(bytes, _)| bytes).ok_or_else(|| Problem::Broken("nothing came".to_owned()))
+    }
+
+    #[tokio::test]
+    async fn a_message_may_be_as_large_as_the_limit_and_no_larger() {
+        for (length, fits) in [(LARGEST, true), (LARGEST + 1, false)] {
+            let message = format!("{START}\"{}\"}}}}", "y".repeat(length - START.len() - 4));
+            let event = format!("event: message\nid: abcdefgh-12-34\ndata: {message}\n\n");
+            for (media, body) in [("application/json", message.clone()), ("text/event-stream", event)] {
+                match read(media, body.into()).await {
+                    Ok(bytes) => assert!(fits && bytes == message, "{media}: {length} bytes"),
+                    Err(Problem::Garbage(_)) => assert!(!fits, "{media}: {length} bytes"),
+                    Err(other) => panic!("{media}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_may_have_as_many_keys_as_the_limit_and_no_more() {
+        for (keys, fits) in [(KEYS, true), (KEYS + 1, false)] {
+            let own = START.matches("\":").count();
+            let objects = vec![r#"{"":0}"#; keys - own].join(",");
+            let message = format!("{START}[{objects}]}}}}");
+            assert_eq!(understand(message.into()).is_ok(), fits, "{keys} keys");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Standard input and output as messages: one on each line. Both have a thread of their own, which ends with the process: a
 //! read that waits for a client would otherwise keep it alive.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::thread;
 
 use bytes::Bytes;
@@ -44,10 +44,9 @@ impl Out {
 }
 
 /// Begins to read standard input.
-pub(super) fn read() -> io::Result<mpsc::Receiver<Line>> {
+pub(super) fn read(mut input: impl BufRead + Send + 'static) -> io::Result<mpsc::Receiver<Line>> {
     let (sender, receiver) = mpsc::channel(READ);
     let read = move || {
-        let mut input = BufReader::new(io::stdin());
         while let Some(line) = next_line(&mut input, Limits::REQUEST.body) {
             if sender.blocking_send(line).is_err() {
                 return;
@@ -59,11 +58,10 @@ pub(super) fn read() -> io::Result<mpsc::Receiver<Line>> {
 }
 
 /// Begins to write standard output.
-pub(super) fn write() -> io::Result<(Out, Written)> {
+pub(super) fn write(mut output: impl Write + Send + 'static) -> io::Result<(Out, Written)> {
     let (sender, mut receiver) = mpsc::channel(WRITTEN);
     let (done, written) = oneshot::channel();
     let write = move || {
-        let mut output = io::stdout().lock();
         while let Some(message) = receiver.blocking_recv() {
             if write_line(&mut output, message).is_err() {
                 break;
@@ -97,7 +95,72 @@ fn write_line(output: &mut impl Write, message: Bytes) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, next_line, write_line};
+    use std::io::{self, BufReader, Read, Write};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    use super::{Line, READ, WRITTEN, next_line, read, write, write_line};
+
+    /// How long something may take that has to happen.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Is an input without end, which tells of each line that is read of it.
+    struct Endless(Sender<()>);
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.send(()).map_err(io::Error::other)?;
+            (&b"{}\n"[..]).read(buffer)
+        }
+    }
+
+    /// Is an output that tells of each piece that is written, and takes it only when it may.
+    struct Slow(Sender<()>, Receiver<()>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(()).map_err(io::Error::other)?;
+            self.1.recv().map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn so_many_lines_wait_and_then_no_more_are_read() {
+        let (sender, told) = channel();
+        let mut lines = read(BufReader::new(Endless(sender))).unwrap();
+        for number in 1..=READ {
+            assert!(told.recv_timeout(PATIENCE).is_ok(), "line {number}");
+        }
+        assert!(told.recv_timeout(PATIENCE).is_ok(), "one more, which finds no room");
+        assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "and no other");
+        assert_eq!(lines.blocking_recv(), Some(Line::Text("{}\n".into())));
+        assert!(told.recv_timeout(PATIENCE).is_ok(), "there is room again");
+    }
+
+    #[test]
+    fn so_many_messages_wait_for_the_client_and_then_what_brings_more_does() {
+        let ((sender, told), (allow, allowed)) = (channel(), channel());
+        let (out, _written) = write(Slow(sender, allowed)).unwrap();
+        let goes = || out.send("{}".into()).now_or_never().is_some();
+        assert!(goes() && told.recv_timeout(PATIENCE).is_ok(), "one is being written");
+        for number in 1..=WRITTEN {
+            assert!(goes(), "message {number}");
+        }
+        assert!(!goes());
+        // The rest of its line, then the beginning of the next one.
+        for _ in 0..2 {
+            allow.send(()).unwrap();
+            assert!(told.recv_timeout(PATIENCE).is_ok());
+        }
+        assert!(goes(), "there is room again");
+    }
 
     #[test]
     fn a_line_that_is_too_long_is_skipped_and_the_next_one_read() {

@@ -8,9 +8,11 @@ mod lines;
 mod modern;
 mod problem;
 mod running;
+#[cfg(test)]
+mod stand_in;
 
 use std::future::Future;
-use std::io;
+use std::io::{self, BufReader};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,19 +57,9 @@ struct Bridge {
 
 /// Bridges until standard input ends, the client reads no more, or something else wants the end.
 pub(crate) async fn run(remote: Remote, ending: impl Future<Output = ()>) -> io::Result<()> {
-    let (out, written) = lines::write()?;
-    let lines = lines::read()?;
-    let (told, telling) = mpsc::channel(TOLD);
-    let bridge = Arc::new(Bridge {
-        hub: Hub::new(remote),
-        out,
-        running: Running::default(),
-        mirrors: Mirrors::default(),
-        sessions: Sessions::default(),
-        told,
-        tasks: TaskTracker::new(),
-        ended: CancellationToken::new(),
-    });
+    let (out, written) = lines::write(io::stdout())?;
+    let lines = lines::read(BufReader::new(io::stdin()))?;
+    let (bridge, telling) = Bridge::new(remote, out);
     bridge.spawn(Arc::clone(&bridge).tell_all(telling));
     tokio::select! {
         () = ending => {}
@@ -83,6 +75,22 @@ pub(crate) async fn run(remote: Remote, ending: impl Future<Output = ()>) -> io:
 }
 
 impl Bridge {
+    /// Begins with nothing; returns what is told, too, and has to be handed over.
+    fn new(remote: Remote, out: Out) -> (Arc<Self>, mpsc::Receiver<Bytes>) {
+        let (told, telling) = mpsc::channel(TOLD);
+        let bridge = Self {
+            hub: Hub::new(remote),
+            out,
+            running: Running::default(),
+            mirrors: Mirrors::default(),
+            sessions: Sessions::default(),
+            told,
+            tasks: TaskTracker::new(),
+            ended: CancellationToken::new(),
+        };
+        (Arc::new(bridge), telling)
+    }
+
     /// Runs something until the end.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let ended = self.ended.clone();
@@ -227,5 +235,24 @@ impl Bridge {
 
     async fn refuse(&self, id: Option<&Id>, code: i64, text: &str) {
         self.out.send(message::error(id, code, text, None)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bridge, Bytes, TOLD, io, lines, stand_in};
+
+    #[test]
+    fn so_much_that_is_told_waits_for_the_hub_and_the_rest_is_lost() {
+        let (out, _written) = lines::write(io::sink()).unwrap();
+        let (bridge, mut telling) = Bridge::new(stand_in::remote("127.0.0.1:9"), out);
+        for number in 0..=TOLD {
+            bridge.tell(number.to_string().into());
+        }
+        let waiting: Vec<Bytes> = std::iter::from_fn(|| telling.try_recv().ok()).collect();
+        let first: Vec<Bytes> = (0..TOLD).map(|number| number.to_string().into()).collect();
+        assert_eq!(waiting, first);
+        bridge.tell("more".into());
+        assert_eq!(telling.try_recv().unwrap(), "more", "there is room again");
     }
 }

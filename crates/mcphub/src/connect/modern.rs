@@ -35,7 +35,7 @@ impl Mirrors {
         for tool in &page.items {
             match mirrored(tool.raw()) {
                 Ok(found) if !found.is_empty() => {
-                    if known.len() >= REMEMBERED {
+                    if known.len() >= REMEMBERED && !known.contains_key(tool.name()) {
                         known.clear();
                     }
                     known.insert(tool.name().into(), found.into());
@@ -154,10 +154,75 @@ fn push(headers: &mut Headers, name: &'static str, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use mcphub_wire::{Envelope, Request};
+    use std::io;
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Json;
+    use axum::response::IntoResponse as _;
+    use mcphub_wire::{Envelope, Request, Response};
     use serde_json::{Value, json};
 
-    use super::{Mirrors, headers};
+    use super::super::answers::LIMITS;
+    use super::super::stand_in::hub_that_answers;
+    use super::{Arc, Bridge, Mirrors, PAGES, REMEMBERED, headers, look_up};
+    use crate::connect::lines;
+
+    /// Writes a page of tools, each with an argument that a header repeats.
+    fn page(tools: Range<usize>, next: Option<&str>) -> Value {
+        let schema = json!({
+            "type": "object", "properties": { "a": { "type": "string", "x-mcp-header": "A" } },
+        });
+        let tool = |number: usize| json!({ "name": format!("t{number}"), "inputSchema": schema });
+        let mut page = json!({ "tools": tools.map(tool).collect::<Vec<_>>() });
+        if let Some(next) = next {
+            page["nextCursor"] = json!(next);
+        }
+        json!({ "jsonrpc": "2.0", "id": 1, "result": page })
+    }
+
+    fn listed(tools: Range<usize>) -> Response {
+        match Envelope::parse_with(&page(tools, None).to_string().into(), &LIMITS) {
+            Ok(Envelope::Response(response)) => response,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn so_many_tools_are_remembered_and_with_one_more_all_are_forgotten() {
+        let mirrors = Mirrors::default();
+        let learn = |tools| {
+            assert_eq!(mirrors.learn(&listed(tools)), None);
+            mirrors.0.lock().len()
+        };
+        assert_eq!(learn(0..REMEMBERED), REMEMBERED);
+        assert_eq!(learn(0..1), REMEMBERED, "it was known");
+        assert_eq!(learn(REMEMBERED..REMEMBERED + 1), 1);
+    }
+
+    /// Looks up the tools of a hub with so many pages of one tool each; counts the pages that were asked for, and the tools
+    /// that are known then.
+    async fn look_up_of(pages: usize) -> (usize, usize) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let (remote, _standing) = hub_that_answers(move || {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            let next = (number + 1 < pages).then_some("next");
+            Json(page(number..number + 1, next)).into_response()
+        })
+        .await;
+        let (out, _written) = lines::write(io::sink()).unwrap();
+        let (bridge, _telling) = Bridge::new(remote, out);
+        look_up(&bridge, &request("tools/call", json!({ "name": "t0" }))).await.unwrap();
+        let known = bridge.mirrors.0.lock().len();
+        (asked.load(Ordering::Relaxed), known)
+    }
+
+    #[tokio::test]
+    async fn so_many_pages_of_tools_are_looked_up_and_no_more() {
+        assert_eq!(look_up_of(PAGES).await, (PAGES, PAGES));
+        assert_eq!(look_up_of(PAGES + 1).await, (PAGES, PAGES));
+    }
 
     fn parse(message: &Value) -> Envelope {
         Envelope::parse(&message.to_string().into()).unwrap()

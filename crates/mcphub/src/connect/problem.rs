@@ -128,11 +128,33 @@ fn of_status(status: StatusCode, problem: Option<&Raw>, place: &str) -> (i64, St
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+    use bytes::Bytes;
     use http::StatusCode;
     use mcphub_wire::{Id, Raw};
     use serde_json::{Value, json};
 
-    use super::Problem;
+    use super::super::hub::{Headers, Hub};
+    use super::super::stand_in::hub_that_answers;
+    use super::{Problem, REFUSAL};
+
+    /// Is refused in so many bytes, and says whether they were read.
+    async fn is_read(bytes: usize) -> bool {
+        let (start, end) = ("{\"detail\":\"", "\"}");
+        let text = format!("{start}{}{end}", "x".repeat(bytes - start.len() - end.len()));
+        let refuse = move || (StatusCode::FORBIDDEN, text.clone()).into_response();
+        let (remote, _standing) = hub_that_answers(refuse).await;
+        match Hub::new(remote).post(Headers::new(), Bytes::from_static(b"{}")).await {
+            Err(Problem::Status(StatusCode::FORBIDDEN, problem)) => problem.is_some(),
+            other => panic!("{:?}", other.map(|response| response.status())),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_read_up_to_the_limit_and_of_a_longer_one_the_status_is_told() {
+        assert!(is_read(REFUSAL).await);
+        assert!(!is_read(REFUSAL + 1).await);
+    }
 
     fn answer(problem: &Problem) -> Value {
         serde_json::from_slice(&problem.answer(&Id::Integer(7), "127.0.0.1:3000")).unwrap()

@@ -156,7 +156,8 @@ impl ApiError {
         Self { retry_after: Some(wait), ..self }
     }
 
-    fn recorded_as(self, refusal: Refusal) -> Self {
+    /// Has the refusal recorded as this.
+    pub(super) fn recorded_as(self, refusal: Refusal) -> Self {
         Self { unrecorded: Some(refusal), ..self }
     }
 }

@@ -14,6 +14,7 @@ mod accounts;
 mod api;
 mod bodies;
 mod face;
+mod head;
 mod health;
 mod lanes;
 mod metrics;
@@ -130,6 +131,7 @@ async fn guarded<F: Future<Output = Response>>(
 /// Decides whether a request may come in at all.
 async fn admit(state: &AppState, parts: &mut Parts) -> Result<(), ApiError> {
     let address = peer::note(parts, state.edge.proxy)?;
+    head::check(parts)?;
     responses::strip_own_headers(&mut parts.headers);
     origin::check(state, parts, address).await?;
     caller::refuse_key_in_url(state, &parts.uri, address).await

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::descriptors;
 use crate::http::face::Face;
+use crate::http::head::{LARGEST as LARGEST_HEAD, MOST_HEADERS};
 use crate::http::lanes::Lanes;
 use crate::http::metrics::Gauges;
 use crate::http::origin::Trust;
@@ -35,10 +36,6 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no more descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(100);
-/// The largest head of a request, in bytes.
-const LARGEST_HEAD: usize = 64 << 10;
-/// How many headers a request may have.
-const MOST_HEADERS: usize = 100;
 /// How many requests one HTTP/2 connection may have open.
 const STREAMS: u32 = 256;
 
@@ -187,9 +184,125 @@ fn protocol() -> Builder<TokioExecutor> {
     protocol
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(LARGEST_HEAD as u32)
+        // The library refuses what is equal to its limit.
+        .max_header_list_size(LARGEST_HEAD as u32 + 1)
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(HEAD_DEADLINE);
     protocol
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+    use axum::response::Response;
+    use http::{HeaderValue, Request, StatusCode};
+    use hyper::body::Incoming;
+    use hyper::client::conn::http2::{SendRequest, handshake};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::sync::{Semaphore, mpsc};
+    use tokio::task::JoinSet;
+    use tokio::time::timeout;
+
+    use super::{Arc, Duration, LARGEST_HEAD, STREAMS, TokioExecutor, TokioIo, pin, protocol, service_fn};
+
+    const SOON: Duration = Duration::from_secs(1);
+
+    /// Says that everything is well.
+    async fn well(_: Request<Incoming>) -> Result<Response, Infallible> {
+        Ok(Response::default())
+    }
+
+    /// Connects a client of HTTP/2 with a service.
+    async fn connect<F>(
+        tasks: &mut JoinSet<()>,
+        service: impl Fn(Request<Incoming>) -> F + Send + 'static,
+    ) -> SendRequest<Body>
+    where
+        F: Future<Output = Result<Response, Infallible>> + Send + 'static,
+    {
+        let (client, server) = duplex(4 * LARGEST_HEAD);
+        tasks.spawn(async move {
+            let protocol = protocol();
+            drop(protocol.serve_connection(TokioIo::new(server), service_fn(service)).await);
+        });
+        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+        tasks.spawn(async move { drop(connection.await) });
+        sender
+    }
+
+    /// Makes a request whose head has so many bytes, as HTTP/2 counts them (RFC 9113 6.5.2).
+    fn with_head(bytes: usize) -> Request<Body> {
+        let size = |name: &str, value: &str| name.len() + value.len() + 32;
+        let pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", "hub"), (":path", "/")];
+        let rest = bytes - pseudo.iter().map(|(name, value)| size(name, value)).sum::<usize>();
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let mut request = Request::get("http://hub/").body(Body::empty()).unwrap();
+        for (number, name) in names.into_iter().enumerate() {
+            let share = rest / names.len() + if number == 0 { rest % names.len() } else { 0 };
+            let value = "y".repeat(share - size(name, ""));
+            request.headers_mut().insert(name, HeaderValue::try_from(value).unwrap());
+        }
+        request
+    }
+
+    #[tokio::test]
+    async fn a_head_may_be_as_large_as_the_limit_and_no_larger() {
+        let (start, end) = ("GET / HTTP/1.1\r\nconnection: close\r\nx: ", "\r\n\r\n");
+        for (length, status) in [(LARGEST_HEAD, "200"), (LARGEST_HEAD + 1, "431")] {
+            let (mut client, server) = duplex(2 * LARGEST_HEAD);
+            let value = "y".repeat(length - start.len() - end.len());
+            client.write_all(format!("{start}{value}{end}").as_bytes()).await.unwrap();
+            let protocol = protocol();
+            drop(protocol.serve_connection(TokioIo::new(server), service_fn(well)).await);
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer.get(9..12), Some(status), "{length} bytes: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_of_http2_may_be_as_large_as_the_limit_and_no_larger() {
+        let mut tasks = JoinSet::new();
+        let mut sender = connect(&mut tasks, well).await;
+        for (length, status) in
+            [(LARGEST_HEAD, StatusCode::OK), (LARGEST_HEAD + 1, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)]
+        {
+            let answer = sender.send_request(with_head(length)).await.unwrap();
+            assert_eq!(answer.status(), status, "{length} bytes");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_requests_of_a_connection_run_and_the_next_one_waits() {
+        let (arrived, mut arrivals) = mpsc::unbounded_channel();
+        let answers = Arc::new(Semaphore::new(0));
+        let may_answer = Arc::clone(&answers);
+        let service = move |_| {
+            let (arrived, may_answer) = (arrived.clone(), Arc::clone(&may_answer));
+            async move {
+                arrived.send(()).unwrap();
+                may_answer.acquire().await.unwrap().forget();
+                Ok::<_, Infallible>(Response::default())
+            }
+        };
+        let mut tasks = JoinSet::new();
+        let sender = connect(&mut tasks, service).await;
+        for _ in 0..=STREAMS {
+            let mut sender = sender.clone();
+            tasks.spawn(async move {
+                let request = Request::get("http://hub/").body(Body::empty()).unwrap();
+                drop(sender.send_request(request).await);
+            });
+        }
+        for number in 1..=STREAMS {
+            assert_eq!(timeout(SOON, arrivals.recv()).await, Ok(Some(())), "request {number}");
+        }
+        let mut next = pin!(arrivals.recv());
+        assert!(timeout(SOON, &mut next).await.is_err(), "the next one waits");
+        answers.add_permits(1);
+        assert_eq!(timeout(SOON, next).await, Ok(Some(())), "until one is answered");
+    }
 }

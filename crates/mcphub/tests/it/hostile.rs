@@ -5,9 +5,16 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http2::handshake;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::client::{Answer, call, list, modern, send};
+use crate::harness::notes::assert_ended;
 use crate::harness::peer::program;
 use crate::harness::{Database, Installation, Serving, tool};
 
@@ -49,9 +56,7 @@ impl House {
         self.hub.stop();
         assert_eq!(self.installation.json("audit verify")["findings"], json!([]));
         let log = self.installation.json("audit list --tool write_note --limit 100000");
-        let count =
-            |kind| log.as_array().unwrap().iter().filter(|record| record["event"]["type"] == kind).count();
-        assert_eq!(count("call.intent"), count("call.outcome"), "{log}");
+        assert_ended(&log);
     }
 
     /// Posts a message with the headers of a modern request.
@@ -128,6 +133,25 @@ fn what_is_no_proper_http_is_refused() {
     assert!(!lost.contains("HTTP/1.1"), "{lost}");
     house.works("HTTP/2 that goes nowhere");
     house.close();
+}
+
+/// Those who read HTTP/2 count bytes, and no headers.
+#[tokio::test]
+async fn a_request_has_no_more_headers_over_http_2() {
+    let house = tokio::task::spawn_blocking(House::open).await.unwrap();
+    let address = house.hub.address;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut client, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    for (headers, status) in [(100, 200), (101, 431)] {
+        let request = Request::get(format!("http://{address}/livez"));
+        let request = (0..headers).fold(request, |request, _| request.header("x", "y"));
+        let answer = client.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{headers} headers");
+    }
+    drop(client);
+    tokio::task::spawn_blocking(move || house.works("many headers")).await.unwrap();
 }
 
 #[test]

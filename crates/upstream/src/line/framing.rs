@@ -108,7 +108,8 @@ fn take(left: &mut u64, came: &mut BytesMut) -> Piece {
 fn size(came: &mut BytesMut) -> Result<Option<u64>, Malformed> {
     const NONE: Malformed = Malformed("a chunk has no size");
     match httparse::parse_chunk_size(came).map_err(|_| NONE)? {
-        Status::Partial if came.len() <= LONGEST_LINE => Ok(None),
+        // Half of the line break may have come.
+        Status::Partial if came.len() <= LONGEST_LINE + 1 => Ok(None),
         Status::Complete((length, size)) if length <= LONGEST_LINE + 2 => {
             let line = came.split_to(length);
             let is_one_line = line.iter().filter(|byte| **byte == b'\n').count() == 1;
@@ -121,12 +122,12 @@ fn size(came: &mut BytesMut) -> Result<Option<u64>, Malformed> {
 
 /// Takes a line and returns its length without the line break, if it is there.
 fn line(came: &mut BytesMut) -> Result<Option<usize>, Malformed> {
-    match came.windows(2).take(LONGEST_LINE).position(|window| window == b"\r\n") {
+    match came.windows(2).take(LONGEST_LINE + 1).position(|window| window == b"\r\n") {
         Some(length) => {
             came.advance(length + 2);
             Ok(Some(length))
         }
-        None if came.len() <= LONGEST_LINE => Ok(None),
+        None if came.len() <= LONGEST_LINE + 1 => Ok(None),
         None => Err(Malformed("a line of a chunked body is too long")),
     }
 }
@@ -199,8 +200,6 @@ mod tests {
 
     #[test]
     fn what_is_no_chunk_is_refused() {
-        let long = format!("1;{}\r\nx\r\n0\r\n\r\n", "x".repeat(LONGEST_LINE));
-        let trailers = format!("0\r\n{}", "a: b\r\n".repeat(MOST_TRAILERS as usize + 1));
         let endless = format!("0\r\n{}", "a".repeat(LONGEST_LINE + 2));
         let texts = [
             "x\r\n",
@@ -209,12 +208,30 @@ mod tests {
             "11111111111111111\r\n",
             "1;a\nb\r\nx\r\n0\r\n\r\n",
             "1\r\nab\r\n",
-            &long,
-            &trailers,
             &endless,
         ];
         for text in texts {
             assert!(read(CHUNKED, text.as_bytes(), &[]).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_as_long_and_as_many_as_they_may_be_and_no_more() {
+        let size = |length: usize| format!("1;{}\r\nx\r\n0\r\n\r\n", "x".repeat(length - 2));
+        let trailer = |length: usize| format!("0\r\n{}\r\n\r\n", "a".repeat(length));
+        let trailers = |count: u32| format!("0\r\n{}\r\n", "a: b\r\n".repeat(count as usize));
+        let table = [
+            (size(LONGEST_LINE), size(LONGEST_LINE + 1)),
+            (trailer(LONGEST_LINE), trailer(LONGEST_LINE + 1)),
+            (trailers(MOST_TRAILERS), trailers(MOST_TRAILERS + 1)),
+        ];
+        for (longest, longer) in table {
+            // It comes whole, or is cut anywhere around the end of its line.
+            for first in (LONGEST_LINE..LONGEST_LINE + 8).chain([usize::MAX]) {
+                let read = |text: &str| read(CHUNKED, text.as_bytes(), &[first]);
+                assert!(read(&longest).is_ok(), "{first}: {longest:?}");
+                assert!(read(&longer).is_err(), "{first}: {longer:?}");
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The stream of a session with an older server: what comes there reaches the requests that it is for, and nobody else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mcphub_domain::Server;
 use mcphub_upstream::{
-    Client, Interest, Prefers, Question, Reply, ReplyMessage, TaskProgress, ToolCall, Wanted,
+    Client, Interest, News, Prefers, Question, Reply, ReplyMessage, TaskProgress, ToolCall, Wanted, Watching,
 };
+use mcphub_wire::list::ListKind;
 use mcphub_wire::{Abilities, LogLevel, Outcome, Raw, method};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -54,6 +56,30 @@ async fn told(reply: &mut Reply) -> Value {
 
 fn notification(method: &str, params: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "method": method, "params": params })
+}
+
+fn ping(number: usize) -> Value {
+    json!({ "jsonrpc": "2.0", "id": format!("p{number}"), "method": "ping" })
+}
+
+/// Starts an older server that says all this at once when its stream is opened.
+async fn saying(said: impl Iterator<Item = Value>) -> Web {
+    let said: Vec<u8> = said.flat_map(|one| event(&one)).collect();
+    telling(move || events(vec![said.clone()], End::Hang)).await
+}
+
+async fn watch(hub: &Hub, web: &Web) -> Watching {
+    let server = shared(web);
+    let interest = Interest { tools: true, prompts: true, ..Interest::default() };
+    hub.upstreams.watch(asked(&server, ALICE), &server, access(&server, ALICE), interest).await.unwrap()
+}
+
+/// Waits for news of a list.
+async fn changed(watching: &mut Watching) -> ListKind {
+    match tokio::time::timeout(Duration::from_secs(5), watching.next()).await {
+        Ok(Some(News::List(kind))) => kind,
+        other => panic!("no news of a list: {other:?}"),
+    }
 }
 
 fn gets(web: &Web) -> usize {
@@ -164,5 +190,33 @@ async fn a_server_that_opens_no_stream_for_calls_is_asked_once_and_keeps_its_ses
         drop((wait(&hub, &server).await, wait(&hub, &server).await));
         assert_eq!(gets(&web), 1, "{code}");
         assert_eq!(web.methods().iter().filter(|method| *method == "initialize").count(), 1, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_asks_so_often_on_one_stream_and_no_more() {
+    const MOST: usize = 100;
+    let news = notification("notifications/tools/list_changed", &json!({}));
+    let pinging = |count: usize| saying((0..count).map(ping).chain([news.clone()]));
+    let (hub, web) = (Hub::start(), pinging(MOST).await);
+    assert_eq!(changed(&mut watch(&hub, &web).await).await, ListKind::Tools);
+    let (hub, web) = (Hub::start(), pinging(MOST + 1).await);
+    let _watching = watch(&hub, &web).await;
+    until("the stream is closed", || web.methods().contains(&"CLOSED".to_owned())).await;
+}
+
+#[tokio::test]
+async fn who_reads_too_slowly_is_told_as_if_everything_had_changed() {
+    const WAITING: usize = 64;
+    for (more, first, lost) in
+        [(0, [ListKind::Tools, ListKind::Tools], 0), (1, [ListKind::Tools, ListKind::Prompts], 1)]
+    {
+        let news = notification("notifications/tools/list_changed", &json!({}));
+        let (hub, web) =
+            (Hub::start(), saying(vec![news; WAITING + more].into_iter().chain([ping(1)])).await);
+        let mut watching = watch(&hub, &web).await;
+        until("all was heard", || web.seen().iter().any(|seen| seen.id() == "p1")).await;
+        assert_eq!([changed(&mut watching).await, changed(&mut watching).await], first);
+        assert_eq!(hub.upstreams.counts().dropped_notifications, lost);
     }
 }

@@ -241,6 +241,19 @@ fn a_body_has_at_most_10_000_keys() {
 }
 
 #[test]
+fn a_message_of_a_server_has_at_most_100_000_keys() {
+    const MOST: usize = Limits::RESPONSE.keys;
+    let read = |count: usize| {
+        // The envelope has three and the result one.
+        let objects = vec![r#"{"a":0}"#; count - 4].join(",");
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"x":[{objects}]}}}}"#);
+        Envelope::parse_with(&body.into(), &Limits::RESPONSE).map_err(|error| error.fault)
+    };
+    assert!(read(MOST).is_ok());
+    assert_eq!(read(MOST + 1).err(), Some(Fault::TooManyKeys { limit: MOST }));
+}
+
+#[test]
 fn a_string_has_at_most_one_mebibyte() {
     let with_string = |length: usize| call(&format!("\"{}\"", "a".repeat(length)));
     assert!(parse(with_string(1 << 20)).is_ok());

@@ -94,6 +94,16 @@ fn an_event_holds_at_most_the_limit() {
 }
 
 #[test]
+fn a_message_may_be_as_long_as_the_limit_whatever_its_event_is_called() {
+    let event = format!("event: message\nid: abcdefgh-12-34\ndata: {}\n\n", "a".repeat(50));
+    let mut decoder = Decoder::for_messages(50);
+    decoder.push(event.as_bytes());
+    assert_eq!(decoder.next_event().unwrap().unwrap().data.len(), 50);
+    decoder.push(&[b"data: ".as_slice(), &[b'a'; 50 + 1025], b"\n\n"].concat());
+    assert_eq!(decoder.next_event(), Err(SseError::EventTooLarge { limit: 50 + 1024 }));
+}
+
+#[test]
 fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
     let endless = vec![b'a'; 200];
     let expected = Some(SseError::LineTooLong { limit: 50 });

@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use crate::http::AppState;
+use crate::http::bodies::Bodies;
 use crate::http::error::{ApiError, ApiResult};
 
 /// Is a JSON body.
@@ -125,10 +126,15 @@ async fn read(request: Request, state: &AppState) -> ApiResult<Bytes> {
         let detail = "send the body as application/json";
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body.not_json", detail));
     }
+    receive(request, &state.bodies).await
+}
+
+/// Reads a body when its turn comes, if all of it comes in time.
+async fn receive(request: Request, bodies: &Bodies) -> ApiResult<Bytes> {
     let read = async {
         let person = request.extensions().get().and_then(|caller: &Caller| caller.principal().user());
-        let _turn = state.bodies.turn(person, request.body().size_hint().upper()).await;
-        Bytes::from_request(request, state).await
+        let _turn = bodies.turn(person, request.body().size_hint().upper()).await;
+        Bytes::from_request(request, &()).await
     };
     let read = tokio::time::timeout(PATIENCE, read).await;
     let late =
@@ -160,7 +166,40 @@ fn discreet(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::discreet;
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+    use axum::response::IntoResponse as _;
+    use futures_util::stream;
+    use http_body_util::BodyExt as _;
+    use tokio::time::sleep;
+
+    use super::{Bodies, Duration, PATIENCE, Request, discreet, receive};
+
+    /// Reads a body that comes in after a while.
+    async fn received_after(span: Duration) -> Result<String, (u16, serde_json::Value)> {
+        let body = stream::once(async move {
+            sleep(span).await;
+            Ok::<_, Infallible>("{}")
+        });
+        match receive(Request::new(Body::from_stream(body)), &Bodies::default()).await {
+            Ok(bytes) => Ok(String::from_utf8(bytes.into()).unwrap()),
+            Err(error) => {
+                let response = error.into_response();
+                let status = response.status().as_u16();
+                let problem = response.into_body().collect().await.unwrap().to_bytes();
+                let problem: serde_json::Value = serde_json::from_slice(&problem).unwrap();
+                Err((status, problem["code"].clone()))
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_take_as_long_as_the_limit_and_no_longer() {
+        assert_eq!(received_after(PATIENCE).await, Ok("{}".to_owned()));
+        let late = received_after(PATIENCE + Duration::from_millis(1)).await;
+        assert_eq!(late, Err((408, "body.late".into())));
+    }
 
     #[test]
     fn a_message_repeats_no_value() {

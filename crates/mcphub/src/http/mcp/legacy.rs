@@ -33,6 +33,25 @@ const BATCH_ANSWERS: usize = 16 << 20;
 /// Is what is open at the moment, and what ends it all.
 pub(super) type Ongoing = (Live, CancellationToken);
 
+/// Is the answers of a batch, which are held until the last is there.
+#[derive(Default)]
+struct Answers {
+    all: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Answers {
+    fn add(&mut self, answer: Bytes) {
+        self.bytes += answer.len();
+        self.all.push(answer);
+    }
+
+    /// Says whether the rest of the batch is not to be run.
+    const fn are_too_large(&self) -> bool {
+        self.bytes > BATCH_ANSWERS
+    }
+}
+
 /// Opens a session, and names it in a header.
 pub(super) async fn initialize(visit: Visit, (live, _): Ongoing, message: Envelope) -> Response {
     let Envelope::Request(request) = message else {
@@ -152,10 +171,10 @@ pub(super) async fn batch(visit: Visit, ongoing: Ongoing, headers: &Headers<'_>,
         Ok(messages) => messages,
         Err(error) => return malformed(&visit, unreadable(error)).await,
     };
-    let (mut answers, mut held) = (Vec::new(), 0);
+    let mut answers = Answers::default();
     for message in messages {
         let answer = match message {
-            Envelope::Request(request) if held > BATCH_ANSWERS => Some(left_out(&visit, request.id).await),
+            Envelope::Request(request) if answers.are_too_large() => Some(left_out(&visit, request.id).await),
             Envelope::Request(request) => answer_one(&visit, &ongoing, &session, request).await,
             Envelope::Notification(notification) => {
                 take_note(&visit, &ongoing.0, &session, &notification);
@@ -166,13 +185,14 @@ pub(super) async fn batch(visit: Visit, ongoing: Ongoing, headers: &Headers<'_>,
                 None
             }
         };
-        held += answer.as_ref().map_or(0, Bytes::len);
-        answers.extend(answer);
+        if let Some(answer) = answer {
+            answers.add(answer);
+        }
     }
-    if answers.is_empty() {
+    if answers.all.is_empty() {
         return StatusCode::ACCEPTED.into_response();
     }
-    json_body(StatusCode::OK, [&b"["[..], &answers.join(&b","[..]), b"]"].concat().into())
+    json_body(StatusCode::OK, [&b"["[..], &answers.all.join(&b","[..]), b"]"].concat().into())
 }
 
 /// Refuses a request of a batch whose answers are too many to be held until the last is there.
@@ -334,5 +354,20 @@ pub(super) fn id_of(message: &Envelope) -> Option<Id> {
     match message {
         Envelope::Request(request) => Some(request.id.clone()),
         Envelope::Notification(_) | Envelope::Response(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answers, BATCH_ANSWERS};
+
+    #[test]
+    fn a_batch_is_run_on_until_its_answers_are_larger_than_the_limit() {
+        let mut answers = Answers::default();
+        answers.add(vec![b'x'; BATCH_ANSWERS - 1].into());
+        answers.add("y".into());
+        assert!(!answers.are_too_large());
+        answers.add("z".into());
+        assert!(answers.are_too_large());
     }
 }

@@ -250,7 +250,26 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::{Id, Live};
+    use futures_util::FutureExt as _;
+
+    use super::{Drops, Id, Live, WAITING};
+
+    #[test]
+    fn so_much_news_waits_for_a_session_and_the_rest_is_lost() {
+        let live = Live::new("test");
+        let stream = live.stream([1; 32]);
+        let subscription = live.subscribe([1; 32], "notes://a", 1).unwrap();
+        let drops = Drops::default();
+        for number in 0..=WAITING {
+            subscription.tell(number.to_string().into(), &drops);
+        }
+        for number in 0..WAITING {
+            assert_eq!(stream.news().now_or_never(), Some(number.to_string().into()));
+        }
+        assert_eq!(stream.news().now_or_never(), None, "the last one is lost");
+        subscription.tell("more".into(), &drops);
+        assert_eq!(stream.news().now_or_never(), Some("more".into()), "there is room again");
+    }
 
     #[test]
     fn a_session_is_forgotten_with_its_last_use() {

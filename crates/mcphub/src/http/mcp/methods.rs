@@ -112,8 +112,11 @@ pub(super) fn asks_a_server(method: &str, words: Words) -> bool {
 
 /// Says whether a method that the hub doesn't know may be one that its server does: there is only one whom it can mean.
 pub(super) fn may_be_a_servers(visit: &Visit, method: &str) -> bool {
-    let is_name = method.len() <= LONGEST_METHOD && method.bytes().all(|byte| byte.is_ascii_graphic());
-    matches!(visit.endpoint, Endpoint::Server(_)) && is_name && !method::is_known(method)
+    matches!(visit.endpoint, Endpoint::Server(_)) && is_name(method) && !method::is_known(method)
+}
+
+fn is_name(method: &str) -> bool {
+    method.len() <= LONGEST_METHOD && method.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Starts a call of a tool, or asks for a prompt, a resource or a completion.
@@ -196,5 +199,20 @@ async fn call_tool(visit: &Visit, params: Option<Params>, client: Client) -> Res
         }
         Err(HubError::Denied(_) | HubError::NotFound { .. }) => Err(MethodError::UnknownTool(name)),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_METHOD, is_name};
+
+    #[test]
+    fn a_method_that_only_a_server_knows_has_a_name_of_so_many_characters() {
+        assert!(is_name("vendor/own"));
+        assert!(is_name(&"x".repeat(LONGEST_METHOD)));
+        assert!(!is_name(&"x".repeat(LONGEST_METHOD + 1)));
+        for strange in ["vendor own", "vendor/\u{e9}", "vendor/\n"] {
+            assert!(!is_name(strange), "{strange:?}");
+        }
     }
 }

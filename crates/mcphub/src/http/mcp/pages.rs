@@ -102,6 +102,15 @@ mod tests {
     }
 
     #[test]
+    fn a_page_holds_so_many_items_and_the_rest_is_on_the_next() {
+        for (items, is_all) in [(PAGE, true), (PAGE + 1, false)] {
+            let all = names(0..items);
+            let page = Page::after(None, &all, |name| name).ok().unwrap();
+            assert_eq!((page.items.len(), page.next.is_none()), (PAGE, is_all), "of {items}");
+        }
+    }
+
+    #[test]
     fn pages_follow_each_other_though_the_list_changes_between_them() {
         let all = names(0..2 * PAGE + 1);
         let read = |all: &[String], mark: Option<Mark>| {

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::LengthLimitError;
+use mcphub_domain::UserId;
 use mcphub_domain::audit::Refusal;
 use mcphub_hub::{Hub, HubError, Readiness};
 use mcphub_wire::header::{self, Era, Headers};
@@ -24,6 +25,7 @@ use super::methods::MethodError;
 use super::visit::Visit;
 use super::{legacy, modern};
 use crate::http::AppState;
+use crate::http::bodies::Bodies;
 use crate::http::caller::authenticate;
 use crate::http::error::ApiError;
 use crate::http::peer;
@@ -87,18 +89,17 @@ pub(super) async fn receive(
         Ok(visit) => visit,
         Err(error) => return Err(failed(&error, Box::pin(id_in(body)).await.as_ref()).into_response()),
     };
-    match read(state, &visit, body).await {
+    match read(&state.bodies, visit.caller.principal().user(), body).await {
         Ok(body) => Ok((visit, parts, body)),
         Err(refused) => Err(Box::pin(malformed(&visit, refused)).await),
     }
 }
 
 /// Reads a body of at most 4 MiB in at most 30 seconds, the wait for its turn included.
-async fn read(state: &AppState, visit: &Visit, body: Body) -> Result<Bytes, Refused> {
+async fn read(bodies: &Bodies, person: Option<UserId>, body: Body) -> Result<Bytes, Refused> {
     let refuse = |status, text| Refused::new(status, error::INVALID_REQUEST, text);
     let read = async {
-        let person = visit.caller.principal().user();
-        let _turn = state.bodies.turn(person, body.size_hint().upper()).await;
+        let _turn = bodies.turn(person, body.size_hint().upper()).await;
         to_bytes(body, LARGEST).await
     };
     match tokio::time::timeout(PATIENCE, read).await {
@@ -181,5 +182,46 @@ async fn id_in(body: Body) -> Option<Id> {
     match Envelope::parse(&body) {
         Ok(Envelope::Request(request)) => Some(request.id),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use tokio::time::sleep;
+
+    use super::{Bodies, Body, Bytes, Duration, LARGEST, Last, PATIENCE, read};
+
+    /// Reads a body; says how long it is, or with which status it is refused.
+    async fn received(body: Body) -> Result<usize, u16> {
+        let read = read(&Bodies::default(), None, body).await;
+        read.map(|bytes| bytes.len()).map_err(|refused| Last::from(refused).status.as_u16())
+    }
+
+    async fn received_after(span: Duration) -> Result<usize, u16> {
+        let body = stream::once(async move {
+            sleep(span).await;
+            Ok::<_, Infallible>("{}")
+        });
+        received(Body::from_stream(body)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_may_take_as_long_as_the_limit_and_no_longer() {
+        assert_eq!(received_after(PATIENCE).await, Ok(2));
+        assert_eq!(received_after(PATIENCE + Duration::from_millis(1)).await, Err(408));
+    }
+
+    #[tokio::test]
+    async fn a_message_may_be_as_large_as_the_limit_and_no_larger() {
+        for (length, received_as) in [(LARGEST, Ok(LARGEST)), (LARGEST + 1, Err(413))] {
+            let whole = Bytes::from(vec![b' '; length]);
+            assert_eq!(received(Body::from(whole.clone())).await, received_as);
+            let pieces = [whole.slice(..length / 2), whole.slice(length / 2..)].map(Ok::<_, Infallible>);
+            let unsaid = Body::from_stream(stream::iter(pieces));
+            assert_eq!(received(unsaid).await, received_as, "its length isn't said before");
+        }
     }
 }

@@ -343,6 +343,16 @@ mod tests {
     }
 
     #[test]
+    fn so_many_bytes_of_events_can_be_had_again_and_no_more() {
+        let mut state = state();
+        state.note(vec![b'x'; AGAIN_BYTES - 1].into());
+        state.note("y".into());
+        assert_eq!((state.sent.len(), state.bytes), (2, AGAIN_BYTES));
+        state.note("z".into());
+        assert_eq!((state.sent.len(), state.bytes), (2, 2), "the first one is gone");
+    }
+
+    #[test]
     fn so_many_streams_without_a_connection_are_kept_and_no_more() {
         let key = |number| ([1; 32], number);
         let mut known = Known::default();

@@ -247,3 +247,43 @@ pub(super) fn event_stream(events: impl Stream<Item = io::Result<Bytes>> + Send 
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::{Message, WAITING, WAITING_BYTES, channel};
+
+    fn event(bytes: usize) -> Message {
+        Message::Event(vec![b'x'; bytes].into())
+    }
+
+    #[test]
+    fn so_many_messages_wait_for_a_client_and_then_the_call_does() {
+        let (outlet, mut messages) = channel(None);
+        let goes = |message| outlet.send(message).now_or_never().is_some();
+        for number in 1..=WAITING {
+            assert!(goes(event(1)), "message {number}");
+        }
+        assert!(!goes(event(1)));
+        assert!(messages.receive().now_or_never().is_some());
+        assert!(goes(event(1)), "there is room again");
+    }
+
+    #[test]
+    fn so_many_bytes_wait_for_a_client_and_a_longer_message_alone() {
+        let (outlet, mut messages) = channel(None);
+        let goes = |message| outlet.send(message).now_or_never().is_some();
+        let mut taken = || match messages.receive().now_or_never().flatten() {
+            Some(Message::Event(bytes)) => bytes.len(),
+            _ => 0,
+        };
+        assert!(goes(event(WAITING_BYTES - 1)) && goes(event(1)), "as many as there is room for");
+        assert!(!goes(event(1)), "one more");
+        assert_eq!((taken(), taken(), taken()), (WAITING_BYTES - 1, 1, 0));
+        assert!(goes(event(1)) && !goes(event(WAITING_BYTES + 1)), "a longer one waits for all the room");
+        assert_eq!(taken(), 1);
+        assert!(goes(event(WAITING_BYTES + 1)) && !goes(event(1)), "and nothing beside it");
+        assert_eq!(taken(), WAITING_BYTES + 1);
+    }
+}

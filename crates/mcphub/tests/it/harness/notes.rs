@@ -1,6 +1,6 @@
 //! Calls that write notes: what the log says of them, and what reached the server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -25,6 +25,25 @@ pub(crate) fn received(record: &Path) -> Vec<String> {
         Some(body["params"]["arguments"]["text"].as_str()?.to_owned())
     };
     requests.lines().filter_map(text).collect()
+}
+
+/// Checks that each call in a log has one end, and nothing else has one.
+pub(crate) fn assert_ended(records: &Value) {
+    let mut open: BTreeMap<[String; 3], i32> = BTreeMap::new();
+    for record in records.as_array().unwrap() {
+        let event = &record["event"];
+        let change = match event["type"].as_str() {
+            Some("call.intent") => 1,
+            Some("call.outcome") => -1,
+            _ => continue,
+        };
+        assert!(record["request"].is_string(), "{record}");
+        let call = [&record["request"], &event["server"], &event["tool"]].map(Value::to_string);
+        *open.entry(call).or_default() += change;
+    }
+    assert!(!open.is_empty(), "there were no calls");
+    open.retain(|_, ends| *ends != 0);
+    assert!(open.is_empty(), "ends are missing, or there are too many: {open:?}");
 }
 
 /// Checks that the records of a log hold an intent of each of these notes.

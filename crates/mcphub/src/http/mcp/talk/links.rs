@@ -221,3 +221,25 @@ fn links(failure: &RpcError) -> Vec<InputRequest> {
         });
     read.flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST, Raw, RpcError, error, json, links};
+
+    #[test]
+    fn so_many_links_of_a_server_are_shown_and_the_others_are_not() {
+        let url = |number: usize| format!("https://{number}.example");
+        let link =
+            |number| json!({ "mode": "url", "elicitationId": "a", "message": "m", "url": url(number) });
+        let form = json!({ "mode": "form", "message": "m" });
+        for named in [MOST, MOST + 1] {
+            let all: Vec<_> = std::iter::once(form.clone()).chain((0..named).map(link)).collect();
+            let data = Raw::json(&json!({ "elicitations": all })).unwrap();
+            let code = error::URL_ELICITATION_REQUIRED;
+            let shown = links(&RpcError { code, message: "open them".into(), data: Some(data) });
+            let urls: Vec<_> = shown.iter().filter_map(|link| link.params.as_ref()?.text("url")).collect();
+            let first: Vec<_> = (0..MOST).map(url).collect();
+            assert_eq!(urls, first, "of {named}");
+        }
+    }
+}

@@ -27,6 +27,7 @@ pub(in super::super) struct Questions {
     pub(super) params: Option<Params>,
     pub(super) to_send: VecDeque<Bytes>,
     pub(super) round: Option<Round>,
+    /// How often the server has asked.
     rounds: usize,
     /// Until when the client may answer, in all rounds together.
     until: Option<Instant>,
@@ -144,14 +145,9 @@ impl Talk {
         };
         match &mut self.side {
             Side::Modern => Some(self.seal(answer, result, required.state)),
-            Side::Legacy(questions) if questions.rounds == MOST_ROUNDS => {
-                let text = format!("the server asked {MOST_ROUNDS} times for more, and is not asked again");
-                let code = error::UPSTREAM_UNAVAILABLE;
-                Some(Refused::new(StatusCode::OK, code, &text).of(Some(self.asked.id.clone())).into())
-            }
             Side::Legacy(questions) => {
-                questions.begin_round(required.requests, About::Server(required.state));
-                None
+                let refused = questions.take_up(required).err()?;
+                Some(refused.of(Some(self.asked.id.clone())).into())
             }
         }
     }
@@ -251,17 +247,22 @@ impl Questions {
         self.to_send.push_back(message::request(&id, method, params, &edit));
     }
 
+    /// Begins to ask what a server wants to know before it answers, unless it has asked too often.
+    fn take_up(&mut self, required: InputRequired) -> Result<(), Refused> {
+        if self.rounds >= MOST_ROUNDS {
+            let text = format!("the server asked {MOST_ROUNDS} times for more, and is not asked again");
+            return Err(Refused::new(StatusCode::OK, error::UPSTREAM_UNAVAILABLE, &text));
+        }
+        self.rounds += 1;
+        self.begin_round(required.requests, About::Server(required.state));
+        Ok(())
+    }
+
     /// Asks the client what the server asks in the middle of its call.
     fn pass_on(&mut self, inquiry: Inquiry) {
-        if self.answered.as_ref().is_some_and(|answered| answered.missing >= WAITING) {
+        let Some(sender) = self.expect_answer() else {
             return inquiry.refuse("too many questions wait for an answer");
-        }
-        let answered = self.answered.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::channel(WAITING);
-            Answered { sender, receiver, missing: 0 }
-        });
-        answered.missing += 1;
-        let sender = answered.sender.clone();
+        };
         let (method, params) = (inquiry.method.clone(), inquiry.params.clone());
         let answer = move |outcome| {
             if sender.try_send((inquiry, outcome)).is_err() {
@@ -269,6 +270,19 @@ impl Questions {
             }
         };
         self.ask(&method, params.as_ref(), Box::new(answer));
+    }
+
+    /// Expects one answer more, unless too many are missing; says where it has to go.
+    fn expect_answer(&mut self) -> Option<mpsc::Sender<(Inquiry, Outcome)>> {
+        let answered = self.answered.get_or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel(WAITING);
+            Answered { sender, receiver, missing: 0 }
+        });
+        if answered.missing >= WAITING {
+            return None;
+        }
+        answered.missing += 1;
+        Some(answered.sender.clone())
     }
 
     /// Waits for what the client answers to what its server asked; for ever if it asked nothing.
@@ -298,7 +312,6 @@ impl Questions {
             });
             self.ask(&method, params.as_ref(), answer);
         }
-        self.rounds += 1;
         self.round = Some(Round { about, answers, missing, found: Vec::new() });
     }
 }
@@ -306,4 +319,42 @@ impl Questions {
 /// Takes from a question what only legacy clients know.
 fn to_modern() -> Edit {
     Edit::new().remove("elicitationId").remove("task").remove_meta("progressToken")
+}
+
+#[cfg(test)]
+mod tests {
+    use mcphub_wire::Id;
+    use serde_json::Value;
+
+    use super::super::super::live::Live;
+    use super::{Arc, InputRequired, Last, MOST_ROUNDS, Questions, WAITING, error};
+
+    fn questions() -> Questions {
+        let entry = Live::new("test").call([1; 32], &Id::Integer(1)).unwrap();
+        Questions::new(Arc::new(entry), None)
+    }
+
+    #[test]
+    fn a_server_may_ask_so_many_times_before_it_answers() {
+        let mut questions = questions();
+        let ask = |questions: &mut Questions| {
+            questions.take_up(InputRequired { requests: Vec::new(), state: Some("s".into()) })
+        };
+        for number in 1..=MOST_ROUNDS {
+            assert!(ask(&mut questions).is_ok() && questions.round.take().is_some(), "round {number}");
+        }
+        let refused = Last::from(ask(&mut questions).err().unwrap());
+        let refused: Value = serde_json::from_slice(&refused.body).unwrap();
+        assert_eq!(refused["error"]["code"], error::UPSTREAM_UNAVAILABLE, "{refused}");
+        assert!(questions.round.is_none(), "nobody is asked");
+    }
+
+    #[test]
+    fn so_many_questions_of_a_call_wait_for_answers_and_the_next_one_is_refused() {
+        let mut questions = questions();
+        for number in 1..=WAITING {
+            assert!(questions.expect_answer().is_some(), "question {number}");
+        }
+        assert!(questions.expect_answer().is_none());
+    }
 }
