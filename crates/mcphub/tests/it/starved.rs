@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::client::{Answer, call, list, send};
-use crate::harness::database::standby::{Primary, Standby};
+use crate::harness::database::standby::{Primary, Shutdown, Standby};
 use crate::harness::notes::{assert_recorded, received};
 use crate::harness::peer::{CredentialServer, Peer};
 use crate::harness::relay::{Relay, Wire};
@@ -59,6 +59,21 @@ impl Scene {
         let log = json("audit list --outcome intent --limit 100000");
         assert_recorded(&log, &*self.answered.lock().unwrap());
         assert_recorded(&log, &received(&self.record));
+    }
+
+    /// Takes the database away while calls are made, until all of them are refused.
+    fn under_load(&self, hub: &Serving, name: &str, take_away: impl FnOnce()) {
+        let answered = || self.answered.lock().unwrap().len();
+        let before = answered();
+        std::thread::scope(|scope| {
+            for client in 0..4 {
+                let one =
+                    move |number: &u32| self.write(hub, &format!("{name} {client}.{number}.")).status != 200;
+                scope.spawn(move || (0..100_000).find(one).expect("it goes away at some time"));
+            }
+            eventually("calls are answered", || (answered() > before + 40).then_some(()));
+            take_away();
+        });
     }
 
     fn is_received(&self, text: &str) -> bool {
@@ -144,6 +159,22 @@ fn connections_that_are_cut_in_the_middle_lose_nothing() {
 }
 
 #[test]
+fn a_postgres_that_is_restarted_is_waited_for() {
+    let mut primary = Primary::start();
+    let scene = Scene::set(Installation::on(&primary.url()));
+    let hub = scene.serve();
+    for how in [Shutdown::Fast, Shutdown::Immediate] {
+        scene.is_back(&hub, &format!("before {how:?}"));
+        scene.under_load(&hub, &format!("as it stops, {how:?}"), || primary.stop(how));
+        scene.is_refused(&hub, &format!("after {how:?}"));
+        primary.start_again();
+        scene.is_back(&hub, &format!("again after {how:?}"));
+    }
+    hub.stop();
+    scene.lost_nothing(|line| scene.installation.json(line));
+}
+
+#[test]
 fn a_postgres_that_moves_is_followed_with_everything_that_was_acknowledged() {
     let primary = Primary::start();
     let mut installation = Installation::on(&primary.url());
@@ -152,16 +183,7 @@ fn a_postgres_that_moves_is_followed_with_everything_that_was_acknowledged() {
     let standby = Standby::of(&primary);
     let hub = scene.serve();
     scene.is_back(&hub, "on the first");
-    std::thread::scope(|scope| {
-        for client in 0..4 {
-            let (scene, hub) = (&scene, &hub);
-            let one =
-                move |number: &u32| scene.write(hub, &format!("as it dies {client}.{number}.")).status != 200;
-            scope.spawn(move || (0..100_000).find(one).expect("it dies at some time"));
-        }
-        eventually("calls are answered", || (scene.answered.lock().unwrap().len() > 40).then_some(()));
-        primary.kill();
-    });
+    scene.under_load(&hub, "as it dies", || primary.kill());
     scene.is_refused(&hub, "between the two");
     standby.promote();
     relay.lead_to(standby.address());

@@ -16,6 +16,15 @@ const PASSWORD: &str = "a-password-of-a-test";
 /// Is the server that serves first.
 pub(crate) struct Primary(Server);
 
+/// Says how a server is stopped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shutdown {
+    /// It says farewell to its clients and writes everything down.
+    Fast,
+    /// It ends at once, and recovers when it starts again.
+    Immediate,
+}
+
 /// Is the one that takes its place.
 pub(crate) struct Standby(Server);
 
@@ -45,6 +54,16 @@ impl Primary {
     /// Returns the superuser's address.
     pub(crate) fn url(&self) -> String {
         self.0.url()
+    }
+
+    /// Stops it.
+    pub(crate) fn stop(&mut self, how: Shutdown) {
+        self.0.end(how);
+    }
+
+    /// Starts it again at the same address.
+    pub(crate) fn start_again(&mut self) {
+        self.0.child = Server::spawn(&self.0.folder, self.0.port);
     }
 
     /// Kills it as a power cut would.
@@ -81,15 +100,29 @@ impl Standby {
 impl Server {
     fn start(folder: TempDir) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let server = Self { child: Self::spawn(&folder, port), port, folder };
+        eventually("the server answers", || server.ask("SELECT 1"));
+        server
+    }
+
+    fn spawn(folder: &TempDir, port: u16) -> Child {
         let mut server = command("postgres");
         server.arg("-D").arg(folder.path().join("data"));
         for setting in [format!("port={port}"), "unix_socket_directories=".to_owned()] {
             server.arg("-c").arg(setting);
         }
-        let child = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Self { child, port, folder };
-        eventually("the server answers", || server.ask("SELECT 1"));
-        server
+        server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Ends it with all its processes.
+    fn end(&mut self, how: Shutdown) {
+        let signal = match how {
+            Shutdown::Fast => "-INT",
+            Shutdown::Immediate => "-QUIT",
+        };
+        let ended = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(ended.is_ok_and(|status| status.success()), "{} can be ended", self.folder.path().display());
+        self.child.wait().expect("it has ended");
     }
 
     fn url(&self) -> String {
@@ -110,10 +143,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // QUIT ends it with all its processes, and without a checkpoint.
-        let ended = Command::new("kill").args(["-QUIT", &self.child.id().to_string()]).status();
-        assert!(ended.is_ok_and(|status| status.success()), "{} can be ended", self.folder.path().display());
-        self.child.wait().expect("it has ended");
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.end(Shutdown::Immediate);
+        }
     }
 }
 
