@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// What the hub says of a server that failed.
 const SERVER_FAILED: i64 = -31010;
 /// What it says when it can't record what it is asked to do.
-const NOT_RECORDED: i64 = -31003;
+pub(super) const NOT_RECORDED: i64 = -31003;
 
 /// Is a connection, made when it is needed.
 pub(super) struct Line {

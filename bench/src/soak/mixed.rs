@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::dice::Dice;
 use super::ledger::{Due, End, Ledger};
-use super::line::{Ask, Line, Messages, ask_once, end_of, message};
+use super::line::{Ask, Line, Messages, NOT_RECORDED, ask_once, end_of, message};
 use super::people::Call;
 use crate::Failure;
 use crate::load::now;
@@ -231,6 +231,11 @@ impl Visitor {
                     if answers.len() == 2 && answers.iter().all(|one| one.get("result").is_some()) =>
                 {
                     End::Answered(start.elapsed())
+                }
+                Some(answers)
+                    if answers.iter().any(|one| one.pointer("/error/code") == Some(&NOT_RECORDED.into())) =>
+                {
+                    End::Unavailable
                 }
                 _ => answer.unsuccessful(),
             },
