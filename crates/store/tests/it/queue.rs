@@ -27,6 +27,12 @@ fn count(log: &[Record], name: &str) -> usize {
         .count()
 }
 
+/// Lists what the log says of the first request.
+fn of_first_call(log: &[Record]) -> Vec<&Event> {
+    let records = log.iter().filter(|record| record.entry.request == Some(request(1)));
+    records.map(|record| &record.entry.event).collect()
+}
+
 /// Waits until the queue says what it is asked for; a test that waits in vain fails.
 async fn wait(store: &Store, wanted: impl FnMut(&Health) -> bool) -> Health {
     let mut health = store.audit().health();
@@ -207,11 +213,7 @@ both! {
         closed.unwrap();
         drop(store);
         let records = log(&database.open(Process::Command).await).await;
-        let of: Vec<&Event> = records
-            .iter()
-            .filter(|record| record.entry.request == Some(request(1)))
-            .map(|record| &record.entry.event)
-            .collect();
+        let of = of_first_call(&records);
         let is_whole = matches!(
             of[..],
             [Event::CallIntent { .. }, Event::CallOutcome { status: CallStatus::Cancelled, .. }]
@@ -354,11 +356,7 @@ async fn a_commit_whose_fate_is_unknown_at_a_stop_is_found_out_on_postgres() {
     let store = database.open(Process::Serve).await;
     assert_eq!(recover(&store).await, 0, "nothing is left open");
     let records = log(&store).await;
-    let of_call: Vec<_> = records
-        .iter()
-        .filter(|record| record.entry.request == Some(request(1)))
-        .map(|record| &record.entry.event)
-        .collect();
+    let of_call = of_first_call(&records);
     let is_whole = matches!(
         of_call[..],
         [Event::CallIntent { .. }, Event::CallOutcome { status: CallStatus::Unknown, .. }]
@@ -416,8 +414,7 @@ async fn a_write_that_hangs_keeps_nobody_waiting_on_sqlite() {
     let log = log(&store).await;
     let names = ["before", "nobody waits for it", "comes meanwhile", "after"];
     assert_eq!(names.map(|name| count(&log, name)), [1, 1, 0, 1], "{log:?}");
-    let of_call = log.iter().filter(|record| record.entry.request == Some(request(1)));
-    let of_call: Vec<_> = of_call.map(|record| &record.entry.event).collect();
+    let of_call = of_first_call(&log);
     let ended = |event: &Event| matches!(event, Event::CallOutcome { status: CallStatus::Unknown, .. });
     assert!(matches!(*of_call, [Event::CallIntent { .. }, end] if ended(end)), "{of_call:?}");
     assert_eq!(resumptions(&log).len(), 1);
