@@ -12,8 +12,8 @@ use crate::error::HubError;
 use crate::heads::Extent;
 use crate::hub::{Hub, POLL};
 
-/// How often the rest is looked after: leases that end by time, folded refusals, the keys, the
-/// heartbeat, a head if the log has moved, and recovery, which costs a read where nobody died.
+/// How often the rest is looked after: leases that end by time, folded refusals, what memory nobody uses, the
+/// keys, the heartbeat, a head if the log has moved, and recovery, which costs a read where nobody died.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the index of the log catches up; a search reads what it lacks.
 const INDEX: Duration = Duration::from_secs(2);
@@ -77,6 +77,8 @@ impl Hub {
         self.beat().await;
         self.leases.review(&self.snapshot.newest(), self.clock.now());
         self.floods.flush(self).await;
+        self.sessions.forget_unused();
+        self.personal.forget_unused();
     }
 
     async fn beat(&self) {

@@ -1,11 +1,9 @@
 //! The wiring: everything that the use cases need, made once, in the order that makes it safe.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use lru::LruCache;
 use mcphub_domain::audit::Entry;
 use mcphub_domain::{Clock, Entropy, InstallId, Principal, Quota, RequestId, UserId};
 use mcphub_policy::{Recorder, World};
@@ -34,8 +32,10 @@ use crate::lease::Leases;
 use crate::limits::Limits;
 use crate::lookout::Lookout;
 use crate::personal::Personal;
+use crate::recent::Recent;
 use crate::rounds::Kept;
 use crate::seal::{KeySource, Seal};
+use crate::sessions;
 use crate::shelf::Shelf;
 use crate::snapshot::Snapshot;
 use crate::watches::Watches;
@@ -82,7 +82,7 @@ pub struct Hub {
     pub(crate) hearings: Hearings,
     pub(crate) lists: Lists,
     pub(crate) accounts: Accounts,
-    pub(crate) sessions: Mutex<LruCache<(UserId, [u8; 32]), Session>>,
+    pub(crate) sessions: Recent<(UserId, [u8; 32]), Session>,
     /// When a stranger's key last made the hub ask the database.
     pub(crate) asked: tokio::sync::Mutex<Option<tokio::time::Instant>>,
     pub(crate) public_url: Url,
@@ -99,8 +99,6 @@ pub struct Hub {
     me: Weak<Self>,
 }
 
-/// How many sessions are kept in memory; the others are rows.
-const SESSIONS: usize = 16_384;
 /// How often the database is asked what changed.
 pub(crate) const POLL: Duration = Duration::from_millis(250);
 /// How long a refresh may take before the streams are looked at again.
@@ -160,7 +158,7 @@ impl Hub {
             hearings: Hearings::default(),
             lists: Lists::default(),
             accounts: Accounts::new(),
-            sessions: Mutex::new(LruCache::new(NonZeroUsize::new(SESSIONS).unwrap_or(NonZeroUsize::MIN))),
+            sessions: Recent::new(sessions::KEPT, sessions::HOLDS),
             asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,
             clock,

@@ -37,6 +37,7 @@ mod limits;
 mod lookout;
 mod metrics;
 mod personal;
+mod recent;
 mod rounds;
 mod running;
 mod seal;

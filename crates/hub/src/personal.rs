@@ -14,12 +14,12 @@ use mcphub_domain::{Entropy, User, UserId};
 use mcphub_store::Store;
 use mcphub_vault::{Context, PersonKey, Sealed, Vault};
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::error::HubError;
+use crate::recent::Recent;
 
 /// How many people's keys are kept open.
-const KEPT: usize = 4_096;
+pub(crate) const KEPT: usize = 4_096;
 
 /// Encrypts and decrypts what names a person.
 pub(crate) struct Personal {
@@ -27,7 +27,7 @@ pub(crate) struct Personal {
     entropy: Entropy,
     keys: Mutex<LruCache<UserId, Arc<PersonKey>>>,
     /// What was encrypted a moment ago, for the next record that says the same.
-    lately: Mutex<LruCache<(UserId, PersonalFields), (Instant, String)>>,
+    lately: Recent<(UserId, PersonalFields), String>,
 }
 
 /// How long an encrypted text is used again. It tells who reads the log without the key only that two
@@ -37,8 +37,7 @@ const LATELY: Duration = Duration::from_secs(10);
 impl Personal {
     pub(crate) fn new(store: Arc<Store>, entropy: Entropy) -> Self {
         let kept = NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN);
-        let lately = Mutex::new(LruCache::new(kept));
-        Self { store, entropy, keys: Mutex::new(LruCache::new(kept)), lately }
+        Self { store, entropy, keys: Mutex::new(LruCache::new(kept)), lately: Recent::new(KEPT, LATELY) }
     }
 
     /// Encrypts the fields of a person for a record.
@@ -52,16 +51,19 @@ impl Personal {
             return Ok(BTreeMap::new());
         }
         let known = (person, fields.clone());
-        if let Some((at, sealed)) = self.lately.lock().get(&known)
-            && at.elapsed() < LATELY
-        {
-            return Ok(BTreeMap::from([(person, sealed.clone())]));
+        if let Some(sealed) = self.lately.get(&known) {
+            return Ok(BTreeMap::from([(person, sealed)]));
         }
         let key = Box::pin(self.key(vault, person)).await?;
         let text = serde_json::to_vec(fields).map_err(|error| HubError::Internal(error.to_string()))?;
         let sealed = URL_SAFE_NO_PAD.encode(key.seal(person.as_bytes(), &text, &self.entropy)?);
-        self.lately.lock().put(known, (Instant::now(), sealed.clone()));
+        self.lately.put(known, sealed.clone());
         Ok(BTreeMap::from([(person, sealed)]))
+    }
+
+    /// Lets go of what nobody has said again for a while.
+    pub(crate) fn forget_unused(&self) {
+        self.lately.forget_unused();
     }
 
     /// Reads fields of records; what it opens for one record it has for the next.

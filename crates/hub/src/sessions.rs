@@ -15,6 +15,10 @@ use crate::hub::Hub;
 pub const SESSIONS_PER_PERSON: usize = 1_000;
 /// How long, in bytes, what a client says of itself may be.
 pub const LONGEST_CAPABILITIES: usize = 16 * 1024;
+/// How many sessions are kept in memory; the others are rows.
+pub(crate) const KEPT: usize = 16_384;
+/// How long a session is taken to be as it was read: so long another node may not know that it was ended.
+pub(crate) const HOLDS: Duration = Duration::from_mins(1);
 /// How often it is noted that a session is in use; it is forgotten long after that.
 const NOTED: Duration = Duration::from_secs(3600);
 
@@ -89,20 +93,26 @@ impl Hub {
         let unknown = || HubError::NotFound { what: "the session".to_owned() };
         let owner = caller.principal.user().ok_or_else(unknown)?;
         let (id_hash, now) = (digest(id), self.clock.now());
-        let known = self.sessions.lock().get(&(owner, id_hash)).cloned();
-        let mut session = match known {
+        let mut session = match self.sessions.get(&(owner, id_hash)) {
             Some(session) => session,
-            None => self.store.session(owner, &id_hash).await?.ok_or_else(unknown)?,
+            None => self.read_session(owner, id_hash).await?.ok_or_else(unknown)?,
         };
         if session.ended_at.is_some() || session.endpoint != endpoint {
             return Err(unknown());
         }
         if now.since(session.seen_at) >= NOTED {
-            self.sessions.lock().pop(&(owner, id_hash));
             self.store.touch_session(&session, now).await?;
             session.seen_at = now;
+            self.sessions.put((owner, id_hash), session.clone());
         }
-        self.sessions.lock().put((owner, id_hash), session.clone());
+        Ok(session)
+    }
+
+    async fn read_session(&self, owner: UserId, id_hash: [u8; 32]) -> Result<Option<Session>, HubError> {
+        let session = self.store.session(owner, &id_hash).await?;
+        if let Some(session) = &session {
+            self.sessions.put((owner, id_hash), session.clone());
+        }
         Ok(session)
     }
 
@@ -115,7 +125,7 @@ impl Hub {
     ) -> Result<(), HubError> {
         self.record_read(caller, method::SET_LEVEL, Some(&session.endpoint), 0).await;
         self.store.set_log_level(session, level).await?;
-        self.sessions.lock().pop(&(session.owner, session.id_hash));
+        self.sessions.remove(&(session.owner, session.id_hash));
         Ok(())
     }
 
@@ -129,7 +139,7 @@ impl Hub {
     /// Ends a session of the caller's.
     pub async fn close_session(&self, caller: &Caller, session: &Session) -> Result<(), HubError> {
         self.record_durable(caller, Event::SessionClosed { endpoint: session.endpoint.clone() }).await?;
-        self.sessions.lock().pop(&(session.owner, session.id_hash));
+        self.sessions.remove(&(session.owner, session.id_hash));
         self.store.end_session(session.owner, &session.id_hash).await?;
         Ok(())
     }

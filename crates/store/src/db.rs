@@ -84,6 +84,9 @@ const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// After how many pages of the write-ahead log, 32 MiB, a commit empties it by itself, should `checkpoint` not have
 /// come to it.
 pub(crate) const AUTOCHECKPOINT: u32 = 8_192;
+/// How much of the file each connection that reads keeps in memory, in KiB (negative, so that it doesn't count pages): the
+/// system keeps the rest, for all of them.
+const READERS_CACHE: &str = "-256";
 const BUSY: Duration = Duration::from_secs(2);
 /// How long a connection to PostgreSQL may have rested to be used unasked.
 pub(crate) const RESTED: Duration = Duration::from_secs(1);
@@ -118,7 +121,7 @@ impl Db {
             .foreign_keys(true)
             .busy_timeout(BUSY);
         let writer = Arc::new(SqliteWriter::open(options.clone()).await?);
-        let readers = sqlite_pool(4).connect_with(options).await?;
+        let readers = sqlite_pool(4).connect_with(options.pragma("cache_size", READERS_CACHE)).await?;
         Ok(Self::Sqlite { readers, writer })
     }
 

@@ -1,7 +1,9 @@
-//! How many sessions a person may have.
+//! How many sessions a person may have, and for how long a node takes one for alive.
+
+use tokio::time::{advance, pause, resume};
 
 use super::House;
-use crate::sessions::SESSIONS_PER_PERSON;
+use crate::sessions::{HOLDS, SESSIONS_PER_PERSON};
 use crate::{Caller, HubError, NewSession};
 
 async fn open(house: &House, caller: &Caller) -> String {
@@ -38,5 +40,20 @@ async fn a_person_has_so_many_sessions_and_the_next_one_ends_another() {
     assert_eq!(alive(&ids).await, SESSIONS_PER_PERSON);
     assert_eq!(alive(&ids[SESSIONS_PER_PERSON..]).await, 1, "the new one is not the one that ends");
     assert!(house.hub.find_session(&bob, "/mcp", &of_bob).await.is_ok(), "nobody else's ends");
+    house.hub.close(std::time::Duration::from_secs(1), crate::LastHead::Left).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_another_node_ended_is_over_here_soon() {
+    let house = House::open().await;
+    let (_, alice) = house.person("alice").await;
+    let id = open(&house, &alice).await;
+    let session = house.hub.find_session(&alice, "/mcp", &id).await.unwrap();
+    house.hub.store.end_session(session.owner, &session.id_hash).await.unwrap();
+    pause();
+    advance(HOLDS).await;
+    resume();
+    let found = house.hub.find_session(&alice, "/mcp", &id).await;
+    assert!(matches!(found, Err(HubError::NotFound { .. })), "{found:?}");
     house.hub.close(std::time::Duration::from_secs(1), crate::LastHead::Left).await.unwrap();
 }
