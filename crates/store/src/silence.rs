@@ -11,9 +11,14 @@ use parking_lot::Mutex;
 /// How many looks after the first one have to find a mark as it was.
 const LOOKS: u32 = 10;
 
-/// Is what a process leaves behind while it lives: when it told so last, each second, by its own clock; and the number of
-/// the first record in its last segment.
-pub(crate) type Mark = (i64, i64);
+/// Is what a process leaves behind while it lives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Mark {
+    /// When it told so last, each second, by its own clock.
+    pub(crate) told: i64,
+    /// The first record of the last segment that it wrote.
+    pub(crate) wrote: i64,
+}
 
 /// Remembers what the looks found.
 #[derive(Default)]
@@ -43,19 +48,18 @@ impl Silence {
 mod tests {
     use mcphub_domain::ChainId;
 
-    use super::{LOOKS, Silence};
+    use super::{LOOKS, Mark, Silence};
 
     #[test]
     fn only_who_is_silent_for_all_looks_is_dead() {
         let (silence, chain) = (Silence::default(), |number| ChainId::from_bytes([number; 16]));
-        for look in 0..LOOKS {
-            let (tells, writes) = ((i64::from(look), 1), (7, i64::from(look)));
-            assert_eq!(silence.look(vec![(chain(1), (7, 1)), (chain(2), tells), (chain(3), writes)]), []);
+        let left = |number, told, wrote| (chain(number), Mark { told, wrote });
+        for look in 0..i64::from(LOOKS) {
+            assert_eq!(silence.look(vec![left(1, 7, 1), left(2, look, 1), left(3, 7, look)]), []);
         }
-        let all = vec![(chain(1), (7, 1)), (chain(2), (99, 1)), (chain(3), (7, 99))];
-        assert_eq!(silence.look(all), [(chain(1), (7, 1))]);
-        assert_eq!(silence.look(vec![(chain(1), (6, 1))]), [], "it told, and its clock was set back");
+        assert_eq!(silence.look(vec![left(1, 7, 1), left(2, 99, 1), left(3, 7, 99)]), [left(1, 7, 1)]);
+        assert_eq!(silence.look(vec![left(1, 6, 1)]), [], "it told, and its clock was set back");
         assert_eq!(silence.look(Vec::new()), []);
-        assert_eq!(silence.look(vec![(chain(1), (6, 1))]), [], "it was not there meanwhile");
+        assert_eq!(silence.look(vec![left(1, 6, 1)]), [], "it was not there meanwhile");
     }
 }

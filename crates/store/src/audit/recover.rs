@@ -1,7 +1,7 @@
 //! What others do about a process that was killed: its open intents are closed as `unknown`.
 //!
 //! Its segments are read in pages, without a lock; only what is still open is kept. Then one
-//! transaction claims the chain, if it still is what was read, and writes the outcomes.
+//! transaction claims the chain, if its mark still is the one that the looks saw, and writes the outcomes.
 
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap};
@@ -48,29 +48,36 @@ impl Store {
     /// Where nobody died, this is one short read.
     pub async fn recover(&self) -> Result<u64, StoreError> {
         let mut closed = 0;
-        for (chain, mark) in self.silence().look(self.others().await?) {
-            let remains = self.remains(chain).await?;
-            closed += self.close_intents((chain, mark), remains).await?;
+        for dead in self.silence().look(self.others().await?) {
+            let remains = self.remains(dead).await?;
+            closed += self.close_intents(dead, remains).await?;
         }
         Ok(closed)
     }
 
-    /// Lists the others whose chain hasn't ended, with the mark that each left last.
+    /// Lists the others whose chain hasn't ended, with the mark that each left last. Who was taken for dead and has written
+    /// since is one of them, even if it died before it could tell that it lives.
     async fn others(&self) -> Result<Vec<(ChainId, Mark)>, StoreError> {
         let mut tx = self.pulse().read().await?;
         let rows = tx
             .all(
                 "SELECT chain, seen_at,
-                        COALESCE((SELECT MAX(s.first) FROM audit_segments s WHERE s.chain = n.chain), 0)
-                   FROM nodes n WHERE state = 'open' AND chain <> $1 ORDER BY chain",
+                        COALESCE((SELECT MAX(s.first) FROM audit_segments s WHERE s.chain = n.chain), -1)
+                   FROM nodes n
+                  WHERE chain <> $1
+                    AND (state = 'open'
+                         OR state = 'recovered'
+                            AND EXISTS (SELECT 1 FROM audit_segments s
+                                         WHERE s.chain = n.chain AND s.first >= n.closed_before))
+                  ORDER BY chain",
                 values![self.ledger().id().to_string()],
             )
             .await?;
-        rows.iter().map(|row| Ok((row.parse(0)?, (row.get(1)?, row.get(2)?)))).collect()
+        rows.iter().map(|row| Ok((row.parse(0)?, Mark { told: row.get(1)?, wrote: row.get(2)? }))).collect()
     }
 
-    /// Reads the end of a chain, page by page, each in a transaction of its own.
-    async fn remains(&self, chain: ChainId) -> Result<Remains, StoreError> {
+    /// Reads the end of a chain as far as the looks saw it, page by page, each in a transaction of its own.
+    async fn remains(&self, (chain, mark): (ChainId, Mark)) -> Result<Remains, StoreError> {
         let mut remains = Remains { end: self.first_worth_reading(chain).await?, ..Remains::default() };
         loop {
             let rows = self
@@ -79,8 +86,8 @@ impl Store {
                 .await?
                 .all(
                     "SELECT chain, first, count, body, leaves, previous, hash, root, at FROM audit_segments
-                      WHERE chain = $1 AND first >= $2 ORDER BY first LIMIT $3",
-                    values![chain.to_string(), remains.end, PAGE],
+                      WHERE chain = $1 AND first BETWEEN $2 AND $3 ORDER BY first LIMIT $4",
+                    values![chain.to_string(), remains.end, mark.wrote, PAGE],
                 )
                 .await?;
             if rows.is_empty() {
@@ -131,13 +138,13 @@ impl Store {
     }
 }
 
-async fn claim(tx: &mut Tx, (chain, (seen_at, _)): (ChainId, Mark), end: i64) -> Result<bool, StoreError> {
+async fn claim(tx: &mut Tx, (chain, mark): (ChainId, Mark), end: i64) -> Result<bool, StoreError> {
     let claimed = tx
         .execute(
-            "UPDATE nodes SET state = 'recovered', closed_before = $3
-              WHERE chain = $1 AND state = 'open' AND seen_at = $2
-                AND NOT EXISTS (SELECT 1 FROM audit_segments s WHERE s.chain = $1 AND s.first >= $3)",
-            values![chain.to_string(), seen_at, end],
+            "UPDATE nodes SET state = 'recovered', closed_before = $4
+              WHERE chain = $1 AND (state = 'open' OR state = 'recovered' AND closed_before < $4) AND seen_at = $2
+                AND NOT EXISTS (SELECT 1 FROM audit_segments s WHERE s.chain = $1 AND s.first > $3)",
+            values![chain.to_string(), mark.told, mark.wrote, end],
         )
         .await?;
     Ok(claimed == 1)

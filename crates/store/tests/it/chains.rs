@@ -222,6 +222,17 @@ both! {
         assert_eq!([of(1), of(2), of(3)], [1; 3], "{closed:?}");
     }
 
+    async fn who_wakes_and_dies_before_she_tells_leaves_no_call_open(database: TestDatabase) {
+        let (slow, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
+        for number in 1..=3 {
+            slow.audit().open(permit(), intent(request(number))).await.unwrap();
+            look(&other).await;
+            assert_eq!(other.recover().await.unwrap(), 1, "request {number}");
+            look(&other).await;
+        }
+        assert_eq!(unknown(&other).await.len(), 3);
+    }
+
     async fn a_change_goes_into_the_chain_of_its_process(database: TestDatabase) {
         let (one, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
         for name in ["a", "b", "c"] {
@@ -247,14 +258,24 @@ async fn a_process_that_lives_after_all_is_left_alone_on_postgres() {
     let database = TestDatabase::postgres().await;
     let (slow, other) = (database.open(Process::Serve).await, database.open(Process::Command).await);
     slow.audit().open(permit(), intent(request(1))).await.unwrap();
-    look(&other).await;
+    let tells = async {
+        database.clock().advance(Duration::from_secs(1));
+        slow.beat().await.unwrap();
+    };
+    let writes = async { slow.audit().durable(note("she lives")).await.unwrap() };
+    meanwhile(&other, tells).await;
+    meanwhile(&other, writes).await;
+    assert!(unknown(&other).await.is_empty());
+}
+
+/// Lets a process do something that shows that it lives, after another has read what it left.
+async fn meanwhile(other: &Store, shows: impl Future<Output = ()>) {
+    look(other).await;
     let change = other.write().await.unwrap();
     let mut recovery = std::pin::pin!(other.recover());
     let waits = tokio::time::timeout(Duration::from_millis(500), &mut recovery).await;
     assert!(waits.is_err(), "the outcomes wait for their turn");
-    database.clock().advance(Duration::from_secs(1));
-    slow.beat().await.unwrap();
+    shows.await;
     drop(change);
-    assert_eq!(recovery.await.unwrap(), 0, "it told meanwhile that it lives");
-    assert!(unknown(&other).await.is_empty());
+    assert_eq!(recovery.await.unwrap(), 0, "it lives");
 }
