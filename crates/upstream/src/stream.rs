@@ -1,6 +1,7 @@
 //! The stream of a session, on which an older server says what belongs to no request, or to one that waits for it: when it is
 //! opened, for whom, and how long it stays.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,18 +165,38 @@ impl Session {
         let (mut body, mut requests) = (response.into_body(), 0);
         while let Some(Ok(bytes)) = body.next().await {
             decoder.push(&bytes);
-            while let Ok(Some(event)) = decoder.next_event() {
-                let size = event.data.len();
-                match Envelope::parse_with(&event.data, &limits(connection.shared.max_response)) {
-                    Ok(Envelope::Notification(notification)) => self.told(connection, notification, size),
-                    Ok(Envelope::Request(_)) if requests == MOST_REQUESTS => return,
-                    Ok(Envelope::Request(request)) => {
-                        requests += 1;
-                        self.asked(connection, request, size);
-                    }
-                    Ok(Envelope::Response(_)) | Err(_) => {
-                        tracing::debug!(server = %connection.blame.0, "its stream holds no notification");
-                    }
+            if self.take_in(connection, &mut decoder, &mut requests).is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Takes in the events that are there. Breaks off where one is too large, or the server asks too often.
+    fn take_in(
+        self: &Arc<Self>,
+        connection: &Arc<HttpConnection>,
+        decoder: &mut Decoder,
+        requests: &mut usize,
+    ) -> ControlFlow<()> {
+        loop {
+            let event = match decoder.next_event() {
+                Ok(Some(event)) => event,
+                Ok(None) => return ControlFlow::Continue(()),
+                Err(error) => {
+                    tracing::debug!(server = %connection.blame.0, %error, "its stream is closed");
+                    return ControlFlow::Break(());
+                }
+            };
+            let size = event.data.len();
+            match Envelope::parse_with(&event.data, &limits(connection.shared.max_response)) {
+                Ok(Envelope::Notification(notification)) => self.told(connection, notification, size),
+                Ok(Envelope::Request(_)) if *requests == MOST_REQUESTS => return ControlFlow::Break(()),
+                Ok(Envelope::Request(request)) => {
+                    *requests += 1;
+                    self.asked(connection, request, size);
+                }
+                Ok(Envelope::Response(_)) | Err(_) => {
+                    tracing::debug!(server = %connection.blame.0, "its stream holds no notification");
                 }
             }
         }

@@ -205,6 +205,17 @@ async fn a_server_asks_so_often_on_one_stream_and_no_more() {
     until("the stream is closed", || web.methods().contains(&"CLOSED".to_owned())).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_with_a_line_or_an_event_without_end_is_closed() {
+    for piece in ["x".repeat(64 << 10), "data: x\n".repeat(8 << 10)] {
+        let web =
+            telling(move || events(vec![b"data: ".to_vec(), piece.clone().into_bytes()], End::Flood)).await;
+        let hub = Hub::start();
+        let _watching = watch(&hub, &web).await;
+        until("the stream is closed", || web.methods().contains(&"CLOSED".to_owned())).await;
+    }
+}
+
 #[tokio::test]
 async fn who_reads_too_slowly_is_told_as_if_everything_had_changed() {
     const WAITING: usize = 64;
