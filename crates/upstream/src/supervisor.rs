@@ -33,8 +33,10 @@ pub(crate) const ROUND: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(250);
 /// The exit code of the hidden command when its words make no sense.
 const USAGE: u8 = 2;
-/// The exit code of a tree that was killed, as shells have it.
-const KILLED: u8 = 137;
+/// The exit code of what a signal ended is this and the signal's number, as shells have it.
+const SIGNALLED: u8 = 128;
+/// The exit code of a tree that was killed.
+const KILLED: u8 = SIGNALLED + 9;
 
 /// Is the body of the hidden `mcphub __child`, which takes over the whole process. Its words are for this
 /// program alone:
@@ -116,8 +118,9 @@ fn supervise(
         let mut tree = Tree::start(confinement.as_ref(), via, command)?;
         confine::let_go_of_streams()?;
         let end = tree.wait(&mut signals, &mut parent).await;
+        end.tell();
         end_tree(&mut signals, &end).await;
-        Ok(end.code())
+        Ok(end.code().into())
     })
 }
 
@@ -272,11 +275,21 @@ impl Signals {
 }
 
 impl End {
-    fn code(&self) -> ExitCode {
+    fn code(&self) -> u8 {
         match self {
             Self::Exited(status) => confine::exit_code(*status),
-            Self::Asked | Self::AskedAtOnce => ExitCode::SUCCESS,
-            Self::UsedTooMuch => ExitCode::from(KILLED),
+            Self::Asked | Self::AskedAtOnce => 0,
+            Self::UsedTooMuch => KILLED,
+        }
+    }
+
+    /// Says on standard error, which the server's log takes in, how a command ended by itself.
+    fn tell(&self) {
+        if let Self::Exited(_) = self {
+            match self.code() {
+                code @ ..=SIGNALLED => eprintln!("mcphub: the server ended with exit code {code}"),
+                code => eprintln!("mcphub: the server was ended by signal {}", code - SIGNALLED),
+            }
         }
     }
 }

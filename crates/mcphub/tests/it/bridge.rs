@@ -248,6 +248,9 @@ fn the_page_says_what_passes_between_each_client_and_each_server() {
             let running = SERVERS.each_ref().map(|server| scope.spawn(move || meet(server)));
             running.map(|one| one.join().unwrap())
         });
+        for server in SERVERS.iter().filter(|server| server.is_process) {
+            eprintln!("{}: {}", server.name, installation.ok(&format!("server logs {}", server.name)));
+        }
         let columns: Vec<Vec<String>> = SERVERS
             .iter()
             .zip(&met)

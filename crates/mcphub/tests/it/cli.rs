@@ -158,6 +158,12 @@ fn what_a_server_writes_to_standard_error_can_be_read() {
     assert_eq!(code, 1);
     let lines = hub.json("server logs broken --lines 10").to_string();
     assert!(lines.contains("no license found"), "{lines}");
+    assert!(lines.contains("mcphub: the server ended with exit code 3"), "{lines}");
+    let script = hub.file("killed.sh", "kill -9 $$\n");
+    hub.ok(&format!("server add killed -- sh {}", script.display()));
+    fails(&hub, "server test killed");
+    let lines = hub.ok("server logs killed");
+    assert!(lines.contains("mcphub: the server was ended by signal 9"), "{lines}");
 }
 
 #[test]

@@ -193,7 +193,7 @@ fn spawn(command: &[String], stdin: Stdio, proxy: Option<Proxy>) -> io::Result<P
 fn wait(main: Pid) -> io::Result<ExitCode> {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == main => return Ok(exit_code(status)),
+            Ok(Some((pid, status))) if pid == main => return Ok(exit_code(status).into()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -201,9 +201,9 @@ fn wait(main: Pid) -> io::Result<ExitCode> {
 }
 
 /// Turns a status into an exit code as shells do: 128 and the signal's number.
-pub(crate) fn exit_code(status: WaitStatus) -> ExitCode {
+pub(crate) fn exit_code(status: WaitStatus) -> u8 {
     let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
-    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
 /// Says on standard error why a command can't be run, and returns the code for it.
