@@ -1,7 +1,7 @@
 //! How large a request's head may be.
 //!
-//! Those who read the protocols refuse most of what is too large. They count headers in HTTP/1 alone, and bytes there exactly
-//! only in a connection's first head.
+//! `hyper` and `h2`, which read the protocols, refuse most of what is too large. They count headers in HTTP/1 alone, and bytes
+//! there exactly only in a connection's first head.
 
 use http::StatusCode;
 use http::request::Parts;

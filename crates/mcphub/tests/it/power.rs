@@ -8,11 +8,13 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::api::Person;
 use crate::harness::client::{call, call_headers, list, modern, send};
 use crate::harness::notes::{assert_recorded, received, sha256};
 use crate::harness::peer::{CredentialServer, Peer};
@@ -20,7 +22,8 @@ use crate::harness::{Database, Installation, Serving, eventually, kills, on_both
 
 /// How many clients call at once.
 const CLIENTS: usize = 4;
-const TOKEN: &str = "tok-alice-that-survives";
+/// Where she keeps her token.
+const SLOTS: &str = "/users/me/servers/remote/credentials";
 /// The header of a write-ahead log, and of each frame in it, in bytes.
 const LOG_HEADER: u64 = 32;
 const FRAME_HEADER: u64 = 24;
@@ -36,12 +39,21 @@ impl Dice {
     }
 }
 
-/// Is a hub's installation with one person who calls a server with a token of her own.
+/// Is a hub's installation with one person who calls a server with a token of her own, and changes it all the time.
 struct Scene {
     installation: Installation,
     record: PathBuf,
     key: String,
+    token: Mutex<Token>,
     _server: Peer,
+}
+
+/// Is what she knows of her token.
+struct Token {
+    /// The last one that was taken.
+    taken: String,
+    /// The one that she has sent since. Nobody has told her what became of it.
+    sent: Option<String>,
 }
 
 impl Scene {
@@ -51,9 +63,10 @@ impl Scene {
         let headers = json!({ "authorization": "Bearer ${USER_TOKEN}" });
         let file = json!({ "mcpServers": { "remote": { "url": server.url, "headers": headers } } });
         installation.grant_all("alice", "remote", &file);
-        installation.ok_with("credential set alice remote TOKEN", TOKEN);
+        let taken = "tok-alice".to_owned();
+        installation.ok_with("credential set alice remote TOKEN", &taken);
         let key = installation.key("alice");
-        Self { installation, record, key, _server: server }
+        Self { installation, record, key, token: Mutex::new(Token { taken, sent: None }), _server: server }
     }
 
     /// Starts the hub and checks that nothing is lost of what it needs to call.
@@ -64,33 +77,60 @@ impl Scene {
         });
         assert_eq!(list(hub.address, "/mcp", &self.key).status, 200);
         let answer = call(hub.address, "/mcp", &self.key, "remote__fingerprint", json!({})).json();
-        assert_eq!(answer["result"]["content"][0]["text"], sha256(TOKEN), "the credential is lost: {answer}");
+        let mut token = self.token.lock().unwrap();
+        let is_had = |known: &&String| answer["result"]["content"][0]["text"] == sha256(known);
+        let had = std::iter::once(&token.taken).chain(&token.sent).find(is_had);
+        let taken = had.unwrap_or_else(|| panic!("the credential is lost: {answer}")).clone();
+        *token = Token { taken, sent: None };
         hub
     }
 
-    /// Calls from many sides until the hub is killed, and returns the texts of the calls that were
+    /// Calls from many sides, and changes the token, until the hub is killed; returns the texts of the calls that were
     /// answered.
     fn kill_under_load(&self, hub: Serving, round: u64, after: u64) -> Vec<String> {
-        let (answered, address) = (Mutex::new(Vec::new()), hub.address);
-        std::thread::scope(|scope| {
-            for client in 0..CLIENTS {
-                let answered = &answered;
-                scope.spawn(move || {
-                    for number in 0.. {
-                        let text = format!("note {round}.{client}.{number}");
-                        if !self.is_answered(address, &text) {
-                            return;
-                        }
-                        answered.lock().unwrap().push(text);
-                    }
-                });
+        let (answered, address, is_killed) = (Mutex::new(Vec::new()), hub.address, AtomicBool::new(false));
+        let slot = Person::new(&hub, &self.key).gets(SLOTS)[0].clone();
+        let before = self.token.lock().unwrap().taken.clone();
+        let calls = |client: usize| {
+            let lives = (0..).take_while(|_| !is_killed.load(Ordering::Acquire));
+            for text in lives.map(|number| format!("note {round}.{client}.{number}")) {
+                if self.is_answered(address, &text) {
+                    answered.lock().unwrap().push(text);
+                }
             }
-            eventually("calls are answered", || {
-                (answered.lock().unwrap().len() as u64 > after).then_some(())
+        };
+        std::thread::scope(|scope| {
+            let calls = &calls;
+            for client in 0..CLIENTS {
+                scope.spawn(move || calls(client));
+            }
+            scope.spawn(|| self.change_token(address, round, &slot));
+            eventually("calls are answered, and the token is changed", || {
+                let is_changed = self.token.lock().unwrap().taken != before;
+                (is_changed && answered.lock().unwrap().len() as u64 > after).then_some(())
             });
             hub.kill();
+            is_killed.store(true, Ordering::Release);
         });
         answered.into_inner().unwrap()
+    }
+
+    /// Changes the token again and again, as its owner does at the console, until nobody takes it.
+    fn change_token(&self, address: SocketAddr, round: u64, slot: &Value) {
+        let (mut revision, bearer) = (slot["revision"].as_i64().unwrap(), format!("Bearer {}", self.key));
+        let headers = [("Authorization", &*bearer), ("Content-Type", "application/json")];
+        loop {
+            let token = format!("tok-alice-{round}-{revision}");
+            let change = json!({ "value": token, "revision": revision, "destination": slot["destination"] });
+            self.token.lock().unwrap().sent = Some(token.clone());
+            let answer =
+                attempt(address, &format!("PUT /api/v1{SLOTS}/TOKEN"), &headers, &change.to_string());
+            if !answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 204")) {
+                return;
+            }
+            *self.token.lock().unwrap() = Token { taken: token, sent: None };
+            revision += 1;
+        }
     }
 
     /// Calls, and says whether an answer came.
@@ -99,7 +139,7 @@ impl Scene {
             modern(1, "tools/call", json!({ "name": "remote__write_note", "arguments": { "text": text } }));
         let bearer = format!("Bearer {}", self.key);
         let headers = call_headers(&bearer, "remote__write_note");
-        let answer = attempt(address, &headers, &body).unwrap_or_default();
+        let answer = attempt(address, "POST /mcp", &headers, &body).unwrap_or_default();
         answer.contains("\"isError\":false")
     }
 
@@ -122,13 +162,13 @@ impl Scene {
 }
 
 /// Sends a request to a hub that may die meanwhile, and returns what came of its answer.
-fn attempt(address: SocketAddr, headers: &[(&str, &str)], body: &str) -> io::Result<String> {
+fn attempt(address: SocketAddr, what: &str, headers: &[(&str, &str)], body: &str) -> io::Result<String> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(30)))?;
     let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
     let head =
-        format!("POST /mcp HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n");
+        format!("{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n");
     socket.write_all(format!("{head}{fields}\r\n{body}").as_bytes())?;
     let mut answer = Vec::new();
     match socket.read_to_end(&mut answer) {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -64,15 +65,16 @@ impl Scene {
     /// Takes the database away while calls are made, until all of them are refused.
     fn under_load(&self, hub: &Serving, name: &str, take_away: impl FnOnce()) {
         let answered = || self.answered.lock().unwrap().len();
-        let before = answered();
+        let (before, is_gone) = (answered(), AtomicBool::new(false));
+        let is_refused = |text: &str| self.write(hub, text).status != 200 && is_gone.load(Ordering::Acquire);
         std::thread::scope(|scope| {
             for client in 0..4 {
-                let one =
-                    move |number: &u32| self.write(hub, &format!("{name} {client}.{number}.")).status != 200;
+                let one = move |number: &u32| is_refused(&format!("{name} {client}.{number}."));
                 scope.spawn(move || (0..100_000).find(one).expect("it goes away at some time"));
             }
             eventually("calls are answered", || (answered() > before + 40).then_some(()));
             take_away();
+            is_gone.store(true, Ordering::Release);
         });
     }
 

@@ -64,6 +64,7 @@ impl Primary {
     /// Starts it again at the same address.
     pub(crate) fn start_again(&mut self) {
         self.0.child = Server::spawn(&self.0.folder, self.0.port);
+        eventually("the server answers again", || self.0.ask("SELECT 1"));
     }
 
     /// Kills it as a power cut would.
