@@ -14,8 +14,9 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use super::files::SHARED_MEMORY;
 use super::{Confinement, mounts};
 
-/// The lowest limit of process numbers that the kernel takes (`pid_max`, one above `RESERVED_PIDS`).
-const FEWEST_PIDS: u64 = 301;
+/// The process numbers that the kernel gives out once and never again: when it has come to the last one, it goes on
+/// behind these (`RESERVED_PIDS`).
+const RESERVED_PIDS: u64 = 300;
 
 /// Moves this process, which has one thread, into namespaces of its own; only what it starts next is in
 /// the namespace of processes. What it starts keeps the right to mount, until it gives that up.
@@ -54,7 +55,8 @@ pub(super) fn furnish(confinement: &Confinement) -> io::Result<bool> {
     let processes = mount("proc", "/proc", "proc", flags, None);
     lacking("no `/proc` of its own: it sees the numbers of other processes", processes);
     if processes.is_ok() && pids_are_limited_apart() {
-        let most = confinement.processes.saturating_add(1).max(FEWEST_PIDS);
+        // Later the numbers of all that live have to be among those that are given out again.
+        let most = confinement.processes.saturating_add(RESERVED_PIDS);
         fs::write("/proc/sys/kernel/pid_max", most.to_string())?;
     }
     let mounts = mounts::protect(confinement, memory.is_ok());

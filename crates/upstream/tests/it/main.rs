@@ -8,6 +8,7 @@ mod harness;
 mod hostile;
 mod http;
 mod http_faults;
+mod limits;
 mod listing;
 #[expect(dead_code, reason = "the tests of the whole program check both directions, these only one")]
 #[path = "../../../mcphub/tests/it/harness/schema.rs"]

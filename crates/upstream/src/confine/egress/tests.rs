@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{CONNECTIONS, Destination, Egress, Parent, leads_back};
+use super::{CONNECTIONS, Destination, Egress, MOST_ADDRESSES, NoWay, Parent, connect_to_any, leads_back};
 
 fn parsed(rules: &[&str]) -> Vec<HostRule> {
     rules.iter().map(|rule| rule.parse().unwrap()).collect()
@@ -245,6 +245,21 @@ async fn a_connection_from_the_loopback_stays_on_the_machine() {
     for address in ["127.0.0.1", "127.0.0.2"] {
         let stream = TcpStream::connect((address, port)).await.unwrap();
         assert!(leads_back(&stream).unwrap(), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn so_many_addresses_of_a_name_are_tried_and_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = listener.local_addr().unwrap();
+    // Nobody listens there.
+    let closed = SocketAddr::from(([127, 0, 0, 2], open.port()));
+    for (before, good) in [(MOST_ADDRESSES - 1, true), (MOST_ADDRESSES, false)] {
+        let connected = connect_to_any(&[vec![closed; before], vec![open]].concat()).await;
+        assert!(
+            matches!((connected, good), (Ok(_), true) | (Err(NoWay::Failed(_)), false)),
+            "behind {before}"
+        );
     }
 }
 
