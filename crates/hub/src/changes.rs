@@ -104,3 +104,24 @@ impl Hub {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    use super::{ListKind, Lists, ServerId, WAITING};
+
+    #[test]
+    fn so_many_changes_wait_for_who_listens_and_then_she_is_told_that_some_are_lost() {
+        let (lists, change) = (Lists::default(), (ServerId::from_bytes([1; 16]), ListKind::Prompts));
+        for (told, lost) in [(WAITING, None), (WAITING + 1, Some(1))] {
+            let mut changes = lists.0.subscribe();
+            (0..told).for_each(|_| lists.tell(change));
+            if let Some(lost) = lost {
+                assert_eq!(changes.try_recv(), Err(TryRecvError::Lagged(lost)));
+            }
+            assert!((0..WAITING).all(|_| changes.try_recv() == Ok(change)), "of {told}");
+            assert_eq!(changes.try_recv(), Err(TryRecvError::Empty));
+        }
+    }
+}

@@ -180,9 +180,11 @@ impl Heads {
     /// Thins out the file if it has grown large, which loses no cut of the log.
     pub(crate) async fn thin_out(&self, now: Timestamp) -> Result<(), HubError> {
         let (path, longest) = (self.path.clone(), self.longest.load(Ordering::Relaxed));
-        let length = blocking(move || file::thin_out(&path, longest, now)).await;
-        let length = length.map_err(|error| self.failed(&error))?;
-        self.longest.store(LONGEST.max(2 * length), Ordering::Relaxed);
+        let thinned = blocking(move || file::thin_out(&path, longest, now)).await;
+        // What is left may be long, too: it has to be worth it next time.
+        if let Some(left) = thinned.map_err(|error| self.failed(&error))? {
+            self.longest.store(LONGEST.max(2 * left), Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -194,4 +196,33 @@ impl Heads {
 /// Runs what waits for the disk where it holds up nobody.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use mcphub_store::DatabaseUrls;
+
+    use super::{Head, Heads, InstallId, LONGEST, Place, Timestamp};
+
+    const DAY: i64 = 24 * 3_600_000_000;
+
+    #[tokio::test]
+    async fn a_file_of_heads_as_long_as_the_limit_is_left_and_a_longer_one_is_thinned_out() {
+        let (folder, install) = (tempfile::tempdir().unwrap(), InstallId::from_bytes([1; 16]));
+        let place = Place { data_dir: folder.path().to_owned(), database: DatabaseUrls::Sqlite };
+        let heads = Heads::new(folder.path(), install, &place).unwrap();
+        let at = Timestamp::from_micros(0);
+        let old = Head { at, chains: Vec::new(), install, number: 1, signature: String::new(), v: 1 };
+        let old = serde_json::to_string(&old).unwrap() + "\n";
+        let left_of = async |length: u64| {
+            let mut text = old.repeat(length as usize / old.len() - 1);
+            // A line that is no head, and stays.
+            text += &("x".repeat(length as usize - text.len() - 1) + "\n");
+            std::fs::write(heads.path(), text).unwrap();
+            heads.thin_out(Timestamp::from_micros(60 * DAY)).await.unwrap();
+            std::fs::metadata(heads.path()).unwrap().len()
+        };
+        assert_eq!(left_of(LONGEST).await, LONGEST);
+        assert!(left_of(LONGEST + 1).await < LONGEST / 2, "that it was looked at before makes no room");
+    }
 }

@@ -158,7 +158,7 @@ impl Hub {
             hearings: Hearings::default(),
             lists: Lists::default(),
             accounts: Accounts::new(),
-            sessions: Recent::new(sessions::KEPT, sessions::HOLDS),
+            sessions: sessions::known(),
             asked: tokio::sync::Mutex::default(),
             public_url: settings.public_url,
             clock,

@@ -63,7 +63,7 @@ impl Limits {
 }
 
 fn usage(people: &mut HashMap<UserId, Usage>, user: UserId, now: Timestamp) -> &mut Usage {
-    if people.len() >= REMEMBERED {
+    if people.len() >= REMEMBERED && !people.contains_key(&user) {
         people.retain(|_, usage| !usage.is_idle(now));
     }
     people.entry(user).or_default()
@@ -79,7 +79,7 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use super::{Limits, Quota, Timestamp, UserId};
+    use super::{Duration, Limits, Quota, REMEMBERED, Timestamp, UserId};
 
     #[test]
     fn a_place_is_given_back() {
@@ -107,5 +107,20 @@ mod tests {
         let _alice = limits.charge(UserId::from_bytes([1; 16]), now).ok().unwrap();
         assert!(limits.charge(UserId::from_bytes([1; 16]), now).is_err());
         assert!(limits.charge(UserId::from_bytes([2; 16]), now).is_ok());
+    }
+
+    #[test]
+    fn so_many_people_are_remembered_and_then_those_who_rest_are_forgotten() {
+        let (limits, start) = (Limits::new(Quota::new(1, 5).unwrap()), Timestamp::from_micros(1));
+        let person = |number: usize| UserId::from_bytes((number as u128).to_be_bytes());
+        let _calling = limits.charge(person(0), start).ok().unwrap();
+        (1..REMEMBERED).for_each(|number| limits.charge_request(person(number), start).unwrap());
+        let rested = start.plus(Duration::from_mins(1));
+        limits.charge_request(person(1), rested).unwrap();
+        assert_eq!(limits.people.lock().len(), REMEMBERED);
+        limits.charge_request(person(REMEMBERED), rested).unwrap();
+        let people = limits.people.lock();
+        let is_remembered = [0, 1, 2, REMEMBERED].map(|number| people.contains_key(&person(number)));
+        assert_eq!((people.len(), is_remembered), (3, [true, true, false, true]));
     }
 }

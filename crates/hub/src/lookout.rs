@@ -53,7 +53,7 @@ impl Lookout {
         if looks.get(&look).is_some_and(fresh) {
             return false;
         }
-        if looks.len() >= REMEMBERED {
+        if looks.len() >= REMEMBERED && !looks.contains_key(&look) {
             looks.clear();
         }
         looks.insert(look, (revision, now));
@@ -80,10 +80,11 @@ impl Lookout {
     /// Notes why a person's first look at a server failed.
     pub(crate) fn note_failure(&self, user: UserId, server: &Server, error: UpstreamError) {
         let mut failed = self.failed.lock();
-        if failed.len() >= REMEMBERED {
+        let look = (server.id, user);
+        if failed.len() >= REMEMBERED && !failed.contains_key(&look) {
             failed.clear();
         }
-        failed.insert((server.id, user), Failed { revision: server.revision, at: Instant::now(), error });
+        failed.insert(look, Failed { revision: server.revision, at: Instant::now(), error });
     }
 
     /// Says why a person's first look at a server failed, if that was a moment ago.
@@ -180,7 +181,16 @@ fn suffices(server: &Server) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{AGE, Duration, Instant, Lookout, ServerId};
+    use mcphub_domain::Timestamp;
+
+    use super::{
+        AGAIN, AGE, Duration, Instant, Lookout, REMEMBERED, Server, ServerId, ServerState, UpstreamError,
+        UserId,
+    };
+
+    fn user(number: usize) -> UserId {
+        UserId::from_bytes((number as u128).to_be_bytes())
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_look_is_due_once_for_each_revision_and_age() {
@@ -191,5 +201,40 @@ mod tests {
         let before = Instant::now();
         tokio::time::advance(AGE + Duration::from_secs(1)).await;
         assert!(before.elapsed() > AGE && lookout.is_due(look, 2, AGE), "an old look");
+    }
+
+    #[test]
+    fn so_many_looks_are_remembered_and_then_all_are_taken_again() {
+        let lookout = Lookout::default();
+        let is_due = |number: usize, revision: i64| {
+            lookout.is_due((ServerId::from_bytes([1; 16]), Some(user(number))), revision, Duration::MAX)
+        };
+        assert!((0..REMEMBERED).all(|number| is_due(number, 1)));
+        assert!(is_due(0, 2), "it was taken of an older revision");
+        assert!((1..REMEMBERED).all(|number| !is_due(number, 1)), "one that was taken takes nobody's place");
+        assert!(is_due(REMEMBERED, 1));
+        assert_eq!([1, REMEMBERED].map(|number| is_due(number, 1)), [true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_failures_are_remembered_and_then_all_are_tried_again() {
+        let definition = r#"{"type":"streamable-http","url":"https://a.example/mcp"}"#;
+        let server = Server {
+            id: ServerId::from_bytes([1; 16]),
+            name: "notes".parse().unwrap(),
+            definition: serde_json::from_str(definition).unwrap(),
+            state: ServerState::Enabled,
+            revision: 1,
+            created_at: Timestamp::from_micros(1),
+        };
+        let (lookout, name) = (Lookout::default(), server.name.clone());
+        let error = UpstreamError::TimedOut { server: name, after: AGAIN };
+        let fail = |number: usize| lookout.note_failure(user(number), &server, error.clone());
+        let is_known = |number: usize| lookout.failure(user(number), &server).is_some();
+        (0..REMEMBERED).for_each(fail);
+        fail(0);
+        assert!((0..REMEMBERED).all(is_known), "one that failed before takes nobody's place");
+        fail(REMEMBERED);
+        assert_eq!([1, REMEMBERED].map(is_known), [false, true]);
     }
 }

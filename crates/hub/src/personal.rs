@@ -2,30 +2,29 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use lru::LruCache;
 use mcphub_domain::audit::PersonalFields;
 use mcphub_domain::{Entropy, User, UserId};
 use mcphub_store::Store;
 use mcphub_vault::{Context, PersonKey, Sealed, Vault};
-use parking_lot::Mutex;
 
 use crate::error::HubError;
 use crate::recent::Recent;
 
-/// How many people's keys are kept open.
-pub(crate) const KEPT: usize = 4_096;
+/// How many people's keys are kept open, and how many encrypted texts.
+const KEPT: usize = 4_096;
+/// How long a key is kept open.
+const OPEN: Duration = Duration::from_mins(10);
 
 /// Encrypts and decrypts what names a person.
 pub(crate) struct Personal {
     store: Arc<Store>,
     entropy: Entropy,
-    keys: Mutex<LruCache<UserId, Arc<PersonKey>>>,
+    keys: Recent<UserId, Arc<PersonKey>>,
     /// What was encrypted a moment ago, for the next record that says the same.
     lately: Recent<(UserId, PersonalFields), String>,
 }
@@ -36,8 +35,7 @@ const LATELY: Duration = Duration::from_secs(10);
 
 impl Personal {
     pub(crate) fn new(store: Arc<Store>, entropy: Entropy) -> Self {
-        let kept = NonZeroUsize::new(KEPT).unwrap_or(NonZeroUsize::MIN);
-        Self { store, entropy, keys: Mutex::new(LruCache::new(kept)), lately: Recent::new(KEPT, LATELY) }
+        Self { store, entropy, keys: keys(), lately: lately() }
     }
 
     /// Encrypts the fields of a person for a record.
@@ -61,8 +59,9 @@ impl Personal {
         Ok(BTreeMap::from([(person, sealed)]))
     }
 
-    /// Lets go of what nobody has said again for a while.
+    /// Lets go of what nobody has needed for a while.
     pub(crate) fn forget_unused(&self) {
+        self.keys.forget_unused();
         self.lately.forget_unused();
     }
 
@@ -72,8 +71,8 @@ impl Personal {
     }
 
     async fn key(&self, vault: &Vault, person: UserId) -> Result<Arc<PersonKey>, HubError> {
-        if let Some(key) = self.keys.lock().get(&person) {
-            return Ok(Arc::clone(key));
+        if let Some(key) = self.keys.get(&person) {
+            return Ok(key);
         }
         let fresh = vault.seal(
             &context(&person.to_string()),
@@ -82,9 +81,17 @@ impl Personal {
         )?;
         let stored = self.store.person_key(person, fresh.as_bytes()).await?;
         let key = Arc::new(unwrap(vault, person, stored)?);
-        self.keys.lock().put(person, Arc::clone(&key));
+        self.keys.put(person, Arc::clone(&key));
         Ok(key)
     }
+}
+
+fn keys() -> Recent<UserId, Arc<PersonKey>> {
+    Recent::new(KEPT, OPEN)
+}
+
+fn lately() -> Recent<(UserId, PersonalFields), String> {
+    Recent::new(KEPT, LATELY)
 }
 
 /// Decrypts what names people.
@@ -160,5 +167,19 @@ const fn context(person: &str) -> Context<'_> {
         name: "log",
         version: 1,
         destination: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arc, Entropy, KEPT, PersonKey, PersonalFields, UserId, keys, lately};
+    use crate::recent::tests::assert_kept;
+
+    #[test]
+    fn so_many_keys_and_encrypted_texts_are_in_memory() {
+        let key = Arc::new(PersonKey::random(&Entropy::fixed(1)));
+        let person = |number: usize| UserId::from_bytes((number as u128).to_be_bytes());
+        assert_kept(&keys(), KEPT, |number| (person(number), Arc::clone(&key)));
+        assert_kept(&lately(), KEPT, |number| ((person(number), PersonalFields::default()), String::new()));
     }
 }

@@ -24,7 +24,11 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
     pub(crate) fn get(&self, key: &K) -> Option<V> {
         let mut entries = self.entries.lock();
         let (since, value) = entries.get(key)?;
-        (since.elapsed() < self.holds).then(|| value.clone())
+        if since.elapsed() < self.holds {
+            return Some(value.clone());
+        }
+        entries.pop(key);
+        None
     }
 
     /// Keeps an entry from now on; the one that was used longest ago may make room.
@@ -32,13 +36,15 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         self.entries.lock().put(key, (Instant::now(), value));
     }
 
+    /// Forgets an entry.
     pub(crate) fn remove(&self, key: &K) {
         self.entries.lock().pop(key);
     }
 
-    /// Lets go of the entries that nobody has asked for since they ceased to hold, or for longer than they would have.
+    /// Lets go of the entries that nobody has used for as long as they hold. It is for once in a while.
     pub(crate) fn forget_unused(&self) {
         let mut entries = self.entries.lock();
+        // Whoever was used later than one that holds will be looked at when its turn comes.
         while entries.peek_lru().is_some_and(|(_, (since, _))| since.elapsed() >= self.holds) {
             entries.pop_lru();
         }
@@ -46,13 +52,13 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::hash::Hash;
     use std::time::Duration;
 
     use tokio::time::advance;
 
     use super::Recent;
-    use crate::{personal, sessions};
 
     const HOLDS: Duration = Duration::from_secs(10);
 
@@ -60,15 +66,26 @@ mod tests {
         recent.entries.lock().len()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn so_many_are_kept_and_one_more_makes_the_one_go_that_was_used_longest_ago() {
-        for kept in [sessions::KEPT, personal::KEPT] {
-            let recent = Recent::new(kept, HOLDS);
-            (0..kept).for_each(|key| recent.put(key, key));
-            assert_eq!((known(&recent), recent.get(&0)), (kept, Some(0)));
-            recent.put(kept, kept);
-            assert_eq!((known(&recent), recent.get(&0), recent.get(&1)), (kept, Some(0), None));
-        }
+    /// Checks that a cache keeps so many, and that one more makes the one go that was used longest ago.
+    pub(crate) fn assert_kept<K: Hash + Eq, V: Clone>(
+        recent: &Recent<K, V>,
+        kept: usize,
+        entry: impl Fn(usize) -> (K, V),
+    ) {
+        let put = |number| {
+            let (key, value) = entry(number);
+            recent.put(key, value);
+        };
+        let is_known = |number| recent.get(&entry(number).0).is_some();
+        (0..kept).for_each(put);
+        assert!(is_known(0), "{kept} are kept");
+        put(kept);
+        assert_eq!([0, 1, 2, kept].map(is_known), [true, false, true, true], "and one more makes one go");
+    }
+
+    #[test]
+    fn so_many_are_kept_and_one_more_makes_the_one_go_that_was_used_longest_ago() {
+        assert_kept(&Recent::new(3, HOLDS), 3, |number| (number, number));
     }
 
     #[tokio::test(start_paused = true)]

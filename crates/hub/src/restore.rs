@@ -175,12 +175,14 @@ async fn check_log(
 struct Lines<R> {
     from: BufReader<R>,
     hash: Sha256,
+    /// How long a line may be, without its end.
+    longest: u64,
 }
 
 impl<R: Read> Lines<R> {
     /// Reads the first line, which says what the others are.
     fn new(from: R) -> Result<Self, HubError> {
-        let mut lines = Self { from: BufReader::new(from), hash: Sha256::new() };
+        let mut lines = Self { from: BufReader::new(from), hash: Sha256::new(), longest: LONGEST };
         let line = lines.next()?.ok_or_else(|| damaged("it is empty"))?;
         let title: Title = serde_json::from_str(&line).map_err(|_| damaged("its first line is none"))?;
         match title {
@@ -194,7 +196,7 @@ impl<R: Read> Lines<R> {
 
     fn next(&mut self) -> Result<Option<String>, HubError> {
         let mut line = Vec::new();
-        let read = self.from.by_ref().take(LONGEST).read_until(b'\n', &mut line);
+        let read = self.from.by_ref().take(self.longest + 1).read_until(b'\n', &mut line);
         read.map_err(|error| damaged(&format!("it is cut off or was changed: {error}")))?;
         self.hash.update(&line);
         match line.pop() {
@@ -227,4 +229,22 @@ fn rolled_back(manifest: &Manifest, first: &str, findings: usize) -> String {
          the log will say so",
         manifest.at
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FORM, LONGEST, Lines, SCHEMA, Title};
+
+    #[test]
+    fn a_line_of_a_backup_is_as_long_as_the_limit_and_no_longer() {
+        let title = Title { mcphub_backup: FORM, schema: SCHEMA, version: String::new() };
+        let title = serde_json::to_string(&title).unwrap();
+        for (length, is_read) in [(1_000, true), (1_001, false)] {
+            let text = format!("{title}\n{}\n", "x".repeat(length));
+            let mut lines = Lines::new(text.as_bytes()).unwrap();
+            assert_eq!(std::mem::replace(&mut lines.longest, 1_000), LONGEST);
+            let read = lines.next().map(|line| line.map(|line| line.len()));
+            assert_eq!(read.ok(), is_read.then_some(Some(length)), "{length}");
+        }
+    }
 }

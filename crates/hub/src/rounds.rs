@@ -26,8 +26,8 @@ use crate::running::{Running, Said};
 const KEPT_PER_PERSON: usize = 16;
 /// How many calls may wait in all.
 const KEPT: usize = 1_024;
-/// How long a state can be, in bytes, before it is sealed.
-pub(crate) const LONGEST_STATE: usize = 256 << 10;
+/// How long a state can be, in bytes, before it is sealed: what is sealed has at most 64 KiB, its time and its kind included.
+pub(crate) const LONGEST_STATE: usize = 63 << 10;
 
 /// Is what a state is good for: this request again, and no other.
 #[derive(Clone, Copy, Debug)]

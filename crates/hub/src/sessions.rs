@@ -10,14 +10,15 @@ use sha2::{Digest, Sha256};
 use crate::caller::Caller;
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::recent::Recent;
 
 /// How many sessions a person may have open; the one that was used longest ago makes room.
 pub const SESSIONS_PER_PERSON: usize = 1_000;
 /// How long, in bytes, what a client says of itself may be.
 pub const LONGEST_CAPABILITIES: usize = 16 * 1024;
 /// How many sessions are kept in memory; the others are rows.
-pub(crate) const KEPT: usize = 16_384;
-/// How long a session is taken to be as it was read: so long another node may not know that it was ended.
+const KEPT: usize = 16_384;
+/// How long a session is taken to be as it was read: so long it may go on where somebody didn't see it end.
 pub(crate) const HOLDS: Duration = Duration::from_mins(1);
 /// How often it is noted that a session is in use; it is forgotten long after that.
 const NOTED: Duration = Duration::from_secs(3600);
@@ -139,12 +140,47 @@ impl Hub {
     /// Ends a session of the caller's.
     pub async fn close_session(&self, caller: &Caller, session: &Session) -> Result<(), HubError> {
         self.record_durable(caller, Event::SessionClosed { endpoint: session.endpoint.clone() }).await?;
-        self.sessions.remove(&(session.owner, session.id_hash));
         self.store.end_session(session.owner, &session.id_hash).await?;
+        self.sessions.remove(&(session.owner, session.id_hash));
         Ok(())
     }
 }
 
+/// Makes the place for the sessions in memory, by owner and the id's digest.
+pub(crate) fn known() -> Recent<(UserId, [u8; 32]), Session> {
+    Recent::new(KEPT, HOLDS)
+}
+
 fn digest(id: &str) -> [u8; 32] {
     Sha256::digest(id.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use mcphub_domain::{KeyId, Timestamp, UserId};
+
+    use super::{KEPT, Session, known};
+    use crate::recent::tests::assert_kept;
+
+    #[test]
+    fn so_many_sessions_are_in_memory() {
+        let owner = UserId::from_bytes([1; 16]);
+        assert_kept(&known(), KEPT, |number| {
+            let mut id_hash = [0; 32];
+            id_hash[..8].copy_from_slice(&number.to_be_bytes());
+            let session = Session {
+                id_hash,
+                owner,
+                key: KeyId::from_bytes([2; 16]),
+                endpoint: String::new(),
+                version: String::new(),
+                capabilities: String::new(),
+                log_level: None,
+                created_at: Timestamp::from_micros(0),
+                seen_at: Timestamp::from_micros(0),
+                ended_at: None,
+            };
+            ((owner, id_hash), session)
+        });
+    }
 }

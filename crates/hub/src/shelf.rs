@@ -143,17 +143,19 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{KEPT_BYTES, LONGEST, Shelf, UNSAID};
+    use super::{KEPT, KEPT_BYTES, LONGEST, Shelf, UNSAID};
 
     const SERVER: ServerId = ServerId::from_bytes([1; 16]);
+    /// The bytes of an item around its name.
+    const AROUND: usize = r#"{"name":""}"#.len();
 
-    fn key(person: u8) -> ConnectionKey {
+    fn key(person: u32) -> ConnectionKey {
         ConnectionKey {
             server: SERVER,
             revision: 1,
             shared_revision: 1,
             personal_revision: i64::from(person),
-            scope: Scope::Person(UserId::from_bytes([person; 16])),
+            scope: Scope::Person(UserId::from_bytes(u128::from(person).to_be_bytes())),
             abilities: Abilities::NONE,
             prefers: Prefers::Modern,
         }
@@ -167,17 +169,17 @@ mod tests {
     }
 
     /// Puts a list there that was listed a while ago.
-    fn put_ago(shelf: &Shelf, (person, kind): (u8, ListKind), list: List, ago: Duration) {
+    fn put_ago(shelf: &Shelf, (person, kind): (u32, ListKind), list: List, ago: Duration) {
         let now = Instant::now();
         let asked = shelf.find((key(person), kind), now).unwrap_err();
         shelf.keep((key(person), kind), list, (asked, now - ago));
     }
 
-    fn put(shelf: &Shelf, person: u8, kind: ListKind, list: List) {
+    fn put(shelf: &Shelf, person: u32, kind: ListKind, list: List) {
         put_ago(shelf, (person, kind), list, Duration::ZERO);
     }
 
-    fn has(shelf: &Shelf, person: u8, kind: ListKind) -> bool {
+    fn has(shelf: &Shelf, person: u32, kind: ListKind) -> bool {
         shelf.find((key(person), kind), Instant::now()).is_ok()
     }
 
@@ -233,14 +235,29 @@ mod tests {
     }
 
     #[test]
-    fn the_shelf_holds_so_much_and_no_more() {
-        let shelf = Shelf::default();
-        put(&shelf, 1, ListKind::Prompts, list(KEPT_BYTES / 8, None));
+    fn the_shelf_holds_so_many_bytes_and_one_list_an_eighth_and_no_more() {
+        let (shelf, eighth) = (Shelf::default(), KEPT_BYTES / 8 - AROUND);
+        put(&shelf, 1, ListKind::Prompts, list(eighth + 1, None));
         assert!(!has(&shelf, 1, ListKind::Prompts), "one list isn't all");
-        for person in 1..=20 {
-            put(&shelf, person, ListKind::Prompts, list(KEPT_BYTES / 9, None));
+        for person in 1..=8 {
+            put(&shelf, person, ListKind::Prompts, list(eighth, None));
         }
-        assert!(shelf.0.lock().bytes <= KEPT_BYTES);
-        assert!(has(&shelf, 20, ListKind::Prompts) && !has(&shelf, 1, ListKind::Prompts));
+        assert_eq!(shelf.0.lock().bytes, KEPT_BYTES);
+        assert!((1..=8).all(|person| has(&shelf, person, ListKind::Prompts)), "all of them have room");
+        put(&shelf, 9, ListKind::Prompts, list(1, None));
+        assert_eq!([1, 2, 9].map(|person| has(&shelf, person, ListKind::Prompts)), [false, true, true]);
+        assert_eq!(shelf.0.lock().bytes, KEPT_BYTES / 8 * 7 + AROUND + 1);
+    }
+
+    #[test]
+    fn the_shelf_holds_so_many_lists_and_then_the_longest_unused_goes() {
+        let (shelf, most) = (Shelf::default(), KEPT as u32);
+        for person in 0..most {
+            put(&shelf, person, ListKind::Prompts, list(1, None));
+        }
+        assert!(has(&shelf, 0, ListKind::Prompts));
+        put(&shelf, most, ListKind::Prompts, list(1, None));
+        assert_eq!([0, 1, most].map(|person| has(&shelf, person, ListKind::Prompts)), [true, false, true]);
+        assert_eq!(shelf.0.lock().bytes, KEPT * (AROUND + 1), "what went takes no room");
     }
 }

@@ -28,8 +28,6 @@ pub(crate) const PER_PERSON: usize = 256;
 pub(crate) const SERVERS: usize = 64;
 /// How many resources one watch may hear of.
 pub const RESOURCES: usize = 100;
-/// How much news waits for a client that reads slowly; what comes then is lost.
-const WAITING: usize = 64;
 
 /// Says what a client wants to hear of, by the names on her endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

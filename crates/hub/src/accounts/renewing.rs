@@ -124,18 +124,7 @@ impl Hub {
         row: &SealedValue,
         account: &Account,
     ) -> Result<Renewal, HubError> {
-        let mut pause = FIRST_PAUSE;
-        for _ in 1..TRIES {
-            match self.put_renewed(whose, row, account).await {
-                Err(HubError::Unavailable { reason }) => {
-                    tracing::warn!(reason, "a renewed token could not be stored yet");
-                }
-                stored => return stored,
-            }
-            sleep(pause).await;
-            pause *= 2;
-        }
-        self.put_renewed(whose, row, account).await
+        try_often(|| self.put_renewed(whose, row, account)).await
     }
 
     async fn put_renewed(
@@ -183,5 +172,46 @@ impl Hub {
         let why = NotRenewed { until: self.clock.now().plus(PAUSE), reason };
         self.accounts.put_off(whose, revision, why.clone());
         why.of(server)
+    }
+}
+
+/// Tries to store a new token, again while the database doesn't answer, and each time after a longer pause.
+async fn try_often<F>(store: impl Fn() -> F) -> Result<Renewal, HubError>
+where
+    F: Future<Output = Result<Renewal, HubError>>,
+{
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        match store().await {
+            Err(HubError::Unavailable { reason }) => {
+                tracing::warn!(reason, "a renewed token could not be stored yet");
+            }
+            stored => return stored,
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+    store().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::ready;
+
+    use super::{HubError, Renewal, TRIES, try_often};
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_tried_so_often_to_store_a_new_token_and_then_it_is_lost() {
+        for (failures, is_stored) in [(TRIES - 1, true), (TRIES, false)] {
+            let tries = Cell::new(0);
+            let store = || {
+                tries.set(tries.get() + 1);
+                let away = || HubError::Unavailable { reason: "it is away".to_owned() };
+                ready(if tries.get() > failures { Ok(Renewal::Done) } else { Err(away()) })
+            };
+            let stored = try_often(store).await;
+            assert_eq!((tries.get(), stored.is_ok()), (TRIES, is_stored), "after {failures} failures");
+        }
     }
 }

@@ -109,3 +109,26 @@ impl Accounts {
         self.standings.0.lock().get(&whose)?.standing.wanted()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mcphub_domain::{ServerId, UserId};
+
+    use super::{Accounts, KEPT};
+    use crate::accounts::account::{Account, Registered};
+    use crate::accounts::metadata::Authority;
+
+    #[test]
+    fn of_so_many_accounts_it_is_known_how_they_stand_and_then_the_longest_unused_is_forgotten() {
+        let (accounts, server) = (Accounts::new(), ServerId::from_bytes([1; 16]));
+        let authority = Authority::assumed(&"https://a.example".parse().unwrap()).unwrap();
+        let account = Account::begin(&authority, String::new(), Registered::known("1"), Vec::new());
+        let whose = |number: usize| (UserId::from_bytes((number as u128).to_be_bytes()), server);
+        let note = |number| drop(accounts.note(whose(number), 1, account.known()));
+        let is_known = |number| accounts.known(whose(number), 1).is_some();
+        (0..KEPT).for_each(note);
+        assert!(is_known(0));
+        note(KEPT);
+        assert_eq!([0, 1, KEPT].map(is_known), [true, false, true]);
+    }
+}

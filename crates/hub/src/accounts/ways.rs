@@ -126,7 +126,7 @@ mod tests {
     use mcphub_domain::server::ServerState;
     use mcphub_domain::{Principal, RequestId, SecretText, Server, ServerId, Timestamp, UserId};
 
-    use super::{MOST, MOST_OF_ONE, PATIENCE, Stray, Way, Ways, digest};
+    use super::{GIVEN_UP, MOST, MOST_OF_ONE, PATIENCE, Stray, Way, Ways, digest};
     use crate::accounts::account::{Account, Registered};
     use crate::accounts::metadata::Authority;
     use crate::caller::Caller;
@@ -236,5 +236,16 @@ mod tests {
         ways.give_up("https://a.example", "1");
         assert!(ways.is_given_up("https://a.example", "1"));
         assert!(!ways.is_given_up("https://b.example", "1"));
+    }
+
+    #[test]
+    fn so_many_registrations_are_known_to_be_no_good_and_then_the_oldest_is_tried_again() {
+        let ways = Ways::new();
+        let give_up = |number: usize| ways.give_up("https://a.example", &number.to_string());
+        let is_known = |number: usize| ways.is_given_up("https://a.example", &number.to_string());
+        (0..GIVEN_UP).for_each(give_up);
+        assert!((0..GIVEN_UP).all(is_known));
+        give_up(GIVEN_UP);
+        assert_eq!([0, 1, GIVEN_UP].map(is_known), [false, true, true]);
     }
 }

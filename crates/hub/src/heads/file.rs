@@ -36,17 +36,17 @@ pub(super) fn append(path: &Path, write: impl FnOnce(u64) -> io::Result<Vec<u8>>
     Ok(line)
 }
 
-/// Thins out a file that is longer than `longest`, and returns how long it is then.
+/// Thins out a file that is longer than `longest`, and says how long it is then; nothing if it isn't.
 ///
 /// No cut of the log is missed for it: of every chain, the newest head names the end, or another
 /// chain does whose end the newest head names. Older heads only tell when it was still whole.
-pub(super) fn thin_out(path: &Path, longest: u64, now: Timestamp) -> io::Result<u64> {
+pub(super) fn thin_out(path: &Path, longest: u64, now: Timestamp) -> io::Result<Option<u64>> {
     let length = match std::fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         metadata => metadata?.len(),
     };
     if length <= longest {
-        return Ok(length);
+        return Ok(None);
     }
     let mut file = open_locked(path)?;
     cut_torn_line(&mut file)?;
@@ -55,7 +55,7 @@ pub(super) fn thin_out(path: &Path, longest: u64, now: Timestamp) -> io::Result<
     file.read_to_string(&mut text)?;
     let kept = thinned(&text, now);
     replace(path, kept.as_bytes())?;
-    Ok(kept.len() as u64)
+    Ok(Some(kept.len() as u64))
 }
 
 /// Puts a new file in the place of the old one, whole or not at all.
@@ -160,9 +160,10 @@ mod tests {
         }
         let now = Timestamp::from_micros(NOW);
         let whole = std::fs::metadata(&path).unwrap().len();
-        assert_eq!(thin_out(&path, whole, now).unwrap(), whole, "it is not too long yet");
+        assert_eq!(thin_out(&path, whole, now).unwrap(), None, "it is not too long yet");
         assert_eq!(ages(&folder).len(), 401);
-        assert_eq!(thin_out(&path, 100, now).unwrap(), std::fs::metadata(&path).unwrap().len());
+        let left = thin_out(&path, 100, now).unwrap();
+        assert_eq!(left, Some(std::fs::metadata(&path).unwrap().len()));
         let kept = ages(&folder);
         let count = |ages: std::ops::Range<i64>| kept.iter().filter(|age| ages.contains(age)).count();
         assert_eq!(count(0..10 * MINUTE), 101, "the last minutes are whole");

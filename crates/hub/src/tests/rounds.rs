@@ -43,8 +43,11 @@ async fn a_state_opens_for_its_person_and_request_alone_and_in_time() {
     for forged in ["", "no base64!", &sealed[1..], &format!("{sealed}AAAA")] {
         refused(house.hub.open_state(&alice, bound, forged));
     }
-    let long = State::Server("x".repeat(LONGEST_STATE + 1).into());
-    assert!(matches!(house.hub.seal_state(&alice, bound, &long), Err(HubError::Invalid(_))));
+    let long = |bytes: usize| State::Server("x".repeat(bytes).into());
+    let sealed_long = house.hub.seal_state(&alice, bound, &long(LONGEST_STATE)).unwrap();
+    assert_eq!(house.hub.open_state(&alice, bound, &sealed_long).unwrap(), long(LONGEST_STATE));
+    let longer = house.hub.seal_state(&alice, bound, &long(LONGEST_STATE + 1));
+    assert!(matches!(longer, Err(HubError::Invalid(_))), "{longer:?}");
 
     time.fetch_add(i64::try_from(ANSWER.as_micros()).unwrap(), Ordering::Relaxed);
     assert_eq!(house.hub.open_state(&alice, bound, &sealed).unwrap(), state, "the last moment is one");

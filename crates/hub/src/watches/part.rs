@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Heard, WAITING};
+use super::Heard;
 use crate::caller::Caller;
 use crate::client::Client;
 use crate::discovery::FIRST_LIST;
@@ -27,6 +27,8 @@ use crate::running::{OutcomeRecord, status_of};
 const PAUSE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(300)];
 /// How long a stream has to last before its end counts as the first one.
 const LASTING: Duration = Duration::from_secs(60);
+/// How much news waits for a client that reads slowly; what comes then is lost.
+const WAITING: usize = 64;
 
 /// Is an open stream of a server, the right to it, and its record.
 pub(super) type Opened = (Watching, Lease, OutcomeRecord);

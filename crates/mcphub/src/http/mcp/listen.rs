@@ -145,3 +145,21 @@ impl Open {
         Edit::new().set_meta(meta_key::SUBSCRIPTION_ID, self.id.to_raw())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mcphub_wire::Envelope;
+
+    use super::{RESOURCES, json, method, read};
+
+    #[test]
+    fn so_many_resources_can_be_listened_to_at_once_and_no_more() {
+        for (number, is_read) in [(RESOURCES, true), (RESOURCES + 1, false)] {
+            let uris: Vec<_> = (0..number).map(|number| format!("notes://{number}")).collect();
+            let params = json!({ "notifications": { "resourceSubscriptions": uris } });
+            let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method::LISTEN, "params": params });
+            let Ok(Envelope::Request(request)) = Envelope::parse(&body.to_string().into()) else { panic!() };
+            assert_eq!(read(&request).ok().map(|wish| wish.uris), is_read.then_some(uris), "{number}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
-use mcphub_hub::Drops;
+use mcphub_hub::{Drops, RESOURCES};
 use mcphub_wire::{Id, Outcome, Response};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -99,10 +99,10 @@ impl Live {
     }
 
     /// Notes that a session wants to hear of a resource, unless it wants to hear of too many.
-    pub(super) fn subscribe(&self, session: [u8; 32], uri: &str, most: usize) -> Option<Subscription> {
+    pub(super) fn subscribe(&self, session: [u8; 32], uri: &str) -> Option<Subscription> {
         let mut sessions = self.sessions.lock();
         let open = sessions.entry(session).or_default();
-        if open.subscriptions.len() >= most && !open.subscriptions.contains_key(uri) {
+        if open.subscriptions.len() >= RESOURCES && !open.subscriptions.contains_key(uri) {
             return None;
         }
         let cut = CancellationToken::new();
@@ -115,8 +115,8 @@ impl Live {
 
     /// Notes that a session doesn't want to hear of a resource any more.
     pub(super) fn unsubscribe(&self, session: &[u8; 32], uri: &str) {
-        let open = self.sessions.lock();
-        if let Some(cut) = open.get(session).and_then(|open| open.subscriptions.get(uri)) {
+        let mut sessions = self.sessions.lock();
+        if let Some(cut) = sessions.get_mut(session).and_then(|open| open.subscriptions.remove(uri)) {
             cut.cancel();
         }
     }
@@ -252,13 +252,13 @@ impl Drop for Entry {
 mod tests {
     use futures_util::FutureExt as _;
 
-    use super::{Drops, Id, Live, WAITING};
+    use super::{Drops, Id, Live, RESOURCES, WAITING};
 
     #[test]
     fn so_much_news_waits_for_a_session_and_the_rest_is_lost() {
         let live = Live::new("test");
         let stream = live.stream([1; 32]);
-        let subscription = live.subscribe([1; 32], "notes://a", 1).unwrap();
+        let subscription = live.subscribe([1; 32], "notes://a").unwrap();
         let drops = Drops::default();
         for number in 0..=WAITING {
             subscription.tell(number.to_string().into(), &drops);
@@ -269,6 +269,21 @@ mod tests {
         assert_eq!(stream.news().now_or_never(), None, "the last one is lost");
         subscription.tell("more".into(), &drops);
         assert_eq!(stream.news().now_or_never(), Some("more".into()), "there is room again");
+    }
+
+    #[test]
+    fn a_session_subscribes_to_so_many_resources_and_no_more() {
+        let live = Live::new("test");
+        let uri = |number: usize| format!("notes://{number}");
+        let subscribe = |session, number| live.subscribe([session; 32], &uri(number));
+        let mut kept: Vec<_> = (0..RESOURCES).map(|number| subscribe(1, number).unwrap()).collect();
+        assert!(subscribe(1, RESOURCES).is_none());
+        assert!(subscribe(2, RESOURCES).is_some(), "another session has its own");
+        kept.push(subscribe(1, 0).unwrap());
+        assert!(subscribe(1, RESOURCES).is_none(), "the same again takes no place, and gives none");
+        live.unsubscribe(&[1; 32], &uri(0));
+        kept.push(subscribe(1, RESOURCES).unwrap());
+        assert!(subscribe(1, 0).is_none());
     }
 
     #[test]

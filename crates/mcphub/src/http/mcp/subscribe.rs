@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use futures_util::{Stream, StreamExt as _, stream};
-use mcphub_hub::{Client, Drops, Entrance, Heard, RESOURCES, Session, Watch, Wish};
+use mcphub_hub::{Client, Drops, Entrance, Heard, Session, Watch, Wish};
 use mcphub_wire::{Edit, Params, Raw, Request, error, message, method};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ pub(super) async fn subscribe(
             return refuse_method(visit, failure, &request.id, Words::Legacy).await;
         }
     };
-    match live.subscribe(session.id_hash, uri, RESOURCES) {
+    match live.subscribe(session.id_hash, uri) {
         Some(subscription) => {
             visit.hub.spawn(tell(watch, subscription, visit.hub.drops(), stopping.clone()));
             done()
