@@ -327,7 +327,28 @@ pub(crate) fn fill(text: &str, identifiers: &BTreeMap<&str, String>) -> Result<S
 
 #[cfg(test)]
 mod tests {
-    use super::{Db, fill, values};
+    use super::{AUTOCHECKPOINT, Db, READERS_CACHE, Tx, fill, values};
+
+    /// Asks a connection how late it empties the write-ahead log, and how much it keeps in memory.
+    async fn ask(mut tx: Tx) -> [i64; 2] {
+        let mut asked = [0; 2];
+        for (answer, pragma) in asked.iter_mut().zip(["PRAGMA wal_autocheckpoint", "PRAGMA cache_size"]) {
+            *answer = tx.one(pragma, values![]).await.unwrap().unwrap().get(0).unwrap();
+        }
+        asked
+    }
+
+    #[tokio::test]
+    async fn every_connection_leaves_the_write_ahead_log_alone_for_as_long_and_readers_keep_little() {
+        const USUAL_CACHE: i64 = -2_000;
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::sqlite(&folder.path().join("db")).await.unwrap();
+        let (late, little) = (AUTOCHECKPOINT.into(), READERS_CACHE.parse().unwrap());
+        assert_eq!(ask(db.write().await.unwrap()).await, [late, USUAL_CACHE]);
+        for db in [&db, &db.beside(1)] {
+            assert_eq!(ask(db.read().await.unwrap()).await, [late, little]);
+        }
+    }
 
     async fn count(db: &Db) -> i64 {
         let mut tx = db.read().await.unwrap();

@@ -121,7 +121,11 @@ fn is_printable(text: &str, longest: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Trace;
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    use super::{Edit, LONGEST_BAGGAGE, LONGEST_STATE, Trace, trace_meta};
+    use crate::{Envelope, message};
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -158,8 +162,33 @@ mod tests {
         ] {
             assert_eq!(Trace::parse(&wrong, None), None, "{wrong}");
         }
-        for state in ["".to_owned(), "a\nb".to_owned(), "x".repeat(513)] {
-            assert_eq!(Trace::parse(PARENT, Some(&state)).unwrap().state(), None);
+        for state in ["", "a\nb"] {
+            assert_eq!(Trace::parse(PARENT, Some(state)).unwrap().state(), None);
+        }
+    }
+
+    #[test]
+    fn what_vendors_add_may_be_as_long_as_the_limit_and_no_longer() {
+        for (length, fits) in [(LONGEST_STATE, true), (LONGEST_STATE + 1, false)] {
+            let state = "x".repeat(length);
+            let trace = Trace::parse(PARENT, Some(&state)).unwrap();
+            assert_eq!(trace.state(), fits.then_some(state.as_str()), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn baggage_may_be_as_long_as_the_limit_and_no_longer() {
+        for (length, fits) in [(LONGEST_BAGGAGE, true), (LONGEST_BAGGAGE + 1, false)] {
+            let meta = json!({ "baggage": "x".repeat(length), "other": 1 });
+            let expected = if fits { meta.clone() } else { json!({ "other": 1 }) };
+            let said = json!({ "jsonrpc": "2.0", "id": 1, "method": "m", "params": { "_meta": meta } });
+            let Ok(Envelope::Request(request)) = Envelope::parse(&Bytes::from(said.to_string())) else {
+                panic!("a request")
+            };
+            let edit = trace_meta(Edit::new(), request.params.as_ref(), None);
+            let sent = message::request(&request.id, "m", request.params.as_ref(), &edit);
+            let sent: Value = serde_json::from_slice(&sent).unwrap();
+            assert_eq!(sent["params"]["_meta"], expected, "{length} bytes");
         }
     }
 }

@@ -174,11 +174,16 @@ async fn attempt(
 }
 
 /// Cancels a request: here a closed stream alone says nothing.
-pub(super) async fn cancel<F: Future>(bridge: &Arc<Bridge>, notice: Bytes, mut request: Pin<&mut F>) {
+pub(super) async fn cancel<F: Future>(bridge: &Arc<Bridge>, notice: Bytes, request: Pin<&mut F>) {
+    say_again(|| tell(bridge, notice.clone()), request).await;
+}
+
+/// Says that a request is cancelled until it ends, but not without end.
+async fn say_again<S: Future, F: Future>(say: impl Fn() -> S, mut request: Pin<&mut F>) {
     for _ in 0..TIMES {
         // The request goes on meanwhile: the notice may wait for what it holds.
         let told = async {
-            tell(bridge, notice.clone()).await;
+            say().await;
             sleep(AGAIN).await;
         };
         tokio::select! {
@@ -246,5 +251,36 @@ async fn wish_again(bridge: &Bridge, session: &Session) {
         if let Err(problem) = bridge.hub.post(session.headers(), wish).await {
             tracing::warn!(?problem, "the hub may tell the client less than it asked for");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::time::Instant;
+
+    use super::{AGAIN, Duration, Future, Ordering, TIMES, say_again, sleep};
+
+    /// Cancels a request, and returns how often that was said, and how long it took.
+    async fn cancelled(request: impl Future) -> (usize, Duration) {
+        let (begun, said) = (Instant::now(), AtomicUsize::new(0));
+        let say = || {
+            said.fetch_add(1, Ordering::Relaxed);
+            ready(())
+        };
+        say_again(say, pin!(request)).await;
+        (said.into_inner(), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancellation_is_said_so_often_and_then_its_request_is_given_up() {
+        let all = AGAIN * TIMES as u32;
+        assert_eq!(cancelled(pending::<()>()).await, (TIMES, all));
+        let last = all - AGAIN / 2;
+        assert_eq!(cancelled(sleep(last)).await, (TIMES, last), "it ends in time");
+        assert_eq!(cancelled(sleep(AGAIN / 2)).await, (1, AGAIN / 2), "nobody has to be told again");
     }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     (listener, lanes): (TcpListener, &Lanes),
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    let places = Places::new(descriptors::raise().min(CONNECTIONS));
+    let places = places(descriptors::raise());
     let trust = Trust::new(&config.public_url, &config.allowed_hosts, &config.allowed_origins);
     let proxy = if config.behind_proxy { Proxy::Loopback } else { Proxy::None };
     let runtimes = lanes.runtimes().cloned().chain([Handle::current()]).collect();
@@ -64,6 +64,11 @@ pub(crate) async fn serve(
     drop(listener);
     server.drain(&connections).await;
     Ok(())
+}
+
+/// Makes as many places as there may be connections, where the system lets so many clients in.
+fn places(clients: usize) -> Arc<Places> {
+    Places::new(clients.min(CONNECTIONS))
 }
 
 /// Is what every connection needs.
@@ -198,6 +203,7 @@ mod tests {
 
     use axum::body::Body;
     use axum::response::Response;
+    use futures_util::FutureExt as _;
     use http::{HeaderValue, Request, StatusCode};
     use hyper::body::Incoming;
     use hyper::client::conn::http2::{SendRequest, handshake};
@@ -206,7 +212,10 @@ mod tests {
     use tokio::task::JoinSet;
     use tokio::time::timeout;
 
-    use super::{Arc, Duration, LARGEST_HEAD, STREAMS, TokioExecutor, TokioIo, pin, protocol, service_fn};
+    use super::{
+        Arc, CONNECTIONS, Duration, LARGEST_HEAD, Place, STREAMS, TokioExecutor, TokioIo, pin, places,
+        protocol, service_fn,
+    };
 
     const SOON: Duration = Duration::from_secs(1);
 
@@ -246,6 +255,21 @@ mod tests {
             request.headers_mut().insert(name, HeaderValue::try_from(value).unwrap());
         }
         request
+    }
+
+    #[test]
+    fn so_many_connections_are_open_and_the_next_one_ends_the_oldest() {
+        for (clients, most) in [(CONNECTIONS + 1, CONNECTIONS), (150, 150)] {
+            let places = places(clients);
+            let mut taken: Vec<_> =
+                (0..most).map(|_| places.take().now_or_never().flatten().unwrap()).collect();
+            let ends = |place: &Place| place.lost().now_or_never().is_some();
+            assert!(!taken.iter().any(ends), "there is room for {most}");
+            assert!(places.take().now_or_never().is_none(), "it waits until the oldest has left");
+            assert!(ends(&taken[0]) && !taken[1..].iter().any(ends));
+            drop(taken.swap_remove(0));
+            assert!(places.take().now_or_never().is_some());
+        }
     }
 
     #[tokio::test]

@@ -156,6 +156,29 @@ both! {
         assert_eq!(names, expected);
     }
 
+    async fn so_many_records_become_one_segment_and_the_rest_the_next_one(database: TestDatabase) {
+        const MOST: usize = 2_048;
+        let store = database.open(Process::Serve).await;
+        let audit = store.audit();
+        audit.durable(note("first")).await.unwrap();
+        let mut raw = Raw::open(&database).await;
+        let mut seen = raw.segments().await.len();
+        let mut table = Vec::new();
+        for (unawaited, awaited) in [(0, MOST), (0, 2 * MOST + 1), (MOST, 0), (MOST + 1, 0), (MOST + 1, 1)] {
+            (0..unawaited).for_each(|_| audit.append_now(note("nobody waits")).unwrap());
+            // All of them come before the writer's turn.
+            let all = join_all((0..awaited).map(|_| audit.durable(note("somebody waits"))));
+            assert!(tokio::task::coop::unconstrained(all).await.iter().all(Result::is_ok));
+            audit.settle().await;
+            let segments = raw.segments().await;
+            table.push(segments[seen..].iter().map(|segment| segment.count as usize).collect::<Vec<_>>());
+            seen = segments.len();
+        }
+        let expected =
+            [vec![MOST], vec![MOST, MOST, 1], vec![MOST], vec![MOST, 1], vec![MOST + 1, 1]];
+        assert_eq!(table, expected);
+    }
+
     async fn the_evidence_is_for_the_permit_that_was_given(database: TestDatabase) {
         let store = database.open(Process::Serve).await;
         let recorded = store.audit().open(permit(), intent(request(1))).await.unwrap();

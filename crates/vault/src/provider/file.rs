@@ -242,7 +242,28 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FileProvider, ProviderError};
+    use super::{
+        Entropy, FileProvider, HEADER, KeyFault, MAX, ProviderError, SecretKey, remove, text, write_content,
+    };
+
+    /// Puts a file with one key, again and again, in its place, and says how often that is. The ends of some lines have two
+    /// bytes, so that it can have any length.
+    fn put(provider: &FileProvider, length: usize) -> usize {
+        let key = text::hex(&SecretKey::random(&Entropy::fixed(1)));
+        let room = length - HEADER.len() - 1;
+        let (lines, rest) = (room / (key.len() + 1), room % (key.len() + 1));
+        let ends = (0..lines).map(|line| if line < rest { "\r\n" } else { "\n" });
+        let keys: String = ends.flat_map(|end| [&*key, end]).collect();
+        let content = format!("{HEADER}\n{keys}");
+        assert_eq!(content.len(), length);
+        remove(&provider.path).unwrap();
+        write_content(&provider.path, &content).unwrap();
+        lines
+    }
+
+    fn is_too_long<T>(done: &Result<T, ProviderError>) -> bool {
+        matches!(done, Err(ProviderError::Malformed { fault: KeyFault::TooLong, .. }))
+    }
 
     #[test]
     fn a_key_file_belongs_to_the_hubs_user_or_root() {
@@ -254,5 +275,28 @@ mod tests {
             let refused = provider.check(true, owner, 0o100_400, user);
             assert!(matches!(refused, Err(ProviderError::ForeignOwner { .. })), "{owner} {user}");
         }
+    }
+
+    #[test]
+    fn a_key_file_may_be_as_long_as_the_limit_and_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let provider = FileProvider::new(folder.path().join("hub.key"));
+        let keys = put(&provider, MAX);
+        assert_eq!(provider.load().ok().map(|keyring| keyring.ids().len()), Some(keys));
+        put(&provider, MAX + 1);
+        assert!(is_too_long(&provider.load()));
+    }
+
+    #[test]
+    fn a_key_for_which_there_is_no_room_is_not_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let (provider, entropy) = (FileProvider::new(folder.path().join("hub.key")), Entropy::fixed(2));
+        let line = text::hex(&SecretKey::random(&entropy)).len() + 1;
+        let most = (MAX - HEADER.len() - 1) / line;
+        let keys = put(&provider, HEADER.len() + 1 + (most - 1) * line);
+        let added = provider.add(&entropy).ok();
+        assert!(is_too_long(&provider.add(&entropy)));
+        let kept = provider.load().ok().map(|keyring| keyring.ids()).unwrap_or_default();
+        assert_eq!((kept.len(), kept.last().copied()), (keys + 1, added), "the file stays as it was");
     }
 }

@@ -56,6 +56,17 @@ enum Until {
     Cancelled(Arc<Entry>),
 }
 
+/// Says what became of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Given {
+    /// It is on its way, or the client is gone.
+    Taken,
+    /// The caller has no right to it any more.
+    Revoked,
+    /// The client takes nothing.
+    Stalled,
+}
+
 /// Is the end of a stream where messages go in.
 pub(super) struct Outlet {
     sender: mpsc::Sender<Waiting>,
@@ -103,7 +114,7 @@ fn pump(visit: &Visit, opening: Opening, until: Until) -> Messages {
         tokio::select! {
             biased;
             () = ended => {}
-            () = run(opening, &outlet) => {}
+            () = run(opening, &outlet, &until) => {}
         }
     });
     messages
@@ -117,32 +128,37 @@ pub(super) fn channel(hang_up: Option<HangUp>) -> (Outlet, Messages) {
     (Outlet { sender, room, cut: cut.clone(), hang_up }, Messages { receiver, cut })
 }
 
-async fn run(opening: Opening, outlet: &Outlet) {
+async fn run(opening: Opening, outlet: &Outlet, until: &Until) {
     let (first, mut talk) = match opening.await {
         Opened::Over(last) => return outlet.close(last).await,
         Opened::Talking(first, talk) => (first, talk),
     };
-    outlet.give(Message::Event(first), talk.revoked()).await;
+    let mut message = Message::Event(first);
     loop {
-        let message = talk.next().await;
         let is_last = matches!(message, Message::Last(_));
-        outlet.give(message, talk.revoked()).await;
-        if is_last {
+        let given = outlet.give(message, talk.revoked()).await;
+        // Over HTTP/2 nothing else ends the call of a modern client: her connection stays, for other requests share it.
+        if is_last || given == Given::Stalled && matches!(until, Until::Disconnect) {
             return;
         }
+        message = talk.next().await;
     }
 }
 
 impl Outlet {
     /// Hands a message on. While the client takes nothing, the call waits; but not longer than she
     /// has the right to it, nor than `STALLED`.
-    async fn give(&self, message: Message, revoked: impl Future<Output = ()>) {
-        tokio::select! {
+    async fn give(&self, message: Message, revoked: impl Future<Output = ()>) -> Given {
+        let given = tokio::select! {
             biased;
-            () = self.send(message) => {}
-            () = revoked => self.hang_up(),
-            () = sleep(STALLED) => self.hang_up(),
+            () = self.send(message) => Given::Taken,
+            () = revoked => Given::Revoked,
+            () = sleep(STALLED) => Given::Stalled,
+        };
+        if given != Given::Taken {
+            self.hang_up();
         }
+        given
     }
 
     /// Hands a message on that no right is asked for but the stream's own, which that looks after.
@@ -252,7 +268,10 @@ pub(super) fn event_stream(events: impl Stream<Item = io::Result<Bytes>> + Send 
 mod tests {
     use futures_util::FutureExt as _;
 
-    use super::{Message, WAITING, WAITING_BYTES, channel};
+    use super::{
+        CancellationToken, Duration, Given, HangUp, Message, STALLED, WAITING, WAITING_BYTES, channel, sleep,
+        timeout,
+    };
 
     fn event(bytes: usize) -> Message {
         Message::Event(vec![b'x'; bytes].into())
@@ -285,5 +304,25 @@ mod tests {
         assert_eq!(taken(), 1);
         assert!(goes(event(WAITING_BYTES + 1)) && !goes(event(1)), "and nothing beside it");
         assert_eq!(taken(), WAITING_BYTES + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_for_so_long_loses_her_connection() {
+        let (connection, never) = (CancellationToken::new(), || std::future::pending());
+        let (outlet, mut messages) = channel(Some(HangUp::new(connection.clone())));
+        for _ in 0..WAITING {
+            outlet.tell(event(1)).await;
+        }
+        let moment = Duration::from_millis(1);
+        let just_in_time = async {
+            sleep(STALLED - moment).await;
+            messages.next().await.is_ok()
+        };
+        assert_eq!(tokio::join!(outlet.give(event(1), never()), just_in_time), (Given::Taken, true));
+        assert!(timeout(STALLED - moment, outlet.tell(event(1))).await.is_err(), "who takes something stays");
+        assert!(!connection.is_cancelled());
+        let given = timeout(STALLED, outlet.give(event(1), never())).await;
+        assert_eq!((given, connection.is_cancelled()), (Ok(Given::Stalled), true));
+        assert!(messages.next().await.is_err(), "nothing that waits goes out any more");
     }
 }
