@@ -13,7 +13,7 @@ pub(super) const WORD: usize = 256;
 /// How many words are kept.
 pub(super) const WORDS: usize = 64;
 /// How long the hub's id at an authorization server is, and the secret that it gets there.
-pub(super) const CLIENT: usize = 4096;
+pub(crate) const CLIENT: usize = 4096;
 /// How much of a text that others chose is shown.
 const SHOWN: usize = 100;
 

@@ -5,7 +5,7 @@
 
 mod account;
 mod arriving;
-mod bounded;
+pub(crate) mod bounded;
 mod discovery;
 mod going;
 mod grant;

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::super::{House, START};
 use super::{REGISTER, Realm, Scene, TOKEN, asked};
+use crate::accounts::bounded::CLIENT;
 use crate::credentials::SeenSlot;
 use crate::error::HubError;
 
@@ -69,12 +70,15 @@ async fn an_id_is_good_for_the_callback_that_was_registered() {
 }
 
 #[tokio::test]
-async fn an_id_beyond_all_measure_is_refused() {
-    let scene = Scene::set().await;
-    for (id, secret) in [(4097, 1), (1, 4097)] {
-        let client = json!({ "client_id": "c".repeat(id), "client_secret": "s".repeat(secret) });
+async fn an_id_and_its_secret_may_be_as_long_as_the_limit_and_no_longer() {
+    for (id, secret, fits) in [(CLIENT, CLIENT, true), (CLIENT + 1, 1, false), (1, CLIENT + 1, false)] {
+        let (scene, id) = (Scene::set().await, "c".repeat(id));
+        let client = json!({ "client_id": id, "client_secret": "s".repeat(secret) });
         scene.realm.says(REGISTER, 201, client);
-        assert!(scene.refused().await.contains("refuses to register"));
+        match fits {
+            true => assert_eq!(asked(&scene.connect().await, "client_id"), id),
+            false => assert!(scene.refused().await.contains("refuses to register")),
+        }
     }
 }
 
