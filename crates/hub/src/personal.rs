@@ -17,8 +17,8 @@ use crate::recent::Recent;
 
 /// How many people's keys are kept open, and how many encrypted texts.
 const KEPT: usize = 4_096;
-/// How long a key is kept open.
-const OPEN: Duration = Duration::from_mins(10);
+/// How long a key is kept open. While the database is away, records of people whose key isn't open go without what names them.
+const OPEN: Duration = Duration::from_secs(24 * 3600);
 
 /// Encrypts and decrypts what names a person.
 pub(crate) struct Personal {

@@ -36,6 +36,25 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         self.entries.lock().put(key, (Instant::now(), value));
     }
 
+    /// Keeps an entry from now on, unless there is one that still holds, which is newer than what was read meanwhile.
+    pub(crate) fn get_or_put(&self, key: K, value: V) -> V {
+        let mut entries = self.entries.lock();
+        match entries.get(&key) {
+            Some((since, held)) if since.elapsed() < self.holds => held.clone(),
+            _ => {
+                entries.put(key, (Instant::now(), value.clone()));
+                value
+            }
+        }
+    }
+
+    /// Changes an entry, if it is there; it holds no longer for that.
+    pub(crate) fn change(&self, key: &K, change: impl FnOnce(&mut V)) {
+        if let Some((_, value)) = self.entries.lock().get_mut(key) {
+            change(value);
+        }
+    }
+
     /// Forgets an entry.
     pub(crate) fn remove(&self, key: &K) {
         self.entries.lock().pop(key);
@@ -96,6 +115,17 @@ pub(crate) mod tests {
         assert_eq!(recent.get(&1), Some(1));
         advance(Duration::from_millis(1)).await;
         assert_eq!(recent.get(&1), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_meanwhile_replaces_nothing_that_holds() {
+        let recent = Recent::new(2, HOLDS);
+        assert_eq!(recent.get_or_put(1, 1), 1);
+        advance(HOLDS / 2).await;
+        recent.change(&1, |value| *value = 2);
+        assert_eq!(recent.get_or_put(1, 3), 2);
+        advance(HOLDS / 2).await;
+        assert_eq!(recent.get_or_put(1, 4), 4, "a change makes it hold no longer");
     }
 
     #[tokio::test(start_paused = true)]

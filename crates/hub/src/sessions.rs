@@ -18,8 +18,8 @@ pub const SESSIONS_PER_PERSON: usize = 1_000;
 pub const LONGEST_CAPABILITIES: usize = 16 * 1024;
 /// How many sessions are kept in memory; the others are rows.
 const KEPT: usize = 16_384;
-/// How long a session is taken to be as it was read: so long it may go on where somebody didn't see it end.
-pub(crate) const HOLDS: Duration = Duration::from_mins(1);
+/// How long a session is taken to be as it was read: so long another node may not know what became of it.
+const HOLDS: Duration = Duration::from_mins(1);
 /// How often it is noted that a session is in use; it is forgotten long after that.
 const NOTED: Duration = Duration::from_secs(3600);
 
@@ -104,17 +104,14 @@ impl Hub {
         if now.since(session.seen_at) >= NOTED {
             self.store.touch_session(&session, now).await?;
             session.seen_at = now;
-            self.sessions.put((owner, id_hash), session.clone());
+            self.sessions.change(&(owner, id_hash), |known| known.seen_at = now);
         }
         Ok(session)
     }
 
     async fn read_session(&self, owner: UserId, id_hash: [u8; 32]) -> Result<Option<Session>, HubError> {
         let session = self.store.session(owner, &id_hash).await?;
-        if let Some(session) = &session {
-            self.sessions.put((owner, id_hash), session.clone());
-        }
-        Ok(session)
+        Ok(session.map(|session| self.sessions.get_or_put((owner, id_hash), session)))
     }
 
     /// Sets the lowest level of log messages that a session's client hears.
@@ -126,7 +123,8 @@ impl Hub {
     ) -> Result<(), HubError> {
         self.record_read(caller, method::SET_LEVEL, Some(&session.endpoint), 0).await;
         self.store.set_log_level(session, level).await?;
-        self.sessions.remove(&(session.owner, session.id_hash));
+        let key = (session.owner, session.id_hash);
+        self.sessions.change(&key, |known| known.log_level = Some(level.to_owned()));
         Ok(())
     }
 
@@ -140,9 +138,14 @@ impl Hub {
     /// Ends a session of the caller's.
     pub async fn close_session(&self, caller: &Caller, session: &Session) -> Result<(), HubError> {
         self.record_durable(caller, Event::SessionClosed { endpoint: session.endpoint.clone() }).await?;
-        self.store.end_session(session.owner, &session.id_hash).await?;
-        self.sessions.remove(&(session.owner, session.id_hash));
-        Ok(())
+        let (key, ended_at) = ((session.owner, session.id_hash), Some(self.clock.now()));
+        // From here on nobody finds it, whoever reads it meanwhile, and even if nobody waits for the end.
+        self.sessions.put(key, Session { ended_at, ..session.clone() });
+        let ended = self.store.end_session(session.owner, &session.id_hash).await;
+        if ended.is_err() {
+            self.sessions.remove(&key);
+        }
+        Ok(ended?)
     }
 }
 
@@ -158,29 +161,39 @@ fn digest(id: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use mcphub_domain::{KeyId, Timestamp, UserId};
+    use tokio::time::advance;
 
-    use super::{KEPT, Session, known};
+    use super::{HOLDS, KEPT, Session, known};
     use crate::recent::tests::assert_kept;
+
+    fn session(number: usize) -> ((UserId, [u8; 32]), Session) {
+        let (owner, mut id_hash) = (UserId::from_bytes([1; 16]), [0; 32]);
+        id_hash[..8].copy_from_slice(&number.to_be_bytes());
+        let session = Session {
+            id_hash,
+            owner,
+            key: KeyId::from_bytes([2; 16]),
+            endpoint: String::new(),
+            version: String::new(),
+            capabilities: String::new(),
+            log_level: None,
+            created_at: Timestamp::from_micros(0),
+            seen_at: Timestamp::from_micros(0),
+            ended_at: None,
+        };
+        ((owner, id_hash), session)
+    }
 
     #[test]
     fn so_many_sessions_are_in_memory() {
-        let owner = UserId::from_bytes([1; 16]);
-        assert_kept(&known(), KEPT, |number| {
-            let mut id_hash = [0; 32];
-            id_hash[..8].copy_from_slice(&number.to_be_bytes());
-            let session = Session {
-                id_hash,
-                owner,
-                key: KeyId::from_bytes([2; 16]),
-                endpoint: String::new(),
-                version: String::new(),
-                capabilities: String::new(),
-                log_level: None,
-                created_at: Timestamp::from_micros(0),
-                seen_at: Timestamp::from_micros(0),
-                ended_at: None,
-            };
-            ((owner, id_hash), session)
-        });
+        assert_kept(&known(), KEPT, session);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_read_again_after_so_long() {
+        let (known, (key, session)) = (known(), session(1));
+        known.put(key, session);
+        advance(HOLDS).await;
+        assert_eq!(known.get(&key), None, "another node may have ended it");
     }
 }

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::future::{Future, pending};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
@@ -118,8 +118,8 @@ fn supervise(
         let mut tree = Tree::start(confinement.as_ref(), via, command)?;
         confine::let_go_of_streams()?;
         let end = tree.wait(&mut signals, &mut parent).await;
-        end.tell();
         end_tree(&mut signals, &end).await;
+        end.tell();
         Ok(end.code().into())
     })
 }
@@ -158,7 +158,7 @@ impl Tree {
                 let egress = Egress::new(rules.clone(), via);
                 Box::pin(async move {
                     let Err(error) = egress.serve(listener).await;
-                    eprintln!("mcphub: the server has no network any more: {error}");
+                    say(&format!("the server has no network any more: {error}"));
                     pending().await
                 })
             }
@@ -193,7 +193,7 @@ fn control_group(confinement: &Confinement) -> Option<Group> {
     let root = if hybrid.exists() { hybrid } else { Path::new("/sys/fs/cgroup") };
     let place = Place { root, membership: &membership, supervisor: std::process::id() };
     Group::make(&place, confinement).unwrap_or_else(|error| {
-        eprintln!("mcphub: without a control group: {error}");
+        say(&format!("without a control group: {error}"));
         None
     })
 }
@@ -204,6 +204,11 @@ fn declared(variables: &str) -> Option<Parent> {
     variables.split(',').find_map(|name| Parent::parse(std::env::var_os(name)?.to_str()?))
 }
 
+/// Says something on standard error, which the server's log takes in. That nobody reads it any more ends nothing.
+fn say(text: &str) {
+    drop(writeln!(io::stderr(), "mcphub: {text}"));
+}
+
 /// Waits until a tree uses more than it may.
 async fn exceeded(limits: Option<&mut Limits>) {
     let Some(Limits { most, looks }) = limits else { return pending().await };
@@ -211,18 +216,16 @@ async fn exceeded(limits: Option<&mut Limits>) {
         looks.tick().await;
         let used = Usage::below(rustix::process::getpid());
         if used.memory > most.memory {
-            eprintln!(
-                "mcphub: the server is ended: it uses more than {} MiB (`sandbox`, `memoryMb`)",
-                most.memory >> 20
-            );
-            return;
+            let most = most.memory >> 20;
+            return say(&format!(
+                "the server is ended: it uses more than {most} MiB (`sandbox`, `memoryMb`)"
+            ));
         }
         if used.threads > most.threads {
-            eprintln!(
-                "mcphub: the server is ended: it is more than {} threads (`sandbox`, `processes`)",
-                most.threads
-            );
-            return;
+            let most = most.threads;
+            return say(&format!(
+                "the server is ended: it is more than {most} threads (`sandbox`, `processes`)"
+            ));
         }
     }
 }
@@ -283,13 +286,20 @@ impl End {
         }
     }
 
-    /// Says on standard error, which the server's log takes in, how a command ended by itself.
+    /// Says how a command ended that ended by itself, and not well. On the way through a sandbox a signal has become an
+    /// exit code.
     fn tell(&self) {
-        if let Self::Exited(_) = self {
-            match self.code() {
-                code @ ..=SIGNALLED => eprintln!("mcphub: the server ended with exit code {code}"),
-                code => eprintln!("mcphub: the server was ended by signal {}", code - SIGNALLED),
+        let Self::Exited(status) = self else { return };
+        match (status.terminating_signal(), self.code()) {
+            (Some(signal), _) => say(&format!("the server was ended by signal {signal}")),
+            (None, 0) => {}
+            (None, code @ 129..=192) => {
+                say(&format!(
+                    "the server ended with exit code {code}, perhaps by signal {}",
+                    code - SIGNALLED
+                ));
             }
+            (None, code) => say(&format!("the server ended with exit code {code}")),
         }
     }
 }

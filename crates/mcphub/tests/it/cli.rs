@@ -163,7 +163,7 @@ fn what_a_server_writes_to_standard_error_can_be_read() {
     hub.ok(&format!("server add killed -- sh {}", script.display()));
     fails(&hub, "server test killed");
     let lines = hub.ok("server logs killed");
-    assert!(lines.contains("mcphub: the server was ended by signal 9"), "{lines}");
+    assert!(lines.contains("mcphub: the server ended with exit code 137, perhaps by signal 9"), "{lines}");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use crate::harness::{child_program, confinement, is_alive, until};
+use mcphub_upstream::rehearse;
+
+use crate::harness::{Hub, child_program, confinement, is_alive, until};
 
 /// Starts a supervisor as a hub would, tells its process id, and waits.
 const PARENT: &str = r"
@@ -86,6 +88,21 @@ fn a_command_s_leftovers_end_with_it() {
     assert!(!is_alive(pid));
 }
 
+#[tokio::test]
+async fn a_command_s_leftovers_end_though_nobody_hears_how_it_ended() {
+    let mark = format!("1000.4{}", std::process::id());
+    let mut supervisor = Command::new(child_program())
+        .args(["__child", "supervise", &std::process::id().to_string(), "off"])
+        .args(["sh", "-c", &format!("sleep {mark} & read line; exit 3")])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("the tree runs", || sleeping(&mark) == 1).await;
+    drop((supervisor.stderr.take(), supervisor.stdin.take()));
+    assert_eq!((supervisor.wait().unwrap().code(), sleeping(&mark)), (Some(3), 0));
+}
+
 #[test]
 fn nothing_starts_for_a_parent_that_is_not_one() {
     assert_eq!(run(1, &["sh", "-c", "exit 7"]), Some(126));
@@ -94,4 +111,11 @@ fn nothing_starts_for_a_parent_that_is_not_one() {
 fn run(parent: u32, command: &[&str]) -> Option<i32> {
     let mut child = Command::new(child_program());
     child.args(["__child", "supervise", &parent.to_string(), "off"]).args(command).status().unwrap().code()
+}
+
+#[tokio::test]
+async fn a_rehearsal_says_what_is_missing_and_not_how_it_ended() {
+    let hub = Hub::start();
+    let said = rehearse(hub.upstreams.settings()).await.unwrap();
+    assert!(!said.iter().any(|line| line.contains("ended")), "{said:?}");
 }
