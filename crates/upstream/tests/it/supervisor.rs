@@ -95,6 +95,7 @@ async fn a_command_s_leftovers_end_though_nobody_hears_how_it_ended() {
         .args(["__child", "supervise", &std::process::id().to_string(), "off"])
         .args(["sh", "-c", &format!("sleep {mark} & read line; exit 3")])
         .stdin(Stdio::piped())
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
