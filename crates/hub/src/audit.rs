@@ -112,7 +112,7 @@ impl Hub {
 
     /// Puts what a permit's record will need beside it, before any transaction begins.
     pub(crate) async fn granted(&self, permit: AdminPermit, caller: &Caller) -> Result<Granted, HubError> {
-        let personal = self.seal_personal(caller.principal.user(), &caller.personal_fields()).await?;
+        let personal = self.seal_personal(caller.principal.user(), caller.personal_fields()).await?;
         Ok(Granted { permit, caller: caller.clone(), personal })
     }
 
@@ -150,14 +150,14 @@ impl Hub {
     /// Encrypts how a person is called under her own key: with the record that adds her, the log's
     /// only link from her pseudonym to her name.
     pub(crate) async fn name(&self, granted: &mut Granted, user: &User) -> Result<(), HubError> {
-        granted.personal.extend(self.seal_personal(Some(user.id), &fields_of(user)).await?);
+        granted.personal.extend(self.seal_personal(Some(user.id), fields_of(user)).await?);
         Ok(())
     }
 
     /// Records something and waits until it is durable, for what must not happen without.
     pub(crate) async fn record_durable(&self, caller: &Caller, event: Event) -> Result<(), HubError> {
         let mut entry = caller.entry(event, self.clock.now());
-        entry.personal = self.seal_personal(caller.principal.user(), &caller.personal_fields()).await?;
+        entry.personal = self.seal_personal(caller.principal.user(), caller.personal_fields()).await?;
         self.audit.durable(entry).await?;
         caller.note_record();
         Ok(())
@@ -166,7 +166,7 @@ impl Hub {
     /// Records something after the fact; nobody waits until it is durable.
     pub(crate) async fn record(&self, caller: &Caller, event: Event) {
         let mut entry = caller.entry(event, self.clock.now());
-        match self.seal_personal(caller.principal.user(), &caller.personal_fields()).await {
+        match self.seal_personal(caller.principal.user(), caller.personal_fields()).await {
             Ok(personal) => entry.personal = personal,
             Err(error) => tracing::warn!(%error, "a record goes without its personal fields"),
         }
@@ -186,7 +186,7 @@ impl Hub {
     async fn seal_personal(
         &self,
         person: Option<UserId>,
-        fields: &PersonalFields,
+        fields: PersonalFields,
     ) -> Result<BTreeMap<UserId, String>, HubError> {
         match person {
             Some(person) => self.personal.seal(&self.seal.open()?.vault, person, fields).await,

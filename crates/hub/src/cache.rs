@@ -83,6 +83,16 @@ impl Cache {
         }
     }
 
+    /// Returns a person's values for a server, if they are at hand.
+    pub(crate) fn personal_at_hand(&self, owner: UserId, server: ServerId) -> Option<Arc<Stored>> {
+        self.personal.lock().get(&(owner, server)).map(Arc::clone)
+    }
+
+    /// Returns the shared values of a server, if they are at hand.
+    pub(crate) fn shared_at_hand(&self, server: ServerId) -> Option<Arc<Stored>> {
+        self.shared.lock().get(&server).map(Arc::clone)
+    }
+
     /// Returns a person's values for a server.
     pub(crate) async fn personal(
         &self,
@@ -90,8 +100,8 @@ impl Cache {
         owner: UserId,
         server: ServerId,
     ) -> Result<Arc<Stored>, HubError> {
-        if let Some(values) = self.personal.lock().get(&(owner, server)) {
-            return Ok(Arc::clone(values));
+        if let Some(values) = self.personal_at_hand(owner, server) {
+            return Ok(values);
         }
         let mut values = Arc::default();
         for _ in 0..TRIES {
@@ -108,8 +118,8 @@ impl Cache {
 
     /// Returns the shared values of a server.
     pub(crate) async fn shared(&self, store: &Store, server: ServerId) -> Result<Arc<Stored>, HubError> {
-        if let Some(values) = self.shared.lock().get(&server) {
-            return Ok(Arc::clone(values));
+        if let Some(values) = self.shared_at_hand(server) {
+            return Ok(values);
         }
         let mut values = Arc::default();
         for _ in 0..TRIES {

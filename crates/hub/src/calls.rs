@@ -1,13 +1,14 @@
 //! The main job: one tool call.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use mcphub_domain::audit::Refusal;
 use mcphub_domain::{Principal, Server, Timestamp, UserId};
 use mcphub_policy::{Denial, Endpoint, Permit, Recorded, World, decide};
 use mcphub_store::audit::Intent;
-use mcphub_upstream::{Client as AboutClient, Reply};
+use mcphub_upstream::{Client as AboutClient, Reply, UpstreamError};
 use mcphub_wire::mirror::Arguments;
 use mcphub_wire::shared::Carrier;
 use mcphub_wire::{Edit, Params, input};
@@ -84,7 +85,8 @@ impl Hub {
             match Box::pin(self.take_up_first(caller, call.endpoint, &call.name)).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    cleared = self.clear(&*self.snapshot.fresh()?, caller, call, self.clock.now()).await
+                    let world = self.snapshot.fresh()?;
+                    cleared = Box::pin(self.clear(&world, caller, call, self.clock.now())).await;
                 }
                 Err(error) => cleared = Err(error),
             }
@@ -153,26 +155,38 @@ impl Hub {
         Ok(recorded)
     }
 
-    pub(crate) async fn dispatch(
+    pub(crate) fn dispatch(
         &self,
         recorded: Recorded,
         server: Arc<Server>,
         sealed: SealedValues,
         call: ToolCall,
-    ) -> Result<Reply, HubError> {
-        let user = recorded.permit().user();
-        let used = sealed.account().map(|row| row.revision);
+    ) -> impl Future<Output = Result<Reply, HubError>> {
+        let (user, at) = (recorded.permit().user(), Arc::clone(&server));
+        async move {
+            let used = sealed.account().map(|row| row.revision);
+            match self.send(recorded, server, sealed, call)?.await {
+                Ok(reply) => Ok(reply),
+                Err(error) => Err(Box::pin(self.explain_refusal(user, &at, (used, error))).await),
+            }
+        }
+    }
+
+    /// Finds the way to the server, and sends.
+    fn send(
+        &self,
+        recorded: Recorded,
+        server: Arc<Server>,
+        sealed: SealedValues,
+        call: ToolCall,
+    ) -> Result<Pin<Box<impl Future<Output = Result<Reply, UpstreamError>>>>, HubError> {
         let client = self.within(call.client.about);
-        let access = self.access(&server, Some(user), &client, sealed)?;
-        let at = Arc::clone(&server);
+        let access = self.access(&server, Some(recorded.permit().user()), &client, sealed)?;
         let route = recorded.permit().route();
         let mirrored = self.catalog.mirrored(route.server, &route.tool);
         let request = mcphub_upstream::ToolCall { server, access, params: call.params, mirrored, client };
         // Boxed: else its state would be moved with that of each function around it.
-        match Box::pin(self.upstreams.call_tool(recorded, request)).await {
-            Ok(reply) => Ok(reply),
-            Err(error) => Err(Box::pin(self.explain_refusal(user, &at, (used, error))).await),
-        }
+        Ok(Box::pin(self.upstreams.call_tool(recorded, request)))
     }
 
     /// Begins a span of the hub's own within the trace that a request belongs to.
@@ -198,7 +212,7 @@ impl Hub {
     pub(crate) async fn personal_of(&self, caller: &Caller) -> Result<BTreeMap<UserId, String>, HubError> {
         let Some(user) = caller.principal.user() else { return Ok(BTreeMap::new()) };
         let vault = &self.seal.open()?.vault;
-        self.personal.seal(vault, user, &caller.personal_fields()).await
+        self.personal.seal(vault, user, caller.personal_fields()).await
     }
 }
 

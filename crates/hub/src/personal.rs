@@ -43,17 +43,17 @@ impl Personal {
         &self,
         vault: &Vault,
         person: UserId,
-        fields: &PersonalFields,
+        fields: PersonalFields,
     ) -> Result<BTreeMap<UserId, String>, HubError> {
-        if *fields == PersonalFields::default() {
+        if fields == PersonalFields::default() {
             return Ok(BTreeMap::new());
         }
-        let known = (person, fields.clone());
+        let known = (person, fields);
         if let Some(sealed) = self.lately.get(&known) {
             return Ok(BTreeMap::from([(person, sealed)]));
         }
         let key = Box::pin(self.key(vault, person)).await?;
-        let text = serde_json::to_vec(fields).map_err(|error| HubError::Internal(error.to_string()))?;
+        let text = serde_json::to_vec(&known.1).map_err(|error| HubError::Internal(error.to_string()))?;
         let sealed = URL_SAFE_NO_PAD.encode(key.seal(person.as_bytes(), &text, &self.entropy)?);
         self.lately.put(known, sealed.clone());
         Ok(BTreeMap::from([(person, sealed)]))

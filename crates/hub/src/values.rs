@@ -120,14 +120,20 @@ impl Hub {
         server: ServerId,
         needs: &Needs,
     ) -> Result<SealedValues, HubError> {
-        let mut values = SealedValues::default();
-        if needs.slots.keys().any(|slot| matches!(slot, Slot::Personal(_))) {
-            values.personal = self.cache.personal(&self.store, owner, server).await?;
-        }
-        if needs.slots.keys().any(|slot| matches!(slot, Slot::Shared(_))) {
-            values.shared = self.cache.shared(&self.store, server).await?;
-        }
-        Ok(values)
+        let has_personal = needs.slots.keys().any(|slot| matches!(slot, Slot::Personal(_)));
+        let has_shared = needs.slots.keys().any(|slot| matches!(slot, Slot::Shared(_)));
+        // What isn't at hand is read by a future that is boxed, as whatever most calls don't do.
+        let personal = match self.cache.personal_at_hand(owner, server) {
+            _ if !has_personal => Arc::default(),
+            Some(personal) => personal,
+            None => Box::pin(self.cache.personal(&self.store, owner, server)).await?,
+        };
+        let shared = match self.cache.shared_at_hand(server) {
+            _ if !has_shared => Arc::default(),
+            Some(shared) => shared,
+            None => Box::pin(self.cache.shared(&self.store, server)).await?,
+        };
+        Ok(SealedValues { shared, personal })
     }
 
     /// Unseals what a connection is made with, which is used only while it still holds. It is for a person's client, or for
@@ -209,7 +215,7 @@ impl SealedValues {
 
     /// Finds the account that the person has connected.
     pub(crate) fn account(&self) -> Option<&SealedValue> {
-        self.find(&Slot::account())
+        self.personal.values().iter().find(|value| value.slot.is_account())
     }
 
     pub(crate) fn find(&self, slot: &Slot) -> Option<&SealedValue> {

@@ -148,7 +148,7 @@ impl HttpConnection {
     ) -> Result<Attempt, UpstreamError> {
         if let Era::Events(session) = era {
             let first = self.roots.to_tell(&request.client);
-            return Ok(match session.request(request, id, first).await? {
+            return Ok(match Box::pin(session.request(request, id, first)).await? {
                 Posted::Taken(reply) => Attempt::Taken(Stream::Pipe(reply)),
                 Posted::Refused(error) => Attempt::Refused(error),
             });

@@ -33,11 +33,13 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// Are the connections of one runtime into the same networks.
-#[derive(Clone)]
 struct Pool {
     tls: Client<HttpsConnector<Dialer>, Full<Bytes>>,
     plain: Arc<Lines>,
 }
+
+/// Are all of one runtime, by the networks that they may lead into.
+type Pools = HashMap<Vec<IpNet>, Arc<Pool>>;
 
 /// Is the body of a response.
 pub(crate) enum Body {
@@ -51,7 +53,7 @@ pub(crate) enum Body {
 pub(crate) struct Outbound {
     tls: ClientConfig,
     plain_http: PlainHttp,
-    pools: Mutex<HashMap<Id, HashMap<Vec<IpNet>, Pool>>>,
+    pools: Mutex<HashMap<Id, Pools>>,
 }
 
 /// Says why a request got no response.
@@ -91,27 +93,28 @@ impl Outbound {
 
     /// Sends a request.
     pub(crate) async fn send(&self, request: &HttpRequest<'_>) -> Result<Response<Body>, SendError> {
-        let Pool { tls, plain } = self.pool(request.destination.networks());
+        let pool = self.pool(request.destination.networks());
         if request.destination.is_plain() {
-            let sent = plain.send(request).await;
+            let sent = pool.plain.send(request).await;
             return sent.map(|response| response.map(Body::Line)).map_err(|error| explain(&*error));
         }
         // Boxed: its state is large, and what it costs beside the rest of TLS is little.
-        let response = Box::pin(tls.request(request.to_request())).await.map_err(|error| explain(&error))?;
+        let response =
+            Box::pin(pool.tls.request(request.to_request())).await.map_err(|error| explain(&error))?;
         Ok(response.map(Body::Whole))
     }
 
-    fn pool(&self, networks: &[IpNet]) -> Pool {
+    fn pool(&self, networks: &[IpNet]) -> Arc<Pool> {
         let mut runtimes = self.pools.lock();
         let pools = runtimes.entry(Handle::current().id()).or_default();
         if let Some(pool) = pools.get(networks) {
-            return pool.clone();
+            return Arc::clone(pool);
         }
         if pools.len() >= POOLS {
             pools.clear();
         }
-        let pool = self.make_pool(networks);
-        pools.insert(networks.to_vec(), pool.clone());
+        let pool = Arc::new(self.make_pool(networks));
+        pools.insert(networks.to_vec(), Arc::clone(&pool));
         pool
     }
 

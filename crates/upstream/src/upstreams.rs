@@ -129,17 +129,20 @@ impl Upstreams {
     }
 
     /// Calls the tool that the permit allows, once.
-    pub async fn call_tool(
+    pub fn call_tool(
         self: &Arc<Self>,
         recorded: Recorded,
         call: ToolCall,
-    ) -> Result<Reply, UpstreamError> {
-        let permit = recorded.permit();
-        Bearer::of_call(permit).check(&call.server, &call.access)?;
-        let request = Outgoing::call(&permit.route().tool, call.params, call.client).mirroring(call.mirrored);
-        let trial = self.admit(&call.server, &call.access.key, Some(permit.user()))?;
-        let lease = self.lease(&call.server, call.access)?;
-        send(&call.server, trial, lease, request).await
+    ) -> impl Future<Output = Result<Reply, UpstreamError>> {
+        let ToolCall { server, access, params, mirrored, client } = call;
+        let bearer = Bearer::of_call(recorded.permit());
+        let request = Outgoing::call(&recorded.permit().route().tool, params, client).mirroring(mirrored);
+        async move {
+            bearer.check(&server, &access)?;
+            let trial = self.admit(&server, &access.key, bearer.person)?;
+            let lease = self.lease(&server, access)?;
+            send(&server, trial, lease, request).await
+        }
     }
 
     /// Asks for what the permit allows to ask for, once.
@@ -354,25 +357,27 @@ impl Secrets {
 }
 
 /// Waits for the connection and sends, all within the server's deadline.
-pub(crate) async fn send(
+pub(crate) fn send(
     server: &Server,
     trial: Trial,
     lease: Lease,
     request: Outgoing,
-) -> Result<Reply, UpstreamError> {
+) -> impl Future<Output = Result<Reply, UpstreamError>> + use<> {
     let deadline = Deadline::of(&request, server.definition.timeout());
-    let connected = connected(&lease, deadline).await;
-    let sent = match connected {
-        Ok(connection) => in_time(&lease, deadline, pin!(connection.send(&request)))
-            .await
-            .map_err(|error| (error, Phase::Asking)),
-        Err(error) => Err((error, Phase::Connecting)),
-    };
-    match sent {
-        Ok(sent) => Ok(Reply::new(sent, request, deadline, trial, lease)),
-        Err((error, phase)) => {
-            trial.end(Err((&error, phase)));
-            Err(error)
+    async move {
+        let connected = connected(&lease, deadline).await;
+        let sent = match connected {
+            Ok(connection) => in_time(&lease, deadline, pin!(connection.send(&request)))
+                .await
+                .map_err(|error| (error, Phase::Asking)),
+            Err(error) => Err((error, Phase::Connecting)),
+        };
+        match sent {
+            Ok(sent) => Ok(Reply::new(sent, request, deadline, trial, lease)),
+            Err((error, phase)) => {
+                trial.end(Err((&error, phase)));
+                Err(error)
+            }
         }
     }
 }

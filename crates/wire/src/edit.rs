@@ -8,6 +8,11 @@ use crate::params::Params;
 use crate::raw::Raw;
 use crate::write::ObjectWriter;
 
+/// The member of which the members are changed, too.
+const META: &str = "_meta";
+/// About how many bytes changes add.
+const ADDED: usize = 256;
+
 /// Lists what to change in an object and in the `_meta` inside it.
 #[derive(Clone, Debug, Default)]
 pub struct Edit {
@@ -80,35 +85,63 @@ impl Edit {
     /// Refuses a value that is not an object, or whose `_meta` is not one.
     pub fn apply(&self, value: &Raw) -> Result<Raw, Fault> {
         let object = Object::parse(value)?;
-        let meta = match object.get("_meta") {
+        let meta = match object.get(META) {
             Some(meta) if !self.meta.is_empty() => Object::parse(meta)?,
             _ => Object::default(),
         };
-        Ok(self.write(object.members(), meta.members(), value.len()))
+        let mut out = ObjectWriter::new(value.len());
+        self.write(object.members(), meta.members(), &mut out);
+        Ok(out.finish_raw())
     }
 
     /// Writes the changed form of parameters; `None` if there are none and none are added.
     #[must_use]
     pub fn apply_to_params(&self, params: Option<&Params>) -> Option<Raw> {
-        let members = params.map(Params::members).unwrap_or_default();
-        let meta = params.map(|params| params.meta().members()).unwrap_or_default();
-        let size = members.iter().map(|member| member.key.len() + member.value.len() + 4).sum();
-        let written = self.write(members, meta, size);
-        (params.is_some() || written.as_bytes() != b"{}").then_some(written)
+        let (members, meta) = self.parts(params)?;
+        let mut out = ObjectWriter::new(self.size_with(params));
+        self.write(members, meta, &mut out);
+        Some(out.finish_raw())
     }
 
-    fn write(&self, members: &[Member], meta: &[Member], size: usize) -> Raw {
-        let mut out = ObjectWriter::new(size);
-        if self.meta.is_empty() {
-            self.members.write(members, &mut out);
-        } else {
-            let mut inner = ObjectWriter::new(256);
-            self.meta.write(meta, &mut inner);
-            let mut changes = self.members.clone();
-            changes.put("_meta".into(), (!inner.is_empty()).then(|| inner.finish_raw()));
-            changes.write(members, &mut out);
+    /// Says about how many bytes the changed form of parameters has.
+    pub(crate) fn size_with(&self, params: Option<&Params>) -> usize {
+        let added = if self.is_empty() { 0 } else { ADDED };
+        params.map_or(0, |params| params.size() + 4 * params.members().len()) + added
+    }
+
+    /// Writes the changed form of parameters as a member of a message; nothing if there are none and none are added.
+    pub(crate) fn write_params(&self, params: Option<&Params>, message: &mut ObjectWriter) {
+        if let Some((members, meta)) = self.parts(params) {
+            message.object("params", |out| self.write(members, meta, out));
         }
-        out.finish_raw()
+    }
+
+    /// Returns the members of parameters and of their `_meta`; nothing if there are none and none are added.
+    fn parts<'a>(&self, params: Option<&'a Params>) -> Option<(&'a [Member], &'a [Member])> {
+        match params {
+            Some(params) => Some((params.members(), params.meta().members())),
+            None => (self.members.adds() || self.meta.adds()).then_some((&[], &[])),
+        }
+    }
+
+    /// Writes the members with what is changed. Changes in `_meta` count, whatever becomes of it as a whole.
+    fn write(&self, members: &[Member], meta: &[Member], out: &mut ObjectWriter) {
+        if self.meta.is_empty() {
+            return self.members.write(members, out);
+        }
+        let write_meta = |out: &mut ObjectWriter| {
+            out.object_unless_empty(META, |inner| self.meta.write(meta, inner));
+        };
+        for member in members {
+            match &*member.key {
+                META => write_meta(out),
+                _ => self.members.write_one(member, out),
+            }
+        }
+        self.members.write_new(members, Some(META), out);
+        if !members.iter().any(|member| &*member.key == META) {
+            write_meta(out);
+        }
     }
 }
 
@@ -123,6 +156,11 @@ impl Changes {
         self.list.is_empty()
     }
 
+    /// Says whether something is set, and not only removed.
+    fn adds(&self) -> bool {
+        self.list.iter().any(|(_, value)| value.is_some())
+    }
+
     fn put(&mut self, key: Cow<'static, str>, value: Option<Raw>) {
         self.list.retain(|(changed, _)| *changed != key);
         self.list.push((key, value));
@@ -130,16 +168,24 @@ impl Changes {
 
     /// Writes the members in order with their new values, then those that are new.
     fn write(&self, members: &[Member], out: &mut ObjectWriter) {
-        for Member { key, value } in members {
-            match self.list.iter().find(|(changed, _)| **changed == **key) {
-                Some((_, Some(new))) => out.raw(key, new),
-                Some((_, None)) => {}
-                None => out.raw(key, value),
-            }
+        members.iter().for_each(|member| self.write_one(member, out));
+        self.write_new(members, None, out);
+    }
+
+    /// Writes a member with its new value, if it stays.
+    fn write_one(&self, Member { key, value }: &Member, out: &mut ObjectWriter) {
+        match self.list.iter().find(|(changed, _)| **changed == **key) {
+            Some((_, Some(new))) => out.raw(key, new),
+            Some((_, None)) => {}
+            None => out.raw(key, value),
         }
+    }
+
+    /// Writes what is set and isn't among the members, but for one key.
+    fn write_new(&self, members: &[Member], but: Option<&str>, out: &mut ObjectWriter) {
         for (key, value) in &self.list {
-            let is_new = !members.iter().any(|member| *member.key == **key);
-            if let (true, Some(value)) = (is_new, value) {
+            let is_there = Some(&**key) == but || members.iter().any(|member| *member.key == **key);
+            if let (false, Some(value)) = (is_there, value) {
                 out.raw(key, value);
             }
         }

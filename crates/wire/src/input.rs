@@ -56,7 +56,7 @@ impl InputRequired {
             let request = Object::parse(&member.value)?;
             let method = request.text("method").ok_or(RULE)?.into();
             let params = request.get("params").map(Params::parse).transpose()?;
-            requests.push(InputRequest { key: member.key.clone(), method, params });
+            requests.push(InputRequest { key: member.key.as_ref().into(), method, params });
         }
         if requests.len() > MOST {
             return Err(Fault::Invalid("a result must ask for at most 100 things"));

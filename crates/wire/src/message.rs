@@ -12,25 +12,19 @@ use crate::write::ObjectWriter;
 /// Writes a request: parameters in their order with `edit` applied, all other values byte for byte.
 #[must_use]
 pub fn request(id: &Id, method: &str, params: Option<&Params>, edit: &Edit) -> Bytes {
-    let params = edit.apply_to_params(params);
-    let mut message = ObjectWriter::message(params.as_ref().map_or(0, |params| params.len()) + method.len());
+    let mut message = ObjectWriter::message(method.len() + edit.size_with(params));
     message.id(id);
     message.text("method", method);
-    if let Some(params) = params {
-        message.raw("params", &params);
-    }
+    edit.write_params(params, &mut message);
     message.finish()
 }
 
 /// Writes a notification.
 #[must_use]
 pub fn notification(method: &str, params: Option<&Params>, edit: &Edit) -> Bytes {
-    let params = edit.apply_to_params(params);
-    let mut message = ObjectWriter::message(params.as_ref().map_or(0, |params| params.len()) + method.len());
+    let mut message = ObjectWriter::message(method.len() + edit.size_with(params));
     message.text("method", method);
-    if let Some(params) = params {
-        message.raw("params", &params);
-    }
+    edit.write_params(params, &mut message);
     message.finish()
 }
 

@@ -5,13 +5,26 @@ use std::borrow::Cow;
 use crate::fault::{Fault, Quoted};
 use crate::json::Scanner;
 use crate::limits::Limits;
+use crate::params::meta_key;
 use crate::raw::Raw;
+
+/// Lists the keys of nearly every request, of which no copies are made.
+const USUAL: [&str; 8] = [
+    "name",
+    "arguments",
+    "uri",
+    "_meta",
+    meta_key::PROTOCOL_VERSION,
+    meta_key::CLIENT_CAPABILITIES,
+    meta_key::CLIENT_INFO,
+    meta_key::PROGRESS_TOKEN,
+];
 
 /// Holds one member of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Holds the key without quotes and escapes.
-    pub key: Box<str>,
+    pub key: Cow<'static, str>,
     /// Holds the bytes of the value.
     pub value: Raw,
 }
@@ -64,7 +77,9 @@ impl Object {
     }
 
     pub(crate) fn push(&mut self, key: &str, value: Raw) {
-        self.members.push(Member { key: key.into(), value });
+        let usual = USUAL.into_iter().find(|usual| *usual == key);
+        let key = usual.map_or_else(|| Cow::Owned(key.to_owned()), Cow::Borrowed);
+        self.members.push(Member { key, value });
     }
 }
 

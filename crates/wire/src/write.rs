@@ -1,5 +1,7 @@
 //! Puts JSON together from parts.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 
 use crate::id::Id;
@@ -9,6 +11,8 @@ use crate::raw::Raw;
 /// Writes an object member by member.
 pub(crate) struct ObjectWriter {
     out: Vec<u8>,
+    /// Where the members of the innermost open object begin.
+    begin: usize,
 }
 
 impl ObjectWriter {
@@ -16,7 +20,7 @@ impl ObjectWriter {
     pub(crate) fn new(capacity: usize) -> Self {
         let mut out = Vec::with_capacity(capacity + 64);
         out.push(b'{');
-        Self { out }
+        Self { begin: out.len(), out }
     }
 
     /// Opens a message.
@@ -28,7 +32,11 @@ impl ObjectWriter {
 
     pub(crate) fn id(&mut self, id: &Id) {
         match id {
-            Id::Integer(number) => self.raw("id", number.to_string().as_bytes()),
+            Id::Integer(number) => {
+                self.key("id");
+                // A vector takes whatever is written.
+                drop(write!(self.out, "{number}"));
+            }
             Id::String(text) => self.text("id", text),
         }
     }
@@ -57,8 +65,30 @@ impl ObjectWriter {
         self.out.push(b']');
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.out.len() == 1
+    /// Adds a member whose value is an object, of which `fill` writes the members.
+    pub(crate) fn object(&mut self, key: &str, fill: impl FnOnce(&mut Self)) {
+        self.key(key);
+        self.out.push(b'{');
+        let outer = std::mem::replace(&mut self.begin, self.out.len());
+        fill(self);
+        self.begin = outer;
+        self.out.push(b'}');
+    }
+
+    /// Adds a member whose value is an object, unless `fill` writes no member.
+    pub(crate) fn object_unless_empty(&mut self, key: &str, fill: impl FnOnce(&mut Self)) {
+        let (before, mut is_empty) = (self.out.len(), false);
+        self.object(key, |inner| {
+            fill(inner);
+            is_empty = inner.is_empty();
+        });
+        if is_empty {
+            self.out.truncate(before);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.out.len() == self.begin
     }
 
     pub(crate) fn finish(self) -> Bytes {

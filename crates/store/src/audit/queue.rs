@@ -119,7 +119,9 @@ impl AuditQueue {
     }
 
     /// Records the intent of a permitted call and returns the evidence that it is durable.
-    pub async fn open(&self, permit: Permit, intent: Intent) -> Result<Recorded, StoreError> {
+    ///
+    /// It is in the queue as soon as this is called; what is returned waits until it is durable.
+    pub fn open(&self, permit: Permit, intent: Intent) -> impl Future<Output = Result<Recorded, StoreError>> {
         let route = permit.route();
         let event = Event::CallIntent {
             endpoint: intent.endpoint,
@@ -131,7 +133,7 @@ impl AuditQueue {
             world: permit.world(),
         };
         let (at, who) = (permit.decided_at(), permit.principal());
-        self.vouch(permit, intent.request, Entry { personal: intent.personal, ..entry(at, who, event) }).await
+        self.vouch(permit, intent.request, Entry { personal: intent.personal, ..entry(at, who, event) })
     }
 
     /// Records the intent of a permitted look at a server and returns the evidence that it is durable.
@@ -171,24 +173,44 @@ impl AuditQueue {
 
     /// Makes the record of a permit durable under the request's name, and vouches for it. From then on whoever has the evidence
     /// sees to the end; before, if it isn't waited for, that is done here.
-    async fn vouch<P>(&self, permit: P, request: RequestId, entry: Entry) -> Result<Recorded<P>, StoreError> {
+    fn vouch<P>(
+        &self,
+        permit: P,
+        request: RequestId,
+        entry: Entry,
+    ) -> impl Future<Output = Result<Recorded<P>, StoreError>> {
         let entry = Entry { request: Some(request), ..entry };
         // Boxed: else it would make the state of each call larger.
         let end = end(&entry, CallStatus::Cancelled, entry.at).map(Box::new);
-        self.durable_or(entry, end).await?;
-        Ok(self.recorder.vouch(permit, request))
+        let durable = self.hand_over(entry, end);
+        async move {
+            durable.await?;
+            Ok(self.recorder.vouch(permit, request))
+        }
     }
 
-    /// Records something and waits until it is durable.
-    pub async fn durable(&self, entry: Entry) -> Result<(), StoreError> {
-        self.durable_or(entry, None).await
+    /// Records something. It is in the queue as soon as this is called; what is returned waits until it is durable.
+    pub fn durable(&self, entry: Entry) -> impl Future<Output = Result<(), StoreError>> {
+        self.hand_over(entry, None)
     }
 
-    async fn durable_or(&self, entry: Entry, end: Option<Box<Entry>>) -> Result<(), StoreError> {
+    /// Hands a record over at once; what is returned waits until it is durable. So the record isn't carried from future to
+    /// future, which would make the state of each call several times as large.
+    fn hand_over(
+        &self,
+        entry: Entry,
+        end: Option<Box<Entry>>,
+    ) -> impl Future<Output = Result<(), StoreError>> {
         let (done, durable) = oneshot::channel();
         let waiting = Waiting { entry, waiter: Waiter { done, runtime: Handle::current() } };
-        self.awaited.push(waiting).await?;
-        Patience::new(durable, end, (&self.unawaited, &self.leavers)).wait().await
+        let patience = Patience::new(durable, end, (&self.unawaited, &self.leavers));
+        let late = self.awaited.push_now(waiting).err().map(|waiting| Box::pin(self.awaited.push(waiting)));
+        async move {
+            if let Some(late) = late {
+                late.await?;
+            }
+            patience.wait().await
+        }
     }
 
     /// Records something that nobody waits for; it waits only for a place in the queue.

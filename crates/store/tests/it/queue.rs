@@ -138,6 +138,17 @@ both! {
         assert!(store.verify(Vec::new()).await.unwrap().findings.is_empty());
     }
 
+    async fn who_comes_when_every_place_is_taken_waits_for_one(database: TestDatabase) {
+        const MANY: usize = 18_000;
+        let store = database.open(Process::Serve).await;
+        let audit = store.audit();
+        let notes = join_all((0..MANY).map(|_| audit.durable(note("one of many"))));
+        let notes = tokio::time::timeout(Duration::from_secs(60), notes).await.unwrap();
+        assert!(notes.iter().all(Result::is_ok));
+        let found = store.search(&Search { limit: 2 * MANY, ..Search::default() }).await.unwrap();
+        assert_eq!(count(&found, "one of many"), MANY);
+    }
+
     async fn records_stand_in_the_order_in_which_they_came(database: TestDatabase) {
         let store = database.open(Process::Serve).await;
         for number in 0..50 {

@@ -192,7 +192,8 @@ async fn call_tool(visit: &Visit, params: Option<Params>, client: Client) -> Res
     let name = params.name().ok_or(MethodError::Params("params.name must be a string"))?.to_owned();
     let path = visit.path.clone();
     let call = ToolCall { endpoint: visit.endpoint, path, name: name.clone(), params, client };
-    match visit.hub.call_tool(&visit.caller, call).await {
+    // Boxed: else its state would be moved with that of each function around it.
+    match Box::pin(visit.hub.call_tool(&visit.caller, call)).await {
         Ok(running) => Ok(running),
         Err(HubError::Denied(denial)) if denial.reason() == Refusal::ChangedTool => {
             Err(MethodError::ChangedTool(name))

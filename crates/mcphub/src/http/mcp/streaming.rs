@@ -15,7 +15,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use mcphub_hub::{Client, Session};
+use mcphub_hub::{Client, Hub, Session};
 use mcphub_wire::Request;
 use mcphub_wire::sse::{Event, KEEP_ALIVE, encode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -84,13 +84,14 @@ pub(super) struct Messages {
 
 /// Answers a modern client: a client that goes away cancels its call.
 pub(super) async fn until_disconnect(visit: Visit, request: Request, client: Client) -> Response {
-    let mut opening: Opening = Box::pin(open(visit.clone(), request, client, Side::Modern));
+    let (hub, hang_up) = (Arc::clone(&visit.hub), visit.hang_up.clone());
+    let mut opening: Opening = Box::pin(open(visit, request, client, Side::Modern));
     let opening = match timeout(SILENCE, &mut opening).await {
         Ok(Opened::Over(last)) => return last.into_response(),
         Ok(talking) => Box::pin(std::future::ready(talking)),
         Err(_) => opening,
     };
-    events(pump(&visit, opening, Until::Disconnect))
+    events(pump((&hub, hang_up), opening, Until::Disconnect))
 }
 
 /// Starts a call of a legacy client: it goes on without her, until it is cancelled or her session ends.
@@ -98,13 +99,13 @@ pub(super) fn until_cancelled(visit: &Visit, request: Request, client: Client, e
     let entry = Arc::new(entry);
     let side = Side::legacy(Arc::clone(&entry), request.params.clone());
     let opening = Box::pin(open(visit.clone(), request, client, side));
-    pump(visit, opening, Until::Cancelled(entry))
+    pump((&visit.hub, visit.hang_up.clone()), opening, Until::Cancelled(entry))
 }
 
 /// Gives a call a task of its own.
-fn pump(visit: &Visit, opening: Opening, until: Until) -> Messages {
-    let (outlet, messages) = channel(visit.hang_up.clone());
-    visit.hub.spawn(async move {
+fn pump((hub, hang_up): (&Hub, Option<HangUp>), opening: Opening, until: Until) -> Messages {
+    let (outlet, messages) = channel(hang_up);
+    hub.spawn(async move {
         let ended = async {
             match &until {
                 Until::Disconnect => outlet.closed().await,

@@ -129,7 +129,7 @@ impl Talk {
             Side::Legacy(questions) => tokio::select! {
                 biased;
                 (inquiry, outcome) = questions.answered() => {
-                    let told = self.answer(inquiry, &outcome).await;
+                    let told = Box::pin(self.answer(inquiry, &outcome)).await;
                     return match told {
                         Ok(()) => None,
                         Err(error) => Some(Message::Last(self.say_why(error).await)),
