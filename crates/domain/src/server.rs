@@ -1,7 +1,6 @@
 //! MCP servers: where they are, how they are reached, and whose values they need.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::iter;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -263,16 +262,14 @@ impl ServerDefinition {
         Some(Self { transport, isolation: Isolation::Auto, ..self.clone() })
     }
 
-    fn templates(&self) -> impl Iterator<Item = &Template> {
-        let (http, stdio) = match &self.transport {
-            Transport::Http(target) => (Some(target), None),
-            Transport::Stdio(target) => (None, Some(target)),
-        };
-        let secret = self.oauth().and_then(|oauth| oauth.client_secret.as_ref());
-        let of_http =
-            http.into_iter().flat_map(|target| iter::once(&target.url).chain(target.headers.values()));
-        let of_stdio = stdio.into_iter().flat_map(|target| target.args.iter().chain(target.env.values()));
-        of_http.chain(secret).chain(of_stdio)
+    fn templates(&self) -> Box<dyn Iterator<Item = &Template> + '_> {
+        match &self.transport {
+            Transport::Http(target) => {
+                let secret = target.oauth.as_ref().and_then(|oauth| oauth.client_secret.as_ref());
+                Box::new(std::iter::once(&target.url).chain(target.headers.values()).chain(secret))
+            }
+            Transport::Stdio(target) => Box::new(target.args.iter().chain(target.env.values())),
+        }
     }
 }
 

@@ -1,14 +1,13 @@
 //! The main job: one tool call.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use mcphub_domain::audit::Refusal;
 use mcphub_domain::{Principal, Server, Timestamp, UserId};
 use mcphub_policy::{Denial, Endpoint, Permit, Recorded, World, decide};
 use mcphub_store::audit::Intent;
-use mcphub_upstream::{Client as AboutClient, Reply, UpstreamError};
+use mcphub_upstream::{Client as AboutClient, Reply};
 use mcphub_wire::mirror::Arguments;
 use mcphub_wire::shared::Carrier;
 use mcphub_wire::{Edit, Params, input};
@@ -155,6 +154,8 @@ impl Hub {
         Ok(recorded)
     }
 
+    /// Unseals and sends. It is no async function, which would hold its arguments twice, and yet does nothing before it is
+    /// polled: a right that has ended is noticed before.
     pub(crate) fn dispatch(
         &self,
         recorded: Recorded,
@@ -165,28 +166,28 @@ impl Hub {
         let (user, at) = (recorded.permit().user(), Arc::clone(&server));
         async move {
             let used = sealed.account().map(|row| row.revision);
-            match self.send(recorded, server, sealed, call)?.await {
+            let call = self.prepare(recorded.permit(), server, sealed, call)?;
+            // Boxed: else its state would be moved with that of each function around it.
+            match Box::pin(self.upstreams.call_tool(recorded, call)).await {
                 Ok(reply) => Ok(reply),
                 Err(error) => Err(Box::pin(self.explain_refusal(user, &at, (used, error))).await),
             }
         }
     }
 
-    /// Finds the way to the server, and sends.
-    fn send(
+    /// Finds the way to the server, and what the call says there.
+    fn prepare(
         &self,
-        recorded: Recorded,
+        permit: &Permit,
         server: Arc<Server>,
         sealed: SealedValues,
         call: ToolCall,
-    ) -> Result<Pin<Box<impl Future<Output = Result<Reply, UpstreamError>>>>, HubError> {
+    ) -> Result<mcphub_upstream::ToolCall, HubError> {
         let client = self.within(call.client.about);
-        let access = self.access(&server, Some(recorded.permit().user()), &client, sealed)?;
-        let route = recorded.permit().route();
+        let access = self.access(&server, Some(permit.user()), &client, sealed)?;
+        let route = permit.route();
         let mirrored = self.catalog.mirrored(route.server, &route.tool);
-        let request = mcphub_upstream::ToolCall { server, access, params: call.params, mirrored, client };
-        // Boxed: else its state would be moved with that of each function around it.
-        Ok(Box::pin(self.upstreams.call_tool(recorded, request)))
+        Ok(mcphub_upstream::ToolCall { server, access, params: call.params, mirrored, client })
     }
 
     /// Begins a span of the hub's own within the trace that a request belongs to.

@@ -120,18 +120,23 @@ impl Hub {
         server: ServerId,
         needs: &Needs,
     ) -> Result<SealedValues, HubError> {
-        let has_personal = needs.slots.keys().any(|slot| matches!(slot, Slot::Personal(_)));
-        let has_shared = needs.slots.keys().any(|slot| matches!(slot, Slot::Shared(_)));
+        let needs = |wanted: fn(&Slot) -> bool| needs.slots.keys().any(wanted);
         // What isn't at hand is read by a future that is boxed, as whatever most calls don't do.
-        let personal = match self.cache.personal_at_hand(owner, server) {
-            _ if !has_personal => Arc::default(),
-            Some(personal) => personal,
-            None => Box::pin(self.cache.personal(&self.store, owner, server)).await?,
+        let personal = if needs(|slot| matches!(slot, Slot::Personal(_))) {
+            match self.cache.personal_at_hand(owner, server) {
+                Some(personal) => personal,
+                None => Box::pin(self.cache.personal(&self.store, owner, server)).await?,
+            }
+        } else {
+            Arc::default()
         };
-        let shared = match self.cache.shared_at_hand(server) {
-            _ if !has_shared => Arc::default(),
-            Some(shared) => shared,
-            None => Box::pin(self.cache.shared(&self.store, server)).await?,
+        let shared = if needs(|slot| matches!(slot, Slot::Shared(_))) {
+            match self.cache.shared_at_hand(server) {
+                Some(shared) => shared,
+                None => Box::pin(self.cache.shared(&self.store, server)).await?,
+            }
+        } else {
+            Arc::default()
         };
         Ok(SealedValues { shared, personal })
     }

@@ -128,7 +128,8 @@ impl Upstreams {
         &self.settings
     }
 
-    /// Calls the tool that the permit allows, once.
+    /// Calls the tool that the permit allows, once. It is no async function, which would hold its arguments twice; nothing is
+    /// sent, nor any connection made, before it is polled.
     pub fn call_tool(
         self: &Arc<Self>,
         recorded: Recorded,
@@ -356,7 +357,8 @@ impl Secrets {
     }
 }
 
-/// Waits for the connection and sends, all within the server's deadline.
+/// Waits for the connection and sends, all within the server's deadline. It is no async function, which would hold its
+/// arguments twice.
 pub(crate) fn send(
     server: &Server,
     trial: Trial,

@@ -2,8 +2,8 @@
 
 use crate::edit::Edit;
 use crate::fault::Fault;
+use crate::meta_key;
 use crate::object::Object;
-use crate::params::meta_key;
 use crate::raw::Raw;
 
 /// Says what the sender of a result expects next.

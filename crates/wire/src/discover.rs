@@ -3,8 +3,8 @@
 use crate::answer::Cache;
 use crate::edit::Edit;
 use crate::fault::Fault;
+use crate::meta_key;
 use crate::object::Object;
-use crate::params::meta_key;
 use crate::raw::Raw;
 use crate::version::Version;
 use crate::write::ObjectWriter;
@@ -67,9 +67,7 @@ impl Discovery {
         result.raw("ttlMs", self.cache.ttl_ms.to_string().as_bytes());
         result.text("cacheScope", self.cache.scope.as_str());
         if let Some(info) = &self.server_info {
-            let mut meta = ObjectWriter::new(info.len());
-            meta.raw(meta_key::SERVER_INFO, info);
-            result.raw("_meta", &meta.finish());
+            result.object("_meta", |meta| meta.raw(meta_key::SERVER_INFO, info));
         }
         result.finish_raw()
     }

@@ -97,10 +97,17 @@ impl Edit {
     /// Writes the changed form of parameters; `None` if there are none and none are added.
     #[must_use]
     pub fn apply_to_params(&self, params: Option<&Params>) -> Option<Raw> {
-        let (members, meta) = self.parts(params)?;
         let mut out = ObjectWriter::new(self.size_with(params));
-        self.write(members, meta, &mut out);
-        Some(out.finish_raw())
+        self.write_members(params, &mut out);
+        (params.is_some() || !out.is_empty()).then(|| out.finish_raw())
+    }
+
+    /// Writes the changed form of parameters as a member of a message; nothing if there are none and none are added.
+    pub(crate) fn write_params(&self, params: Option<&Params>, message: &mut ObjectWriter) {
+        match params {
+            Some(_) => message.object("params", |out| self.write_members(params, out)),
+            None => message.object_unless_empty("params", |out| self.write_members(params, out)),
+        }
     }
 
     /// Says about how many bytes the changed form of parameters has.
@@ -109,38 +116,23 @@ impl Edit {
         params.map_or(0, |params| params.size() + 4 * params.members().len()) + added
     }
 
-    /// Writes the changed form of parameters as a member of a message; nothing if there are none and none are added.
-    pub(crate) fn write_params(&self, params: Option<&Params>, message: &mut ObjectWriter) {
-        if let Some((members, meta)) = self.parts(params) {
-            message.object("params", |out| self.write(members, meta, out));
-        }
+    fn write_members(&self, params: Option<&Params>, out: &mut ObjectWriter) {
+        let members = params.map(Params::members).unwrap_or_default();
+        self.write(members, params.map(|params| params.meta().members()).unwrap_or_default(), out);
     }
 
-    /// Returns the members of parameters and of their `_meta`; nothing if there are none and none are added.
-    fn parts<'a>(&self, params: Option<&'a Params>) -> Option<(&'a [Member], &'a [Member])> {
-        match params {
-            Some(params) => Some((params.members(), params.meta().members())),
-            None => (self.members.adds() || self.meta.adds()).then_some((&[], &[])),
-        }
-    }
-
-    /// Writes the members with what is changed. Changes in `_meta` count, whatever becomes of it as a whole.
+    /// Writes the members with what is changed. If members of `_meta` are, a change of `_meta` as a whole counts for nothing.
     fn write(&self, members: &[Member], meta: &[Member], out: &mut ObjectWriter) {
-        if self.meta.is_empty() {
-            return self.members.write(members, out);
-        }
-        let write_meta = |out: &mut ObjectWriter| {
-            out.object_unless_empty(META, |inner| self.meta.write(meta, inner));
-        };
-        for member in members {
-            match &*member.key {
-                META => write_meta(out),
-                _ => self.members.write_one(member, out),
+        let is_meta = |key: &str| key == META && !self.meta.is_empty();
+        let there = members.iter().map(|member| (&*member.key, self.members.of(member)));
+        let added = self.members.beside(members).filter(|(key, _)| !is_meta(key));
+        let is_missing = !members.iter().any(|member| *member.key == *META);
+        for (key, value) in there.chain(added).chain(is_missing.then_some((META, None))) {
+            if is_meta(key) {
+                out.object_unless_empty(META, |inner| self.meta.write(meta, inner));
+            } else if let Some(value) = value {
+                out.raw(key, value);
             }
-        }
-        self.members.write_new(members, Some(META), out);
-        if !members.iter().any(|member| &*member.key == META) {
-            write_meta(out);
         }
     }
 }
@@ -156,11 +148,6 @@ impl Changes {
         self.list.is_empty()
     }
 
-    /// Says whether something is set, and not only removed.
-    fn adds(&self) -> bool {
-        self.list.iter().any(|(_, value)| value.is_some())
-    }
-
     fn put(&mut self, key: Cow<'static, str>, value: Option<Raw>) {
         self.list.retain(|(changed, _)| *changed != key);
         self.list.push((key, value));
@@ -168,27 +155,24 @@ impl Changes {
 
     /// Writes the members in order with their new values, then those that are new.
     fn write(&self, members: &[Member], out: &mut ObjectWriter) {
-        members.iter().for_each(|member| self.write_one(member, out));
-        self.write_new(members, None, out);
-    }
-
-    /// Writes a member with its new value, if it stays.
-    fn write_one(&self, Member { key, value }: &Member, out: &mut ObjectWriter) {
-        match self.list.iter().find(|(changed, _)| **changed == **key) {
-            Some((_, Some(new))) => out.raw(key, new),
-            Some((_, None)) => {}
-            None => out.raw(key, value),
-        }
-    }
-
-    /// Writes what is set and isn't among the members, but for one key.
-    fn write_new(&self, members: &[Member], but: Option<&str>, out: &mut ObjectWriter) {
-        for (key, value) in &self.list {
-            let is_there = Some(&**key) == but || members.iter().any(|member| *member.key == **key);
-            if let (false, Some(value)) = (is_there, value) {
+        let there = members.iter().map(|member| (&*member.key, self.of(member)));
+        for (key, value) in there.chain(self.beside(members)) {
+            if let Some(value) = value {
                 out.raw(key, value);
             }
         }
+    }
+
+    /// Returns what a member's value is then; nothing if it goes.
+    fn of<'a>(&'a self, member: &'a Member) -> Option<&'a Raw> {
+        let change = self.list.iter().find(|(changed, _)| **changed == *member.key);
+        change.map_or(Some(&member.value), |(_, value)| value.as_ref())
+    }
+
+    /// Lists what is changed and isn't among the members.
+    fn beside<'a>(&'a self, members: &'a [Member]) -> impl Iterator<Item = (&'a str, Option<&'a Raw>)> {
+        let changed = self.list.iter().map(|(key, value)| (&**key, value.as_ref()));
+        changed.filter(|(key, _)| !members.iter().any(|member| *member.key == **key))
     }
 }
 
@@ -197,7 +181,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::Edit;
-    use crate::{Limits, Raw};
+    use crate::{Limits, Params, Raw, message};
 
     fn edited(edit: &Edit, text: &'static str) -> String {
         let raw = Raw::parse(Bytes::from_static(text.as_bytes()), &Limits::REQUEST).unwrap();
@@ -227,6 +211,45 @@ mod tests {
         let remove = Edit::new().remove_meta("x");
         assert_eq!(edited(&remove, r#"{"_meta":{"x":1},"a":1}"#), r#"{"a":1}"#);
         assert_eq!(edited(&remove, r#"{"a":1}"#), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn meta_goes_wherever_it_stands_and_its_members_count_more_than_the_whole() {
+        let remove = Edit::new().remove_meta("x");
+        assert_eq!(edited(&remove, r#"{"a":1,"_meta":{"x":1},"b":2}"#), r#"{"a":1,"b":2}"#);
+        assert_eq!(edited(&remove, r#"{"a":1,"_meta":{}}"#), r#"{"a":1}"#);
+        let whole = || Edit::new().set("_meta", Raw::empty_object()).set("b", Raw::integer(2));
+        assert_eq!(edited(&whole(), r#"{"_meta":{"x":1}}"#), r#"{"_meta":{},"b":2}"#);
+        let both = whole().set_meta("k", Raw::integer(3));
+        assert_eq!(edited(&both, r#"{"_meta":{"x":1}}"#), r#"{"_meta":{"x":1,"k":3},"b":2}"#);
+        assert_eq!(edited(&both, r#"{"a":1}"#), r#"{"a":1,"b":2,"_meta":{"k":3}}"#);
+        let gone = Edit::new().remove("_meta").remove_meta("x");
+        assert_eq!(edited(&gone, r#"{"_meta":{"x":1,"y":2},"a":1}"#), r#"{"_meta":{"y":2},"a":1}"#);
+    }
+
+    #[test]
+    fn a_message_has_parameters_if_there_are_some_or_some_are_added() {
+        let written = |params: Option<&str>, edit: &Edit| {
+            let raw =
+                |text: &str| Raw::parse(Bytes::copy_from_slice(text.as_bytes()), &Limits::REQUEST).unwrap();
+            let params = params.map(|text| Params::parse(&raw(text)).unwrap());
+            let applied = edit.apply_to_params(params.as_ref());
+            let message = message::notification("m", params.as_ref(), edit);
+            let message = String::from_utf8(message.to_vec()).unwrap();
+            let inside = applied.map(|raw| String::from_utf8(raw.to_vec()).unwrap());
+            let expected =
+                inside.as_ref().map_or_else(String::new, |inside| format!(r#","params":{inside}"#));
+            assert_eq!(message, format!(r#"{{"jsonrpc":"2.0","method":"m"{expected}}}"#));
+            inside
+        };
+        let (add, remove) =
+            (Edit::new().set_meta("k", Raw::integer(1)), Edit::new().remove("a").remove_meta("k"));
+        assert_eq!(written(None, &Edit::new()), None);
+        assert_eq!(written(None, &remove), None);
+        assert_eq!(written(None, &remove.clone().set("_meta", Raw::empty_object())), None);
+        assert_eq!(written(None, &add).as_deref(), Some(r#"{"_meta":{"k":1}}"#));
+        assert_eq!(written(Some("{}"), &remove).as_deref(), Some("{}"));
+        assert_eq!(written(Some(r#"{"a":1,"_meta":{"k":1}}"#), &remove).as_deref(), Some("{}"));
     }
 
     #[test]

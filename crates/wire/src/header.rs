@@ -10,8 +10,9 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::envelope::{Envelope, Notification, Request};
 use crate::error;
+use crate::meta_key;
 use crate::method;
-use crate::params::{Meta, Params, meta_key};
+use crate::params::{Meta, Params};
 use crate::raw::Raw;
 use crate::trace::{TRACEPARENT, TRACESTATE};
 use crate::version::Version;

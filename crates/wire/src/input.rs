@@ -3,8 +3,9 @@
 use crate::capabilities::{Abilities, UNABLE};
 use crate::edit::Edit;
 use crate::fault::Fault;
+use crate::meta_key;
 use crate::object::Object;
-use crate::params::{Params, meta_key};
+use crate::params::Params;
 use crate::raw::Raw;
 use crate::write::ObjectWriter;
 
@@ -77,24 +78,20 @@ impl InputRequired {
     /// Writes such a result for a client.
     #[must_use]
     pub fn to_raw(&self, server_info: &Raw) -> Raw {
-        let mut asked = ObjectWriter::new(256);
-        for request in &self.requests {
-            let mut one = ObjectWriter::new(256);
-            one.text("method", &request.method);
-            if let Some(params) = Edit::new().apply_to_params(request.params.as_ref()) {
-                one.raw("params", &params);
-            }
-            asked.raw(&request.key, &one.finish());
-        }
         let mut result = ObjectWriter::new(512);
         result.text("resultType", "input_required");
-        result.raw("inputRequests", &asked.finish());
+        result.object("inputRequests", |asked| {
+            for request in &self.requests {
+                asked.object(&request.key, |one| {
+                    one.text("method", &request.method);
+                    Edit::new().write_params(request.params.as_ref(), one);
+                });
+            }
+        });
         if let Some(state) = &self.state {
             result.text(STATE, state);
         }
-        let mut meta = ObjectWriter::new(server_info.len());
-        meta.raw(meta_key::SERVER_INFO, server_info);
-        result.raw("_meta", &meta.finish());
+        result.object("_meta", |meta| meta.raw(meta_key::SERVER_INFO, server_info));
         result.finish_raw()
     }
 }

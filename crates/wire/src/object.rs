@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::fault::{Fault, Quoted};
 use crate::json::Scanner;
 use crate::limits::Limits;
-use crate::params::meta_key;
+use crate::meta_key;
 use crate::raw::Raw;
 
 /// Lists the keys of nearly every request, of which no copies are made.

@@ -7,8 +7,9 @@ use crate::envelope::Notification;
 use crate::fault::Fault;
 use crate::id::Id;
 use crate::message;
+use crate::meta_key;
 use crate::method;
-use crate::params::{Params, meta_key};
+use crate::params::Params;
 use crate::raw::Raw;
 
 /// Returns the token of a progress notification, in the form of an id, which is what the hub sends.

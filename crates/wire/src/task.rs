@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::edit::Edit;
 use crate::fault::Fault;
+use crate::meta_key;
 use crate::object::Object;
-use crate::params::{Params, meta_key};
+use crate::params::Params;
 use crate::raw::Raw;
 use crate::version::Version;
 

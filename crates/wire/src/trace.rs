@@ -2,7 +2,8 @@
 
 use crate::edit::Edit;
 use crate::header::Headers;
-use crate::params::{Params, meta_key};
+use crate::meta_key;
+use crate::params::Params;
 use crate::raw::Raw;
 
 /// Names the header of the trace and the span.

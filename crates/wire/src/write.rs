@@ -87,7 +87,8 @@ impl ObjectWriter {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Says whether the innermost open object has no member yet.
+    pub(crate) fn is_empty(&self) -> bool {
         self.out.len() == self.begin
     }
 

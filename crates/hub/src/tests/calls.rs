@@ -1,5 +1,9 @@
 //! What changes while a call waits for its record.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use mcphub_domain::User;
 use mcphub_store::snapshot::Delta;
 use mcphub_upstream::UpstreamError;
@@ -88,6 +92,25 @@ async fn what_a_call_was_decided_on_is_not_used_once_it_has_changed() {
         assert!(matches!(error, HubError::Upstream(UpstreamError::Closed { .. })), "{change:?}: {error}");
         assert_eq!(scene.sent("old"), before, "{change:?}");
     }
+}
+
+#[tokio::test]
+async fn a_right_that_ends_while_its_call_is_recorded_sends_nothing() {
+    let scene = Scene::set().await;
+    let (hub, (_, alice), before) = (&scene.house.hub, &scene.people[0], scene.sent("old"));
+    let mut calling = pin!(hub.call_tool(alice, call(&scene.server)));
+    // A call has its lease as soon as it waits for its record.
+    poll_fn(|context| match calling.as_mut().poll(context) {
+        Poll::Pending if hub.leases.count() == 1 => Poll::Ready(()),
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(_) => panic!("it waits for its record"),
+    })
+    .await;
+    hub.leases.revoke_all();
+    assert!(matches!(calling.await, Err(HubError::Revoked)));
+    assert_eq!(scene.sent("old"), before);
+    let open = hub.upstreams.states().iter().map(|state| state.connections).sum::<usize>();
+    assert_eq!(open, 1, "that of the list");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use mcphub_domain::audit::{CallStatus, Entry};
 use mcphub_domain::{Actor, Clock, Event, Principal, RequestId, Timestamp, UserId};
 use mcphub_policy::{AskPermit, LookPermit, Permit, Recorded, Recorder};
@@ -118,9 +119,8 @@ impl AuditQueue {
         (Self { awaited, unawaited, health, dropped, taken, dealt, leavers, recorder }, writer, watch)
     }
 
-    /// Records the intent of a permitted call and returns the evidence that it is durable.
-    ///
-    /// It is in the queue as soon as this is called; what is returned waits until it is durable.
+    /// Records the intent of a permitted call and returns the evidence that it is durable. It is in the queue as soon as this
+    /// is called, as with all that follow; what is returned waits.
     pub fn open(&self, permit: Permit, intent: Intent) -> impl Future<Output = Result<Recorded, StoreError>> {
         let route = permit.route();
         let event = Event::CallIntent {
@@ -137,11 +137,11 @@ impl AuditQueue {
     }
 
     /// Records the intent of a permitted look at a server and returns the evidence that it is durable.
-    pub async fn open_look(
+    pub fn open_look(
         &self,
         permit: LookPermit,
         request: RequestId,
-    ) -> Result<Recorded<LookPermit>, StoreError> {
+    ) -> impl Future<Output = Result<Recorded<LookPermit>, StoreError>> {
         let event = Event::LookIntent {
             server: permit.server(),
             revision: permit.server_revision(),
@@ -149,16 +149,16 @@ impl AuditQueue {
             world: permit.world(),
         };
         let (at, who) = (permit.decided_at(), permit.principal());
-        self.vouch(permit, request, entry(at, who, event)).await
+        self.vouch(permit, request, entry(at, who, event))
     }
 
     /// Records a permitted question to a server and returns the evidence that it is durable.
-    pub async fn open_ask(
+    pub fn open_ask(
         &self,
         permit: AskPermit,
         question: Question,
         intent: Intent,
-    ) -> Result<Recorded<AskPermit>, StoreError> {
+    ) -> impl Future<Output = Result<Recorded<AskPermit>, StoreError>> {
         let event = Event::AskIntent {
             endpoint: intent.endpoint,
             server: permit.server(),
@@ -168,7 +168,7 @@ impl AuditQueue {
             world: permit.world(),
         };
         let (at, who) = (permit.decided_at(), permit.principal());
-        self.vouch(permit, intent.request, Entry { personal: intent.personal, ..entry(at, who, event) }).await
+        self.vouch(permit, intent.request, Entry { personal: intent.personal, ..entry(at, who, event) })
     }
 
     /// Makes the record of a permit durable under the request's name, and vouches for it. From then on whoever has the evidence
@@ -189,7 +189,7 @@ impl AuditQueue {
         }
     }
 
-    /// Records something. It is in the queue as soon as this is called; what is returned waits until it is durable.
+    /// Records something and waits until it is durable.
     pub fn durable(&self, entry: Entry) -> impl Future<Output = Result<(), StoreError>> {
         self.hand_over(entry, None)
     }
@@ -203,13 +203,14 @@ impl AuditQueue {
     ) -> impl Future<Output = Result<(), StoreError>> {
         let (done, durable) = oneshot::channel();
         let waiting = Waiting { entry, waiter: Waiter { done, runtime: Handle::current() } };
-        let patience = Patience::new(durable, end, (&self.unawaited, &self.leavers));
-        let late = self.awaited.push_now(waiting).err().map(|waiting| Box::pin(self.awaited.push(waiting)));
-        async move {
-            if let Some(late) = late {
-                late.await?;
-            }
-            patience.wait().await
+        let patience = move || Patience::new(durable, end, (&self.unawaited, &self.leavers));
+        match self.awaited.push_now(waiting) {
+            Ok(()) => Either::Left(patience().wait()),
+            // Who leaves before she has a place has nothing in the log that would need an end.
+            Err(waiting) => Either::Right(Box::pin(async move {
+                self.awaited.push(waiting).await?;
+                patience().wait().await
+            })),
         }
     }
 

@@ -179,7 +179,7 @@ both! {
             (0..unawaited).for_each(|_| audit.append_now(note("nobody waits")).unwrap());
             // All of them come before the writer's turn.
             let all = join_all((0..awaited).map(|_| audit.durable(note("somebody waits"))));
-            assert!(tokio::task::coop::unconstrained(all).await.iter().all(Result::is_ok));
+            assert!(all.await.iter().all(Result::is_ok));
             audit.settle().await;
             let segments = raw.segments().await;
             table.push(segments[seen..].iter().map(|segment| segment.count as usize).collect::<Vec<_>>());
@@ -233,6 +233,29 @@ both! {
         assert_eq!(kinds(1), ["intent", "cancelled"]);
         // Its write was given up, and became what it became: both or none.
         assert!(matches!(kinds(2)[..], [] | ["intent", _]), "{:?}", kinds(2));
+    }
+
+    async fn who_never_waits_has_an_end_if_there_was_a_place_for_her_intent(database: TestDatabase) {
+        let store = database.open(Process::Serve).await;
+        let audit = store.audit();
+        drop(audit.open(permit(), intent(request(1))));
+        audit.durable(note("between")).await.unwrap();
+        let mut raw = Raw::open(&database).await;
+        raw.hold_log().await;
+        // More than there are places, and than the writer takes at once.
+        let crowd: Vec<_> = (0..18_500).map(|_| audit.durable(note("one of many"))).collect();
+        drop(audit.open(permit(), intent(request(2))));
+        raw.release_log().await;
+        drop(join_all(crowd).await);
+        store.close().await.unwrap();
+        drop((store, audit));
+        let records = log(&database.open(Process::Command).await).await;
+        let is_whole = matches!(
+            of_first_call(&records)[..],
+            [Event::CallIntent { .. }, Event::CallOutcome { status: CallStatus::Cancelled, .. }]
+        );
+        assert!(is_whole, "{:?}", of_first_call(&records));
+        assert!(records.iter().all(|record| record.entry.request != Some(request(2))));
     }
 
     async fn who_leaves_while_the_hub_stops_has_an_end_too(database: TestDatabase) {

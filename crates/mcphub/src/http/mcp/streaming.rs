@@ -91,7 +91,7 @@ pub(super) async fn until_disconnect(visit: Visit, request: Request, client: Cli
         Ok(talking) => Box::pin(std::future::ready(talking)),
         Err(_) => opening,
     };
-    events(pump((&hub, hang_up), opening, Until::Disconnect))
+    events(pump(&hub, hang_up, opening, Until::Disconnect))
 }
 
 /// Starts a call of a legacy client: it goes on without her, until it is cancelled or her session ends.
@@ -99,11 +99,11 @@ pub(super) fn until_cancelled(visit: &Visit, request: Request, client: Client, e
     let entry = Arc::new(entry);
     let side = Side::legacy(Arc::clone(&entry), request.params.clone());
     let opening = Box::pin(open(visit.clone(), request, client, side));
-    pump((&visit.hub, visit.hang_up.clone()), opening, Until::Cancelled(entry))
+    pump(&visit.hub, visit.hang_up.clone(), opening, Until::Cancelled(entry))
 }
 
 /// Gives a call a task of its own.
-fn pump((hub, hang_up): (&Hub, Option<HangUp>), opening: Opening, until: Until) -> Messages {
+fn pump(hub: &Hub, hang_up: Option<HangUp>, opening: Opening, until: Until) -> Messages {
     let (outlet, messages) = channel(hang_up);
     hub.spawn(async move {
         let ended = async {
