@@ -104,7 +104,7 @@ impl Scene {
             for client in 0..CLIENTS {
                 scope.spawn(move || calls(client));
             }
-            scope.spawn(|| self.change_token(address, round, &slot));
+            scope.spawn(|| self.change_token(address, round, &slot, &answered));
             eventually("calls are answered, and the token is changed", || {
                 let is_changed = self.token.lock().unwrap().taken != before;
                 (is_changed && answered.lock().unwrap().len() as u64 > after).then_some(())
@@ -115,8 +115,8 @@ impl Scene {
         answered.into_inner().unwrap()
     }
 
-    /// Changes the token again and again, as its owner does at the console, until nobody takes it.
-    fn change_token(&self, address: SocketAddr, round: u64, slot: &Value) {
+    /// Changes the token again and again, as its owner does at the console, and calls with each, until nobody takes it.
+    fn change_token(&self, address: SocketAddr, round: u64, slot: &Value, answered: &Mutex<Vec<String>>) {
         let (mut revision, bearer) = (slot["revision"].as_i64().unwrap(), format!("Bearer {}", self.key));
         let headers = [("Authorization", &*bearer), ("Content-Type", "application/json")];
         loop {
@@ -128,8 +128,12 @@ impl Scene {
             if !answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 204")) {
                 return;
             }
+            let text = format!("with {token}");
             *self.token.lock().unwrap() = Token { taken: token, sent: None };
             revision += 1;
+            if self.is_answered(address, &text) {
+                answered.lock().unwrap().push(text);
+            }
         }
     }
 
