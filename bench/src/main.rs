@@ -118,10 +118,10 @@ struct RunArguments {
     #[arg(long)]
     report: Option<PathBuf>,
     /// Seconds for each measurement.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// How often each measurement is repeated; the median counts.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// The numbers of connections.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
