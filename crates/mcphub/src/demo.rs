@@ -3,7 +3,7 @@
 //! It has folders of its own, and a second run takes up what the first one made.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mcphub_domain::group::Standing;
@@ -18,7 +18,7 @@ use mcphub_hub::keys::{NewKey, ShownKey};
 use mcphub_hub::servers::UpdateServer;
 use mcphub_hub::users::NewUser;
 use mcphub_hub::{Caller, Hub, Readiness};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::Machine;
 use crate::cli::{Answer, Failure, Running};
@@ -27,6 +27,10 @@ use crate::config::Config;
 const PEOPLE: [&str; 2] = ["alice", "bob"];
 const NAME: &str = "demo";
 const SLOT: &str = "DEMO_TOKEN";
+/// Tell the other commands where the demo has its folders.
+const DATA_DIR: &str = "MCPHUB_DATA_DIR";
+const KEY_DIR: &str = "MCPHUB_VAULT__KEY_DIR";
+const HEADS_DIR: &str = "MCPHUB_AUDIT__HEADS_DIR";
 /// How long the keys live that are shown at the start.
 const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
 
@@ -43,7 +47,8 @@ pub(crate) async fn run(mut config: Config, machine: &Machine, json: bool) -> Re
     }
     let stage = Stage { hub: &running.hub, operator: running.hub.operator(), entropy: &machine.entropy };
     let people = stage.set(&machine.program).await?;
-    let guide = Guide { url: endpoint(&running.config), people };
+    let folders = [(DATA_DIR, base.join(NAME)), (KEY_DIR, beside.clone()), (HEADS_DIR, beside)];
+    let guide = Guide { url: endpoint(&running.config), people, program: machine.program.clone(), folders };
     let announcement = if json { guide.to_json().to_string() } else { guide.to_text()? };
     running.serve(&announcement).await
 }
@@ -171,20 +176,33 @@ fn fixed(error: impl std::fmt::Display) -> Failure {
     Failure::new("internal", error.to_string())
 }
 
+/// Writes a path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Tells people how to connect.
+/// Tells people how to connect, and how to look behind the scenes.
 struct Guide {
     url: String,
     people: Vec<(UserName, ShownKey)>,
+    program: PathBuf,
+    /// The demo's folders, by the variables that name them.
+    folders: [(&'static str, PathBuf); 3],
 }
 
 impl Guide {
     fn to_json(&self) -> Value {
         let people = self.people.iter().map(|(name, key)| json!({ "name": name, "key": key.text.as_str() }));
-        json!({ "url": self.url, "people": people.collect::<Vec<_>>() })
+        let folders: Map<String, Value> = self
+            .folders
+            .iter()
+            .map(|(name, folder)| ((*name).to_owned(), folder.to_string_lossy().into()))
+            .collect();
+        json!({ "url": self.url, "people": people.collect::<Vec<_>>(), "variables": folders })
     }
 
     fn to_text(&self) -> Result<String, Failure> {
@@ -200,10 +218,19 @@ impl Guide {
                 writeln!(text, "A call with {name}'s key (another key gives another fingerprint):\n")?;
                 writeln!(text, "{}\n", self.curl(&key.text))?;
             }
+            writeln!(text, "Its log, and whether it is whole, from another terminal:\n")?;
+            writeln!(text, "{}\n", self.looks())?;
             write!(text, "Ctrl-C ends it. The keys are of this start alone: the next one makes others.")
         };
         write().map_err(fixed)?;
         Ok(text)
+    }
+
+    /// Is what looks at the demo from outside: the variables, and two commands.
+    fn looks(&self) -> String {
+        let variables = self.folders.iter().map(|(name, folder)| format!("{name}={}", quoted(folder)));
+        let (variables, program) = (variables.collect::<Vec<_>>().join(" "), quoted(&self.program));
+        format!("export {variables}\n{program} audit list\n{program} audit verify")
     }
 
     fn client(&self, key: &str) -> Value {
@@ -231,5 +258,22 @@ impl Guide {
              -H 'Mcp-Method: tools/call' -H 'Mcp-Name: demo__fingerprint' -d '{body}'",
             self.url
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::quoted;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        for path in ["/plain", "/with a blank", "/it's $HOME", r#"/"\`'"#] {
+            let printed =
+                Command::new("sh").args(["-c", &format!("printf %s {}", quoted(Path::new(path)))]).output();
+            assert_eq!(String::from_utf8(printed.unwrap().stdout).unwrap(), path);
+        }
     }
 }

@@ -65,8 +65,12 @@ fn parse(words: Vec<String>) -> Result<Asked, String> {
 
 /// Reads what is expected: it stands there, or in a file.
 fn key(text: &str) -> Result<Expected, String> {
-    if let Ok(expected) = text.parse() {
-        return Ok(expected);
+    match text.parse() {
+        Ok(expected) => return Ok(expected),
+        Err(error) if text.starts_with("sha256:") || text.starts_with("ed25519:") => {
+            return Err(format!("--key {text}: {error}"));
+        }
+        Err(_) => {}
     }
     let mut content = String::new();
     let read = File::open(text).and_then(|file| file.take(LARGEST).read_to_string(&mut content));

@@ -372,6 +372,13 @@ impl Demo {
         self.guide["people"][person]["key"].as_str().unwrap()
     }
 
+    /// Runs another command with the variables that the demo names.
+    fn look(&self, home: &Path, words: &[&str]) -> Output {
+        let variables = self.guide["variables"].as_object().unwrap();
+        let variables = variables.iter().map(|(name, value)| (name, value.as_str().unwrap()));
+        Command::new(PROGRAM).args(words).env_clear().env("HOME", home).envs(variables).output().unwrap()
+    }
+
     fn call(&self, key: &str) -> (u16, String) {
         let address = self.guide["url"].as_str().unwrap().split('/').nth(2).unwrap().parse().unwrap();
         let answer = call(address, "/mcp", key, "demo__fingerprint", json!({}));
@@ -394,6 +401,10 @@ fn the_demo_shows_two_people_and_takes_up_what_it_made_before() {
     let (alice, bob) = (demo.call(demo.key(0)), demo.call(demo.key(1)));
     assert!(alice.0 == 200 && alice.1.starts_with("credential "), "{alice:?}");
     assert_ne!(alice, bob, "each person's own credential");
+    let verified = demo.look(home.path(), &["audit", "verify"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let log = String::from_utf8(demo.look(home.path(), &["audit", "list"]).stdout).unwrap();
+    assert!(log.contains("fingerprint"), "{log}");
     let old_key = demo.key(0).to_owned();
     drop(demo);
     let again = Demo::start(home.path());

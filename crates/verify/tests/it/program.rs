@@ -83,6 +83,8 @@ fn a_wrong_call_exits_with_2() {
         assert_eq!(output.status.code(), Some(2), "{words:?}: {}", said(&output));
         assert!(said(&output).starts_with("error: "), "{words:?}: {}", said(&output));
     }
+    let cut_off = run(&[&bundle, "--key", "sha256:12"], b"");
+    assert!(said(&cut_off).contains("64 digits"), "it is no name of a file: {}", said(&cut_off));
     for word in ["--help", "--version"] {
         assert_eq!(run(&[word], b"").status.code(), Some(0), "{word}");
     }
