@@ -401,8 +401,9 @@ fn the_demo_shows_two_people_and_takes_up_what_it_made_before() {
     let (alice, bob) = (demo.call(demo.key(0)), demo.call(demo.key(1)));
     assert!(alice.0 == 200 && alice.1.starts_with("credential "), "{alice:?}");
     assert_ne!(alice, bob, "each person's own credential");
-    let verified = demo.look(home.path(), &["audit", "verify"]);
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    eventually("its first head is signed, and its log is whole", || {
+        demo.look(home.path(), &["audit", "verify"]).status.success().then_some(())
+    });
     let log = String::from_utf8(demo.look(home.path(), &["audit", "list"]).stdout).unwrap();
     assert!(log.contains("fingerprint"), "{log}");
     let old_key = demo.key(0).to_owned();
