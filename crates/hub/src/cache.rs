@@ -83,16 +83,6 @@ impl Cache {
         }
     }
 
-    /// Returns a person's values for a server, if they are at hand.
-    pub(crate) fn personal_at_hand(&self, owner: UserId, server: ServerId) -> Option<Arc<Stored>> {
-        self.personal.lock().get(&(owner, server)).map(Arc::clone)
-    }
-
-    /// Returns the shared values of a server, if they are at hand.
-    pub(crate) fn shared_at_hand(&self, server: ServerId) -> Option<Arc<Stored>> {
-        self.shared.lock().get(&server).map(Arc::clone)
-    }
-
     /// Returns a person's values for a server.
     pub(crate) async fn personal(
         &self,
@@ -100,9 +90,27 @@ impl Cache {
         owner: UserId,
         server: ServerId,
     ) -> Result<Arc<Stored>, HubError> {
-        if let Some(values) = self.personal_at_hand(owner, server) {
-            return Ok(values);
+        if let Some(values) = self.personal.lock().get(&(owner, server)) {
+            return Ok(Arc::clone(values));
         }
+        // Boxed, as whatever most calls don't do.
+        Box::pin(self.read_personal(store, owner, server)).await
+    }
+
+    /// Returns the shared values of a server.
+    pub(crate) async fn shared(&self, store: &Store, server: ServerId) -> Result<Arc<Stored>, HubError> {
+        if let Some(values) = self.shared.lock().get(&server) {
+            return Ok(Arc::clone(values));
+        }
+        Box::pin(self.read_shared(store, server)).await
+    }
+
+    async fn read_personal(
+        &self,
+        store: &Store,
+        owner: UserId,
+        server: ServerId,
+    ) -> Result<Arc<Stored>, HubError> {
         let mut values = Arc::default();
         for _ in 0..TRIES {
             let generation = self.generation.load(Ordering::Acquire);
@@ -116,11 +124,7 @@ impl Cache {
         Ok(values)
     }
 
-    /// Returns the shared values of a server.
-    pub(crate) async fn shared(&self, store: &Store, server: ServerId) -> Result<Arc<Stored>, HubError> {
-        if let Some(values) = self.shared_at_hand(server) {
-            return Ok(values);
-        }
+    async fn read_shared(&self, store: &Store, server: ServerId) -> Result<Arc<Stored>, HubError> {
         let mut values = Arc::default();
         for _ in 0..TRIES {
             let generation = self.generation.load(Ordering::Acquire);

@@ -120,25 +120,14 @@ impl Hub {
         server: ServerId,
         needs: &Needs,
     ) -> Result<SealedValues, HubError> {
-        let needs = |wanted: fn(&Slot) -> bool| needs.slots.keys().any(wanted);
-        // What isn't at hand is read by a future that is boxed, as whatever most calls don't do.
-        let personal = if needs(|slot| matches!(slot, Slot::Personal(_))) {
-            match self.cache.personal_at_hand(owner, server) {
-                Some(personal) => personal,
-                None => Box::pin(self.cache.personal(&self.store, owner, server)).await?,
-            }
-        } else {
-            Arc::default()
-        };
-        let shared = if needs(|slot| matches!(slot, Slot::Shared(_))) {
-            match self.cache.shared_at_hand(server) {
-                Some(shared) => shared,
-                None => Box::pin(self.cache.shared(&self.store, server)).await?,
-            }
-        } else {
-            Arc::default()
-        };
-        Ok(SealedValues { shared, personal })
+        let mut values = SealedValues::default();
+        if needs.slots.keys().any(|slot| matches!(slot, Slot::Personal(_))) {
+            values.personal = self.cache.personal(&self.store, owner, server).await?;
+        }
+        if needs.slots.keys().any(|slot| matches!(slot, Slot::Shared(_))) {
+            values.shared = self.cache.shared(&self.store, server).await?;
+        }
+        Ok(values)
     }
 
     /// Unseals what a connection is made with, which is used only while it still holds. It is for a person's client, or for
